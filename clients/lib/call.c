@@ -55,6 +55,7 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
     options.timeout_ns = knit_options_ns(start->options->timeout_ms);
     options.queue_ns = start->queue_ns;
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
+    options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
     return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
 }
 
@@ -230,6 +231,11 @@ static __attribute__((noinline)) int begin_call(
     handle->start_by_ns = UINT64_MAX;
     if (start->options != NULL && start->options->output)
         handle->flags |= KNIT_HANDLE_OUTPUT;
+    if (start->options != NULL && start->options->progress && !knit_handle_watch(handle)) {
+        knit_handle_drop(handle);
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
+    }
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)

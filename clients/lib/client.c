@@ -47,6 +47,8 @@ void knit_client_progress(struct knit *k)
     knit_stream_receive(&handles->stream);
     if (handles->lanes != NULL) {
         knit_lanes_flush(handles->lanes);
+        if (knit_session_is_watching(handles->lanes->session))
+            knit_handles_take_values(handles);
         knit_handles_collect(handles);
         if (!knit_handles_has_lease(handles))
             knit_handles_disconnect(handles);
@@ -131,12 +133,28 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
     struct knit_handles *handles = &k->handles;
 
     knit_lanes_flush(handles->lanes);
-    if (!knit_handle_collect(handle))
+    if (!knit_handle_collect(handle)) {
+        if (knit_session_is_watching(handles->lanes->session))
+            knit_handles_take_values(handles);
         knit_handles_collect(handles);
+    }
     if (!knit_handles_has_lease(handles))
         knit_handles_disconnect(handles);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
+}
+
+/* Callbacks of outcomes run when the wait is over; those of values are for the time until then. */
+static __attribute__((noinline)) void give_values(struct knit *k)
+{
+    __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = NULL;
+
+    if (k->is_calling_back)
+        return;
+    calling = k;
+    k->is_calling_back = true;
+    while (!TAILQ_EMPTY(&k->handles.fresh))
+        knit_watcher_call_first(&k->handles.fresh);
 }
 
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
@@ -156,6 +174,8 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
             knit_client_progress(k);
         if ((handle->flags & KNIT_HANDLE_DONE) != 0)
             return KNIT_OK;
+        if (!TAILQ_EMPTY(&k->handles.fresh))
+            give_values(k);
         if (until_ns != UINT64_MAX && has_passed(k, via, until_ns))
             return (handle->flags & KNIT_HANDLE_DONE) != 0 ? KNIT_OK : KNIT_PENDING;
         knit_client_wait(k, via, handle, until_ns);
@@ -164,6 +184,7 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
 
 void knit_client_call_back(struct knit *k)
 {
+    void (*on_done)(struct knit_handle *, void *);
     struct knit_handle *handle;
     __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = NULL;
 
@@ -171,9 +192,15 @@ void knit_client_call_back(struct knit *k)
         return;
     calling = k;
     k->is_calling_back = true;
-    while ((handle = TAILQ_FIRST(&k->handles.ready)) != NULL) {
-        void (*on_done)(struct knit_handle *, void *) = handle->on_done;
-
+    for (;;) {
+        if (!TAILQ_EMPTY(&k->handles.fresh)) {
+            knit_watcher_call_first(&k->handles.fresh);
+            continue;
+        }
+        handle = TAILQ_FIRST(&k->handles.ready);
+        if (handle == NULL)
+            return;
+        on_done = handle->on_done;
         knit_handle_take_ready(handle);
         on_done(handle, handle->user);
     }
@@ -181,7 +208,7 @@ void knit_client_call_back(struct knit *k)
 
 void knit_client_end_turn(struct knit *k)
 {
-    if (!TAILQ_EMPTY(&k->handles.ready))
+    if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh))
         knit_client_call_back(k);
     if (knit_poll_fd_is_open(&k->poll_fd))
         knit_client_update_poll_fd(k);
@@ -205,7 +232,8 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
         at_ns = check_ns;
     if (!knit_handles_has_lease(&k->handles) || knit_stream_has_pending(&k->handles.stream))
         at_ns = 0;
-    if (!TAILQ_EMPTY(&k->handles.ready) || (lanes != NULL && !knit_lanes_arm(lanes)))
+    if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh) ||
+        (lanes != NULL && !knit_lanes_arm(lanes)))
         at_ns = 0;
     return at_ns;
 }

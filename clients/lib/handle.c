@@ -32,6 +32,7 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
         (struct knit_handles){.session = session, .alive = alive, .next_deadline_ns = UINT64_MAX};
     TAILQ_INIT(&handles->timed);
     TAILQ_INIT(&handles->ready);
+    TAILQ_INIT(&handles->fresh);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
 }
 
@@ -45,6 +46,8 @@ void knit_handles_fini(struct knit_handles *handles)
             knit_aligned_copies_free(&chunk->handle[i].aligned_copies);
             if ((chunk->handle[i].flags & KNIT_HANDLE_HEAP) != 0)
                 free(chunk->handle[i].heap);
+            if ((chunk->handle[i].flags & KNIT_HANDLE_WATCHED) != 0)
+                (void)knit_watcher_free(chunk->handle[i].watcher, &handles->fresh);
         }
         free(chunk);
     }
@@ -100,11 +103,31 @@ int knit_handle_start_on_lanes(
     }
     if ((handle->flags & KNIT_HANDLE_OUTPUT) != 0)
         call.flags |= KNIT_CELL_OUTPUT;
+    if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
+        call.flags |= KNIT_CELL_PROGRESS;
     code = knit_lanes_start(handle->handles->lanes, &call, at_once, &handle->slot);
 
     if (code == KNIT_OK)
         handle->flags |= KNIT_HANDLE_BY_LANES;
     return code;
+}
+
+bool knit_handle_watch(struct knit_handle *handle)
+{
+    handle->watcher = knit_watcher_new(handle);
+    if (handle->watcher == NULL)
+        return false;
+    handle->flags |= KNIT_HANDLE_WATCHED;
+    return true;
+}
+
+void knit_handle_set_progress(struct knit_handle *handle,
+    void (*on_progress)(
+        struct knit_handle *handle, const void *value, size_t len, uint64_t count, void *user),
+    void *user)
+{
+    if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
+        knit_watcher_set_callback(handle->watcher, &handle->handles->fresh, on_progress, user);
 }
 
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
@@ -272,8 +295,18 @@ static void on_broken(void *user, enum knit_started started, const char *reason)
     knit_handle_fail(user, KNIT_DISCONNECTED, started, reason);
 }
 
+static void on_progress(void *user, const struct knit_progress *progress)
+{
+    struct knit_handle *handle = user;
+
+    if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
+        knit_watcher_note(
+            handle->watcher, &handle->handles->fresh, progress->value, progress->count);
+}
+
 const struct knit_stream_callbacks knit_handle_stream_callbacks = {
     .on_answer = on_answer,
+    .on_progress = on_progress,
     .on_broken = on_broken,
 };
 
@@ -284,12 +317,39 @@ static __attribute__((noinline)) void note_error(const struct knit_handle *handl
     knit_lanes_note_error(handle->handles->lanes, handle->outcome);
 }
 
+static void on_value(void *arg, const struct knit_session_value *value)
+{
+    struct knit_handles *handles = arg;
+    struct knit_handle *handle = value->user;
+
+    knit_watcher_note(handle->watcher, &handles->fresh,
+        knit_span(value->emitted.body, value->emitted.len), value->emitted.count);
+}
+
+void knit_handles_take_values(struct knit_handles *handles)
+{
+    knit_session_take_values(handles->lanes->session, on_value, handles);
+}
+
+/* Its outcome has come, and what it emitted last is still there. */
+static __attribute__((noinline)) void take_last_value(struct knit_handle *handle, uint32_t slot)
+{
+    struct knit_session_value value;
+
+    if (!knit_session_last_value(handle->handles->lanes->session, slot, &value))
+        return;
+    value.user = handle;
+    on_value(handle->handles, &value);
+}
+
 static void finish(struct knit_handle *handle, const struct knit_session_outcome *outcome)
 {
     struct knit_lanes *lanes = handle->handles->lanes;
     bool is_error = outcome->status != KNIT_STATUS_RESULT;
     struct knit_span payload = knit_span(outcome->payload, outcome->len);
 
+    if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
+        take_last_value(handle, outcome->slot);
     if (outcome->held && knit_lanes_try_hold(lanes, outcome->len)) {
         finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
@@ -392,6 +452,8 @@ void knit_handle_drop(struct knit_handle *handle)
         knit_aligned_copies_free(&handle->aligned_copies);
     if ((handle->flags & KNIT_HANDLE_HEAP) != 0)
         free(handle->heap);
+    if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
+        (void)knit_watcher_free(handle->watcher, &handles->fresh);
     if (handle->prepared != NULL)
         knit_prepared_release(handle->prepared);
     knit_handle_push_spare(handle);

@@ -29,6 +29,7 @@
 #include "clients/lib/lanes.h"
 #include "clients/lib/prepared.h"
 #include "clients/lib/stream.h"
+#include "clients/lib/watcher.h"
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -51,7 +52,8 @@ enum knit_handle_flag {
     KNIT_HANDLE_HEAP = 256,    /* the outcome lies in `heap`, to be freed */
     KNIT_HANDLE_ERROR = 512,   /* the outcome is one: code and, unless that is 0, started, reason */
     KNIT_HANDLE_CANCELLED = 1024,
-    KNIT_HANDLE_OUTPUT = 2048, /* what the task prints comes with the outcome */
+    KNIT_HANDLE_OUTPUT = 2048,  /* what the task prints comes with the outcome */
+    KNIT_HANDLE_WATCHED = 4096, /* `watcher` */
 };
 
 enum knit_handle_via {
@@ -80,7 +82,8 @@ struct knit_handle {
     void (*on_done)(struct knit_handle *handle, void *user);
     void *user;
     void *heap;
-    int code; /* of an error that the library made; 0: `outcome` has it */
+    struct knit_watcher *watcher; /* of what the task emits */
+    int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
     const char *reason;
     uint64_t body[KNIT_CELL_WORDS]; /* where small outcomes lie */
@@ -95,7 +98,8 @@ struct knit_handles {
     struct knit_handle *spare;
     struct knit_handle_list timed;
     struct knit_handle_list ready;
-    uint64_t next_deadline_ns; /* no deadline in `timed` is earlier; UINT64_MAX = none */
+    struct knit_watcher_list fresh; /* those with a value for a callback */
+    uint64_t next_deadline_ns;      /* no deadline in `timed` is earlier; UINT64_MAX = none */
     struct knit_stream stream;
     struct knit_handle_chunk *chunks;
     struct knit_buffer error; /* bytes that the last error's data and details point into */
@@ -172,6 +176,18 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_send_on_lanes(struct kni
     handle->flags = KNIT_HANDLE_USUAL_WAITING;
     return true;
 }
+
+/* What the task emits is to be seen; before the start. False: out of memory. */
+KNIT_MUST_CHECK bool knit_handle_watch(struct knit_handle *handle);
+
+/* The callback for that; NULL = no more. */
+void knit_handle_set_progress(struct knit_handle *handle,
+    void (*on_progress)(
+        struct knit_handle *handle, const void *value, size_t len, uint64_t count, void *user),
+    void *user);
+
+/* Note what calls in the lanes have emitted. */
+void knit_handles_take_values(struct knit_handles *handles);
 
 /* Watch deadline_ns (0 = none) and start_by_ns. */
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);

@@ -142,6 +142,9 @@ int knit_lanes_start(
                 : knit_session_publish(lanes->session, call, ret_slot);
     switch (r) {
     case 0:
+        /* Without memory for it no value is seen. */
+        if ((call->flags & KNIT_CELL_PROGRESS) != 0)
+            (void)knit_session_watch(lanes->session, *ret_slot);
         if (at_once)
             knit_session_flush(lanes->session);
         return KNIT_OK;

@@ -100,6 +100,18 @@ void knit_on_done(
         knit_client_update_poll_fd(k);
 }
 
+void knit_on_progress(struct knit_handle *handle,
+    void (*on_progress)(
+        struct knit_handle *handle, const void *value, size_t len, uint64_t count, void *user),
+    void *user)
+{
+    struct knit *k = handle->handles->session;
+
+    knit_handle_set_progress(handle, on_progress, user);
+    if (!TAILQ_EMPTY(&handle->handles->fresh) && knit_client_is_ours(k))
+        knit_client_update_poll_fd(k);
+}
+
 void knit_cancel(struct knit_handle *handle)
 {
     struct knit *k = handle->handles->session;

@@ -287,6 +287,23 @@ static void answer(
     stream->callbacks->on_answer(user, is_error, outcome, in);
 }
 
+/* Of those that the server sends, `$/progress` alone concerns a request. It may be over. */
+static void take_notification(struct knit_stream *stream, const struct knit_message *message)
+{
+    static const char name[] = "$/progress";
+    struct knit_progress progress;
+    uint32_t index;
+
+    if (stream->callbacks->on_progress == NULL || message->method.name.len != sizeof(name) - 1 ||
+        memcmp(message->method.name.bytes, name, sizeof(name) - 1) != 0 ||
+        !knit_progress_decode(message->params, &progress))
+        return;
+    index = progress.msgid & (KNIT_STREAM_PLACES_MAX - 1);
+    if (index < stream->places_max && stream->places[index].is_taken &&
+        msgid_of(stream, index) == progress.msgid && stream->places[index].user != NULL)
+        stream->callbacks->on_progress(stream->places[index].user, &progress);
+}
+
 /* Of the len bytes at in_begin, which have been fed. False: the connection is broken now. */
 static bool take_message(struct knit_stream *stream, const struct knit_message *message, size_t len)
 {
@@ -297,8 +314,10 @@ static bool take_message(struct knit_stream *stream, const struct knit_message *
         knit_stream_break(stream, "the server sent a request");
         return false;
     }
-    if (message->kind == KNIT_MESSAGE_NOTIFICATION)
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION) {
+        take_notification(stream, message);
         return true;
+    }
 
     index = message->msgid & (KNIT_STREAM_PLACES_MAX - 1);
     if (index >= stream->places_max || !stream->places[index].is_taken ||

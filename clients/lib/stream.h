@@ -22,6 +22,7 @@
 #include "clients/lib/transport.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
+#include "proto/progress.h"
 #include "proto/scan.h"
 
 enum {
@@ -38,6 +39,9 @@ struct knit_stream_callbacks {
     /* The request was answered. heap: the allocation in which the outcome lies, to be freed by the
      * receiver; NULL: the outcome is borrowed for the duration of the call. */
     void (*on_answer)(void *user, bool is_error, struct knit_span outcome, void *heap);
+    /* The request's call has emitted a value, which is borrowed for the duration of the call.
+     * NULL: values are ignored. */
+    void (*on_progress)(void *user, const struct knit_progress *progress);
     /* The connection ended before the request was answered. */
     void (*on_broken)(void *user, enum knit_started started, const char *reason);
 };

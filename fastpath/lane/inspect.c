@@ -135,6 +135,18 @@ static void check_owner(struct look *look, uint32_t slot, const struct words *wo
             (ull)knit_claim_gen(words->claim), wrong, owner);
 }
 
+/* The value that the slot's call emitted last. One that is half written may be a dead worker's. */
+static void check_emitted(struct look *look, uint32_t slot)
+{
+    const struct knit_progress_cell *cell = &look->in->reply.progress[slot];
+    const uint64_t seq = load64(&cell->seq);
+    const uint32_t len = (uint32_t)load64(&cell->meta);
+
+    if (seq != 0 && (seq & 1) == 0 && (len == 0 || len > KNIT_VALUE_MAX) &&
+        load64(&cell->seq) == seq)
+        found(look, "slot %u: a value of %u bytes was emitted", slot, len);
+}
+
 /* The answer in the slot, collected or not. */
 static void check_answer(struct look *look, uint32_t slot, const struct words *words)
 {
@@ -202,6 +214,7 @@ static void check_slot(struct look *look, uint32_t slot)
             found(look, "slot %u: generation %llu was claimed by no owner", slot, (ull)claimed);
         check_answer(look, slot, &words);
     }
+    check_emitted(look, slot);
 }
 
 /* ---- blocks ---- */

@@ -45,8 +45,9 @@ struct knit_job {
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
      * error; the call is not started. */
     int refusal;
-    bool wants_output; /* what the task prints belongs to the outcome */
-    bool was_refused;  /* set by the runner: the task did not run */
+    bool wants_output;   /* what the task prints belongs to the outcome */
+    bool wants_progress; /* somebody looks at the values that it emits */
+    bool was_refused;    /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
     const void *result;
@@ -157,6 +158,11 @@ void knit_lane_wake(struct knit_lane *lane);
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
 /* The first of the two alone. */
 bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job);
+
+/* Only while `job` runs: its caller can read this value, of 1 to KNIT_VALUE_MAX bytes, in place of
+ * the one before, and is woken for it if it sleeps. */
+void knit_lane_emit(
+    struct knit_lane *lane, const struct knit_job *job, const void *value, size_t len);
 
 /* Only while `job` runs: room of len bytes for its outcome in the reply arena, so that large
  * results are written once. NULL above the limit or when there is no room now: then use private

@@ -198,6 +198,7 @@ static void prepare(struct knit_lane *lane, const struct knit_worker_session *se
     if (!may_start(lane, session, ready->head.deadline))
         return;
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
+    job->wants_progress = (flags & KNIT_CELL_PROGRESS) != 0;
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
     if ((flags & KNIT_CELL_IN_ARENA) != 0) {

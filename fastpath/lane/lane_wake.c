@@ -4,6 +4,7 @@
  * with the sibling's fence between its park word and its last looks. */
 #include "fastpath/lane/lane_private.h"
 
+#include "fastpath/lane/emit.h"
 #include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/wake.h"
 
@@ -13,6 +14,16 @@ static void wake_caller(struct knit_worker_session *session)
     if (waiting != 0 && knit_wake_raise(&session->in.reply, waiting))
         knit_wake_caller(
             &session->in.reply, waiting, session->in.bell_fd, session->in.bell_is_pipe);
+}
+
+void knit_lane_emit(
+    struct knit_lane *lane, const struct knit_job *job, const void *value, size_t len)
+{
+    struct knit_worker_session *session = lane->current;
+
+    knit_emit_write(&session->in.reply.progress[knit_job_slot(job)], knit_job_gen(job), value, len);
+    knit_bell_fence(); /* W2 */
+    wake_caller(session);
 }
 
 void knit_lane_wake_callers(struct knit_lane *lane)

@@ -86,7 +86,7 @@ static uint64_t walk_reply(
     view->strays = place(&at, 4, 4);
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
-    view->progress = place(&at, KNIT_LINE * slots, KNIT_LINE);
+    view->progress = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);

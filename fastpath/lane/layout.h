@@ -40,6 +40,8 @@
 #define KNIT_INLINE_MAX   104u  /* bytes of a request or a reply that travel inside a cell */
 #define KNIT_SLAB_BYTES   1024u /* of a request or a reply that lie in the slab of its slot */
 #define KNIT_CELL_WORDS   13u
+#define KNIT_VALUE_MAX    112u /* bytes of a progress value */
+#define KNIT_VALUE_WORDS  14u
 #define KNIT_HEAD_WORDS   5u  /* of the body, in the cell's first line */
 #define KNIT_CELLS_SPARE  16u /* a ring has so many cells more than slots, or more */
 #define KNIT_HEAD_LAG_MAX 15u /* `head` is at most so many positions behind the claims */
@@ -94,6 +96,7 @@ static_assert(sizeof(struct knit_reply_cell) == 2 * KNIT_LINE, "a cell is two li
 static_assert(KNIT_CELL_WORDS * 8 == KNIT_INLINE_MAX, "INLINE is the body of a cell");
 static_assert(offsetof(struct knit_request_cell, body[KNIT_HEAD_WORDS]) == KNIT_LINE,
     "40 bytes of body lie in the head line");
+static_assert(KNIT_VALUE_WORDS * 8 == KNIT_VALUE_MAX, "a value is the body of its cell");
 static_assert(KNIT_LANE_WORDS * 64 == KNIT_LANES_MAX && KNIT_LANE_WORDS * 8 <= KNIT_LINE,
     "bits for all lanes lie in one line");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
@@ -137,9 +140,11 @@ struct knit_lane_line {
     _Atomic uint32_t blocked_on_arena; /* 1: a deferred reply waits until blocks are released */
 };
 
-/* Reply segment: the value a running call emitted last, for progress; one line a slot. */
-struct knit_progress_line {
-    _Alignas(KNIT_LINE) _Atomic uint64_t words[8];
+/* Reply segment: the value that a slot's call emitted last; emit.h reads and writes it. */
+struct knit_progress_cell {
+    _Alignas(KNIT_LINE) _Atomic uint64_t seq; /* gen40 | seq24; odd: it is being written */
+    _Atomic uint64_t meta;                    /* count32 | len32 */
+    _Atomic uint64_t body[KNIT_VALUE_WORDS];
 };
 
 /* Board: what a lane is doing; board.h reads and writes it. */
@@ -169,7 +174,7 @@ static_assert(
     sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
         sizeof(struct knit_park_line) == KNIT_LINE && sizeof(struct knit_state_line) == KNIT_LINE &&
         sizeof(struct knit_lane_line) == 2 * KNIT_LINE &&
-        sizeof(struct knit_progress_line) == KNIT_LINE &&
+        sizeof(struct knit_progress_cell) == 2 * KNIT_LINE &&
         sizeof(struct knit_busy_line) == KNIT_LINE && sizeof(struct knit_note_line) == KNIT_LINE,
     "lines");
 
@@ -218,7 +223,7 @@ struct knit_reply_view {
     _Atomic uint32_t *strays;            /* rises with answers to stolen calls; in the same line */
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
-    struct knit_progress_line *progress; /* [slots] */
+    struct knit_progress_cell *progress; /* [slots] */
     struct knit_line64 *head;            /* [lanes]; consumer index of the lane's ring */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */

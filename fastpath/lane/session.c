@@ -127,6 +127,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
     free(session->lanes);
     free(session->queued);
     free(session->work_ns);
+    free(session->watches);
     free(session);
     return NULL;
 }

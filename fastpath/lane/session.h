@@ -22,6 +22,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/balancer.h"
+#include "fastpath/lane/emit.h"
 #include "fastpath/lane/layout.h"
 
 enum {
@@ -64,7 +65,7 @@ struct knit_session_options {
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
-    uint32_t flags;       /* of KNIT_CELL_START_BY, _PINNED, _OUTPUT */
+    uint32_t flags;       /* of KNIT_CELL_START_BY, _PINNED, _OUTPUT, _PROGRESS */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
     uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
     const void *payload;  /* the params array's msgpack; copied before return */
@@ -81,6 +82,13 @@ struct knit_session_outcome {
     size_t len;
     const void *payload; /* `body` below, or the block, which the pool could still change */
     uint64_t body[KNIT_CELL_WORDS];
+};
+
+/* What a call that runs has emitted last. */
+struct knit_session_value {
+    void *user; /* of the call */
+    uint32_t slot;
+    struct knit_emitted emitted; /* the pool's bytes, which are not checked */
 };
 
 struct knit_session_counters {
@@ -133,6 +141,22 @@ size_t knit_session_collect(
  * call. */
 KNIT_MUST_CHECK bool knit_session_collect_slot(
     struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret);
+
+/* Look at the values of the slot's call, which was published with KNIT_CELL_PROGRESS just now: what
+ * it emits ends a wait and wakes an armed session, as an outcome does. False: out of memory. */
+bool knit_session_watch(struct knit_session *session, uint32_t slot);
+
+/* The last value of each call that is watched, where it was not given yet. on_value may abort and
+ * settle calls, and must not publish or collect. */
+void knit_session_take_values(struct knit_session *session,
+    void (*on_value)(void *arg, const struct knit_session_value *value), void *arg);
+
+/* The same for the slot's call, which was watched, and collected just now: nothing follows. */
+KNIT_MUST_CHECK bool knit_session_last_value(
+    struct knit_session *session, uint32_t slot, struct knit_session_value *ret);
+
+/* Whether any call is, or was lately. */
+bool knit_session_is_watching(const struct knit_session *session);
 
 /* Release a held outcome: its payload may not be read any more, and the slot is free. */
 void knit_session_release(struct knit_session *session, uint32_t slot);

@@ -45,6 +45,13 @@ struct knit_session_slot {
     bool has_block;      /* held: the reply lies in a block, not in the slab */
 };
 
+/* A call whose values are looked at. */
+struct knit_session_watch {
+    uint64_t gen;
+    uint64_t seen; /* word of the last value that was given; 0: none was */
+    uint32_t slot;
+};
+
 /* The session's private part of a lane. */
 struct knit_session_lane {
     struct knit_request_cell *cell;       /* of the next publish */
@@ -95,6 +102,8 @@ struct knit_session {
         unread_left; /* calls that may be collected by slot before completions are passed over */
     struct knit_spin spin;
     struct knit_session_counters counters;
+    struct knit_session_watch *watches; /* [slots]; NULL: none was watched yet */
+    uint32_t watch_count;
 };
 
 /* The generation of the slot's call, or its last one. */
@@ -111,6 +120,9 @@ static inline bool knit_session_is_answered(const struct knit_session *session, 
     uint64_t word = atomic_load_explicit(&session->reply.reply[index].word, memory_order_acquire);
     return (word ^ slot->gen24) >> KNIT_GEN_SHIFT == 0;
 }
+
+/* Whether a call that is watched has emitted a value which was not given yet. */
+bool knit_session_has_values(const struct knit_session *session);
 
 /* Published, and its answer not read yet. */
 static inline bool knit_session_is_pending(const struct knit_session *session, uint32_t index)

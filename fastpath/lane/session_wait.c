@@ -17,6 +17,8 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     const uint32_t lanes = session->geometry.lanes;
     bool all;
 
+    if (__builtin_expect(session->watch_count != 0, 0) && knit_session_has_values(session))
+        return true;
     if (index != KNIT_SLOT_ANY)
         return session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
                knit_session_is_answered(session, index);

@@ -162,8 +162,12 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 /* The same: what the task prints comes with the outcome (proto/printed.h). */
 #define KNIT_CELL_OUTPUT 8u
 
+/* The same: somebody looks at the values that the task emits (emit.h). */
+#define KNIT_CELL_PROGRESS 16u
+
 #define KNIT_CELL_FLAGS                                                                            \
-    (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED | KNIT_CELL_OUTPUT)
+    (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED | KNIT_CELL_OUTPUT |               \
+        KNIT_CELL_PROGRESS)
 
 /* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
  * len32 */

@@ -16,6 +16,7 @@
 #include "proto/head.h"
 #include "proto/limits.h"
 #include "proto/pack.h"
+#include "proto/progress.h"
 #include "proto/text.h"
 
 /* ---- outcomes ---- */
@@ -363,6 +364,25 @@ static const void *arg_aligned(struct knit_call *call, uint32_t index, size_t *r
                : copy_aligned(call, index, value, ret_len);
 }
 
+/* ---- progress ---- */
+
+static __attribute__((noinline)) int emit(struct knit_call *call, const void *msgpack, size_t len)
+{
+    if (!knit_progress_check(knit_span(msgpack, len)))
+        return KNIT_BAD_ARGUMENT;
+    knit_lane_emit(call->lane, call->job, msgpack, len);
+    return KNIT_OK;
+}
+
+/* Whether anybody looks is asked first, so what is wrong costs nobody else anything. */
+static int progress(struct knit_call *call, const void *msgpack, size_t len)
+{
+    if (len > KNIT_PROGRESS_BYTES_MAX)
+        return KNIT_TOO_LARGE;
+    return call->job->wants_progress && !knit_call_is_settled(call) ? emit(call, msgpack, len)
+                                                                    : KNIT_OK;
+}
+
 /* ---- abort, clock, deadline ---- */
 
 static uint64_t now_ns(const struct knit_call *call)
@@ -437,6 +457,7 @@ const struct knit_api *knit_task_api(void)
         .now_ns = now_ns,
         .deadline_ns = deadline_ns,
         .return_aborted = return_aborted,
+        .progress = progress,
     };
 
     return &api;

@@ -86,6 +86,17 @@ static struct knit_stage *begin_stage(struct knit_caller *caller)
     return knit_output_begin_stage(connection);
 }
 
+/* Of a value that is left out, the count of the next one tells: so a reader that is slow gets those
+ * that it has time for. */
+static void emit(struct knit_caller *caller, uint32_t msgid, struct knit_span value, uint32_t count)
+{
+    struct knit_connection *connection = connection_of(caller);
+
+    if (knit_output_waiting(connection) <= knit_output_limit(connection))
+        knit_sending_progress(
+            connection, &(struct knit_progress){.msgid = msgid, .value = value, .count = count});
+}
+
 static void reply(struct knit_caller *caller, uint32_t msgid, struct knit_span result)
 {
     knit_output_result(connection_of(caller), msgid, result);
@@ -136,6 +147,7 @@ static void close_without_memory(struct knit_caller *caller)
 
 static const struct knit_caller_ops caller_ops = {.deliver = deliver,
     .begin_stage = begin_stage,
+    .emit = emit,
     .reply = reply,
     .refuse = refuse,
     .hand_over = hand_over,

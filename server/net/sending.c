@@ -47,6 +47,17 @@ void knit_sending_flush(struct knit_connection *connection)
         knit_handover_send(connection);
 }
 
+void knit_sending_progress(struct knit_connection *connection, const struct knit_progress *progress)
+{
+    struct knit_buffer message;
+    uint8_t memory[KNIT_PROGRESS_MESSAGE_MAX];
+
+    knit_buffer_init_fixed(&message, memory, sizeof(memory));
+    if (connection->caller.form == KNIT_FAILURE_FULL && !connection->is_dead &&
+        knit_progress_put(&message, progress) == 0)
+        knit_output_message(connection, knit_buffer_span(&message));
+}
+
 void knit_sending_goaway(struct knit_connection *connection, uint64_t drain_ms)
 {
     const struct knit_method method = {.name = knit_span_text("$/goaway")};

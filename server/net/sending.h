@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "proto/progress.h"
 #include "server/net/net.h"
 
 /* Writes what the peer takes in one go, then does what waited for the output to be empty. */
@@ -16,6 +17,10 @@ void knit_sending_flush(struct knit_connection *connection);
 
 /* Ends it after its output has gone; nothing more is dispatched. */
 void knit_sending_close(struct knit_connection *connection);
+
+/* `$/progress`, if the caller said `$/hello`. */
+void knit_sending_progress(
+    struct knit_connection *connection, const struct knit_progress *progress);
 
 /* `$/goaway`, once, if the caller said `$/hello`. */
 void knit_sending_goaway(struct knit_connection *connection, uint64_t drain_ms);

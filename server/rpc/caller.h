@@ -47,6 +47,10 @@ struct knit_caller_ops {
     /* A stage with room; it has none, or one that is full. NULL: small results go to deliver() as
      * well. The whole operation is NULL in callers without stages. */
     struct knit_stage *(*begin_stage)(struct knit_caller *caller);
+    /* A value that the call has emitted, of those that are so many: it goes before the outcome, or
+     * nowhere. NULL: it takes none. */
+    void (*emit)(
+        struct knit_caller *caller, uint32_t msgid, struct knit_span value, uint32_t count);
     /* A result that the daemon made itself. */
     void (*reply)(struct knit_caller *caller, uint32_t msgid, struct knit_span result);
     void (*refuse)(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure);

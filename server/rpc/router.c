@@ -21,6 +21,7 @@
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
+#include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
 #include "server/rpc/router_private.h"
@@ -223,11 +224,36 @@ static void expire(struct knit_router *router)
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
 
+/* Goes to the caller that waits for the call, if it is as a value may be: workers wrote it. */
+static void emit(void *arg, const struct knit_session_value *value)
+{
+    struct knit_router *router = arg;
+    const struct knit_record *record = &router->records[value->slot];
+    struct knit_caller *caller = record->caller;
+    struct knit_span bytes = knit_span(value->emitted.body, value->emitted.len);
+
+    if (caller != NULL && caller->ops->emit != NULL && knit_progress_check(bytes))
+        caller->ops->emit(caller, record->msgid, bytes, value->emitted.count);
+}
+
+/* Of a call that is watched, and collected just now. */
+static void emit_last(struct knit_router *router, uint32_t slot)
+{
+    struct knit_session_value value;
+
+    if (knit_session_last_value(knit_router_session(router), slot, &value))
+        emit(router, &value);
+}
+
 static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
 {
     struct knit_record *record = &router->records[outcome->slot];
-    struct knit_caller *caller = record->caller, *charged_to = record->charged_to;
+    struct knit_caller *caller, *charged_to;
 
+    if (record->is_watched)
+        emit_last(router, outcome->slot);
+    caller = record->caller;
+    charged_to = record->charged_to;
     router->outstanding--;
     give_back_arguments(router, record);
     record->charged_to = NULL;
@@ -275,7 +301,7 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
     uint32_t lane;
     uint8_t *to;
 
-    if (stage == NULL || record->argument_bytes != 0)
+    if (stage == NULL || record->argument_bytes != 0 || record->is_watched)
         return false;
     to = stage->bytes + stage->len;
     head_len = knit_message_pack_response_head(to, record->msgid);
@@ -354,6 +380,8 @@ size_t knit_router_turn(struct knit_router *router)
 
     /* Workers wake while the answers of others are collected. */
     knit_session_flush(knit_router_session(router));
+    if (knit_session_is_watching(knit_router_session(router)))
+        knit_session_take_values(knit_router_session(router), emit, router);
     count = collect(router);
     if (count > 0)
         measure(router, count);

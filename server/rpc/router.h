@@ -46,6 +46,7 @@ struct knit_record {
     uint32_t task;
     uint32_t argument_bytes; /* in the request arena */
     bool is_settled;         /* its outcome was given early */
+    bool is_watched;         /* its values go to its caller */
 };
 
 /* What all routers of a daemon ask. Constant while they run; may be NULL where no method does. */

@@ -271,7 +271,8 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
 static uint32_t flags_of(const struct knit_message *message, const struct knit_options *options)
 {
     return (options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0) |
-           (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0);
+           (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0) |
+           (options->progress && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_PROGRESS : 0);
 }
 
 /* What a call waits for that could not be published. */
@@ -350,6 +351,7 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
                                     : knit_session_publish(session, &call, &slot);
     if (r != 0)
         return settle_unpublished(way, r, lane);
+    record.is_watched = (call.flags & KNIT_CELL_PROGRESS) != 0 && knit_session_watch(session, slot);
     remember(way, &record, slot);
     if (must_not_wait(way->options))
         knit_session_flush(session);

@@ -113,6 +113,7 @@ static void run(void *arg, struct knit_job *job)
     struct runner *runner = arg;
     struct lanes *lanes = runner->lanes;
     atomic_store_explicit(&lanes->payload, job->payload, memory_order_relaxed);
+    atomic_store_explicit(&lanes->saw_watched, job->wants_progress, memory_order_relaxed);
     job->result = job->payload;
     job->result_len = knit_job_len(job);
     if (job->refusal != 0) {
@@ -134,6 +135,9 @@ static void run(void *arg, struct knit_job *job)
             knit_bell_pause();
         break;
     }
+    case LANES_EMIT:
+        knit_lane_emit(runner->lane, job, "\7", 1);
+        __attribute__((fallthrough));
     case LANES_GATE:
         atomic_fetch_add_explicit(&lanes->at_gate, 1, memory_order_seq_cst);
         knit_bell_wake(&lanes->at_gate, 100);

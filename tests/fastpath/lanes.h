@@ -23,6 +23,7 @@ enum lanes_task {
     LANES_SPIN,  /* the argument is a u32 of microseconds to be busy */
     LANES_GATE,  /* waits until lanes.gate opens */
     LANES_ROOM,  /* as ECHO, but within the second room in the arena that it asks for */
+    LANES_EMIT,  /* emits one byte, 7, and then is as GATE */
 };
 
 #define LANES_ROOM_SKIPS   32u /* of the room, before what LANES_ROOM writes */
@@ -59,6 +60,7 @@ struct lanes {
     _Atomic uint32_t at_gate;
     _Atomic uint32_t evictions, detached, refused;
     const void *_Atomic payload; /* of the call that ran last */
+    _Atomic bool saw_watched;    /* somebody looked at the values of that call */
 };
 
 /* spin_us 0: workers park at once. */

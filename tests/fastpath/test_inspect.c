@@ -167,6 +167,11 @@ DAMAGE(a_long_answer_in_a_slab)
 {
     STORE(&f->reply->reply[f->slot[INLINE]].meta, knit_meta(0, 0, 0, KNIT_SLAB_BYTES + 1));
 }
+DAMAGE(an_emitted_value_that_is_too_long)
+{
+    STORE(&f->reply->progress[f->slot[CLAIMED]].seq, 1ull << KNIT_GEN_SHIFT | 2);
+    STORE(&f->reply->progress[f->slot[CLAIMED]].meta, 1ull << 32 | 113);
+}
 DAMAGE(a_block_outside)
 {
     STORE(&f->reply->reply[f->slot[HELD]].block, 65536 - 1199);
@@ -219,7 +224,7 @@ DAMAGE(a_slot_queued_twice)
 }
 DAMAGE(flags_of_a_request)
 {
-    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 16, 20));
+    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 32, 20));
 }
 DAMAGE(a_long_argument_in_a_slab)
 {
@@ -357,6 +362,7 @@ static const struct {
     {flags_that_are_none, "slot %u: its answer has flags 0x2", INLINE},
     {a_lane_that_is_none, "slot %u: its answer is of lane 2 of 2", HELD},
     {a_long_answer_in_a_slab, "slot %u: its answer has 1025 bytes in a slab", INLINE},
+    {an_emitted_value_that_is_too_long, "slot %u: a value of 113 bytes was emitted", CLAIMED},
     {a_block_outside, "slot %u: its answer's block, 1200 bytes at 64337, is outside", HELD},
     {a_block_far_outside, "slot %u: its answer's block, 1200 bytes at 184467440737", HELD},
     {blocks_that_overlap, "their answers' blocks overlap in the arena of lane 0", HELD},
@@ -371,7 +377,7 @@ static const struct {
     {a_generation_that_skips, "lane 1, position 2: generation 2 of slot %u, which has skipped",
         QUEUED_TOO},
     {a_slot_queued_twice, "lane 1, position 2: slot %u is queued twice", QUEUED},
-    {flags_of_a_request, "lane 1, position 2: flags 0x10", 0},
+    {flags_of_a_request, "lane 1, position 2: flags 0x20", 0},
     {a_long_argument_in_a_slab, "lane 1, position 2: 1025 bytes in a slab", 0},
     {an_argument_outside, "lane 1, position 1: its argument, 1200 bytes at 64337, is outside", 0},
     {a_call_in_no_lane, "lane 1, position 1: queued, but the caller says it has no calls there", 0},

@@ -55,6 +55,7 @@ arena -DN=4
 arena -DN=3 -DDEATHS=1
 arena -DN=4 -DDEATHS=1 -DBLOCKS=2
 visit -DS=2
+progress -DG=2 -DV=2
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -91,6 +92,7 @@ hostile -DN=3 -DTURN=4
 arena -DN=4 -DDEATHS=2
 arena -DN=6 -DDEATHS=3
 visit -DS=3
+progress -DG=3 -DV=3
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -195,6 +197,11 @@ visit POSTPONED_NOT_FLAGGED -DS=2: invalid end state
 visit CURRENT_REMOVED -DS=2: sessions[s]
 visit RETURN_STORED -DS=2: user==0
 visit TURN_GOES_ON -DS=2: sessions[(other-1)]
+progress NO_ODD -DG=2: copy0==copy1
+progress EVEN_EARLY -DG=2: copy0==copy1
+progress NOT_LOADED_AGAIN -DG=2: copy0==copy1
+progress SEQ_FROM_ZERO -DG=2: copy0==copy1
+progress GEN_IGNORED -DG=2: (copy0/4)==mine
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -15,6 +15,7 @@
 #include "proto/attach.h"
 #include "proto/cancel.h"
 #include "proto/goaway.h"
+#include "proto/progress.h"
 #include "tests/proto/block.h"
 #include "tests/proto/notation.h"
 #include "tests/support/scratch.h"
@@ -145,6 +146,62 @@ static void cancel_is_read_and_written_as_specified(void **state)
     knit_block_close(&block);
 }
 
+static void check_progress(struct knit_span params, const char *expected, bool is_good)
+{
+    struct knit_progress progress;
+    struct knit_buffer written;
+    char text[256];
+    int at;
+
+    assert_int_equal(knit_progress_decode(params, &progress), is_good);
+    if (!is_good)
+        return;
+    at = snprintf(text, sizeof(text), "%" PRIu32 " %" PRIu64 " ", progress.msgid, progress.count);
+    for (size_t i = 0; i < progress.value.len; i++)
+        at += snprintf(text + at, sizeof(text) - (size_t)at, "%02x", progress.value.bytes[i]);
+    assert_string_equal(text, expected);
+    knit_buffer_init(&written, 1024);
+    assert_int_equal(knit_progress_put(&written, &progress), 0);
+    assert_true(written.len <= KNIT_PROGRESS_MESSAGE_MAX);
+    /* [2, "$/progress", params], and nothing behind the count. */
+    assert_memory_equal(written.bytes, "\x93\x02\xaa$/progress", 13);
+    assert_true(knit_progress_decode(knit_span(written.bytes + 13, written.len - 13), &progress));
+    knit_buffer_fini(&written);
+}
+
+static void progress_is_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes;
+    struct knit_block block;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "progress");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
+
+        encode(block.line, &bytes);
+        check_progress(knit_buffer_span(&bytes), text, is_good);
+        knit_buffer_fini(&bytes);
+    }
+    knit_block_close(&block);
+}
+
+static void a_value_of_progress_is_one_and_not_too_long(void **state)
+{
+    uint8_t bytes[KNIT_PROGRESS_BYTES_MAX + 1] = {0xd9};
+
+    (void)state;
+    bytes[1] = sizeof(bytes) - 3;
+    memset(bytes + 2, 'x', sizeof(bytes) - 2);
+    assert_true(knit_progress_check(knit_span(bytes, sizeof(bytes) - 1)));
+    bytes[1]++;
+    assert_false(knit_progress_check(knit_span(bytes, sizeof(bytes))));
+    assert_false(knit_progress_check(knit_span(bytes, sizeof(bytes) - 1)));
+    assert_false(knit_progress_check(knit_span(bytes, 0)));
+    assert_false(knit_progress_check(knit_span("\xc0\xc0", 2)));
+}
+
 static void check_goaway(struct knit_span value, const char *expected, bool is_good)
 {
     struct knit_goaway goaway;
@@ -244,6 +301,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attach_is_read_and_written_as_specified),
         cmocka_unit_test(cancel_is_read_and_written_as_specified),
+        cmocka_unit_test(progress_is_read_and_written_as_specified),
+        cmocka_unit_test(a_value_of_progress_is_one_and_not_too_long),
         cmocka_unit_test(goaway_is_read_and_written_as_specified),
         cmocka_unit_test(what_is_cut_short_is_refused_at_every_length),
         cmocka_unit_test(a_reason_that_is_not_utf8_is_refused),

@@ -56,7 +56,7 @@ ROOMS = {
 LAYERS = {
     'clients/lib': [
         {'error', 'poll_fd', 'shape', 'transport', 'url'},
-        {'lanes', 'resolve', 'stream', 'transport_plain'},
+        {'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
         {'connect', 'prepared'},
         {'handle'},
         {'client'},

@@ -65,6 +65,7 @@ class Protocol(DaemonCase):
             self.assertEqual(hello['protocol'], 1)
             self.assertIn('cancel', hello['features'])
             self.assertIn('output', hello['features'])
+            self.assertIn('progress', hello['features'])
             self.assertIn('limits', hello)
             self.assertIn('principal', hello)
 

@@ -56,6 +56,7 @@
 
 #include <knitting/code.h>
 #include <knitting/error.h>
+#include <knitting/progress.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -147,10 +148,11 @@ struct knit_call_options {
                           that has started; 0 = not at all: OVERLOADED unless a worker is idle;
                           negative or NaN = no such limit */
     bool output;       /* what the task prints comes with the outcome: see knit_output() */
+    bool progress;     /* what the task emits while it runs is given to knit_on_progress() */
     uint64_t reserved[4];
 };
 /* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, {0}}
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, {0}}
 /* clang-format on */
 
 /* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or

@@ -71,6 +71,10 @@ struct knit_api {
     /* The outcome of a task that ends early because aborted() returned true: CANCELLED, or TIMEOUT
      * once its deadline has passed. */
     int (*return_aborted)(struct knit_call *call);
+
+    /* One msgpack value of at most 112 bytes for the caller, if it looks; else nothing. 0, or
+     * TOO_LARGE or BAD_ARGUMENT; the call goes on in any case. */
+    int (*progress)(struct knit_call *call, const void *msgpack, size_t len);
 };
 
 /* One task, as its module declares it. */

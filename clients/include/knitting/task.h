@@ -37,6 +37,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+#include <knitting/emit.h>
 #include <knitting/module.h>
 #include <knitting/values.h>
 
