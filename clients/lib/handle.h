@@ -48,7 +48,7 @@ enum knit_handle_flag {
     KNIT_HANDLE_TIMED = 16,    /* it stands in that list */
     KNIT_HANDLE_READY = 32,    /* in that one */
     KNIT_HANDLE_CALLBACK = 64, /* on_done and user */
-    KNIT_HANDLE_HELD = 128,    /* the outcome lies in the block of `slot`, to be released */
+    KNIT_HANDLE_HELD = 128,    /* the outcome lies in slab or block of `slot`, to be released */
     KNIT_HANDLE_HEAP = 256,    /* the outcome lies in `heap`, to be freed */
     KNIT_HANDLE_ERROR = 512,   /* the outcome is one: code and, unless that is 0, started, reason */
     KNIT_HANDLE_CANCELLED = 1024,

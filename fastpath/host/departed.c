@@ -56,8 +56,8 @@ static void close_all(struct knit_departed *departed)
     knit_fd_close(&departed->results_fd);
 }
 
-/* The words in front of the arenas stay: a caller that has not noticed yet reads there that the
- * session is closed. */
+/* The words in front of slabs and arenas stay: a caller that has not noticed yet reads there that
+ * the session is closed. */
 static void take_results_back(struct knit_departed *departed)
 {
     if (departed->results_fd >= 0)

@@ -164,8 +164,8 @@ bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *jo
 void knit_lane_emit(
     struct knit_lane *lane, const struct knit_job *job, const void *value, size_t len);
 
-/* Only while `job` runs: room of len bytes for its outcome in the reply arena, so that large
- * results are written once. NULL above the limit or when there is no room now: then use private
- * memory, and the lane copies when there is room. One room a job; a second call frees the first
- * room. Set job->result to it, or into it, to use it. */
+/* Only while `job` runs: room of len bytes for its outcome in the slot's slab or in the reply
+ * arena, so that large results are written once. NULL above the limit or when there is no room now:
+ * then use private memory, and the lane copies when there is room. One room a job; what an earlier
+ * call gave may not be used any more. Set job->result to it, or into it, to use it. */
 void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len);

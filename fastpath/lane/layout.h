@@ -86,7 +86,7 @@ struct knit_request_cell {
  * body lies in the slot's slab. */
 struct knit_reply_cell {
     _Atomic uint64_t word;  /* stored last, release: publishes the rest */
-    _Atomic uint64_t meta;  /* lane whose arena holds the block, length */
+    _Atomic uint64_t meta;  /* lane that answered, in whose arena a block lies; length */
     _Atomic uint64_t block; /* with KNIT_CELL_IN_ARENA: offset in that lane's arena */
     _Atomic uint64_t body[KNIT_CELL_WORDS];
 };

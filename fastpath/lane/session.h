@@ -9,7 +9,8 @@
  *
  * The life of a call, as LAYOUT.md names it: knit_session_publish() FREE -> READY, a worker CLAIMED
  * -> ANSWERED, knit_session_collect() reads the answer and, when it came inline, frees the slot at
- * once; an answer that lies in an arena block is read in place until knit_session_release().
+ * once; one that lies in the slot's slab or in an arena block is read in place until
+ * knit_session_release().
  *
  * Threads: one session belongs to one thread at a time. Nothing blocks but knit_session_wait().
  * Limits: geometry.slots calls between publish and release. */
@@ -78,9 +79,9 @@ struct knit_session_outcome {
     uint32_t slot;
     uint32_t lane;   /* that answered */
     uint32_t status; /* KNIT_STATUS_RESULT, _ERROR or _BROKEN (a pool that broke the protocol) */
-    bool held;       /* the payload is an arena block: call knit_session_release(slot) */
+    bool held;       /* the payload is the slab or a block: call knit_session_release(slot) */
     size_t len;
-    const void *payload; /* `body` below, or the block, which the pool could still change */
+    const void *payload; /* `body` below, or what the pool could still change */
     uint64_t body[KNIT_CELL_WORDS];
 };
 

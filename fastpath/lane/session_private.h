@@ -29,7 +29,7 @@ enum knit_slot_state {
     KNIT_SLOT_FREE,
     KNIT_SLOT_IN_FLIGHT, /* published, its outcome is wanted */
     KNIT_SLOT_ZOMBIE,    /* published, its outcome was given early and the answer will be dropped */
-    KNIT_SLOT_HELD,      /* answered; the user still reads the block */
+    KNIT_SLOT_HELD,      /* answered; the user still reads slab or block */
 };
 
 struct knit_session_slot {

@@ -3,7 +3,8 @@
  *
  * A runner belongs to one worker and runs one call at a time, with buffers it keeps; a small call
  * allocates nothing. A result goes where it is read from: up to KNIT_INLINE_MAX bytes into the job
- * itself, larger ones straight into the lane's reply arena where there is room.
+ * itself, larger ones straight into the slot's slab or, where there is room, into the lane's
+ * reply arena.
  *
  * Outcomes that arise here: STALE_EPOCH and UNKNOWN_TASK (not in this worker's registry),
  * QUARANTINED, BAD_ARGUMENT and TOO_DEEP (params against the signature), the task's result or
