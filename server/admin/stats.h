@@ -12,15 +12,13 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/control/image.h"
-#include "fastpath/host/pool.h"
+#include "fastpath/host/describe.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
 
 struct knit_log;
 
-#define KNIT_STATS_LOOPS_MAX  64 /* [server] threads_io */
-#define KNIT_STATS_DEATHS_MAX 64u
+#define KNIT_STATS_LOOPS_MAX 64 /* [server] threads_io */
 
 /* Where the numbers come from. Constant once all loops run. */
 struct knit_stats_sources {
@@ -39,12 +37,7 @@ struct knit_stats {
     uint64_t log_dropped; /* lines */
     uint32_t loops;
     struct knit_counter_values counters; /* of all loops, summed */
-    struct knit_host_stats pool;
-    struct knit_host_task_deaths deaths[KNIT_STATS_DEATHS_MAX]; /* of tasks that have some */
-    uint32_t deaths_count;
-    const struct knit_image *images; /* [images_count]: the worker program, then the modules */
-    uint32_t images_count;
-    struct knit_host_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
+    struct knit_host_snapshot host;
 };
 
 void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats);

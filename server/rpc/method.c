@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "fastpath/host/describe.h"
 #include "fastpath/host/pool.h"
 #include "proto/cancel.h"
 #include "proto/check.h"
@@ -111,34 +112,6 @@ static void pong(struct knit_caller *caller, const struct knit_message *message)
 
 /* ---- $/tasks ------------------------------------------------------------------------------- */
 
-static void put_task(
-    struct knit_buffer *buffer, struct knit_host *pool, const struct knit_registry_task *task)
-{
-    struct knit_host_task_deaths deaths = {0};
-    uint32_t count;
-    struct knit_task_entry entry = {.id = task->id,
-        .name = knit_span(task->name, task->name_len),
-        .signature = knit_span_text(knit_signature_text(task->signature)),
-        .timeout_ms = task->timeout_ms,
-        .flags = task->flags};
-
-    if (task->doc[0] != '\0')
-        entry.doc = knit_span_text(task->doc);
-    /* A router over lanes alone has none. */
-    if (pool != NULL) {
-        const struct knit_image *images = knit_host_images(pool, &count);
-
-        knit_host_task_deaths(pool, task->id, &deaths);
-        /* The first one is the worker's program. */
-        if (task->module < count - 1)
-            entry.module = knit_span_text(knit_image_file(&images[1 + task->module]));
-    }
-    entry.deaths = deaths.deaths;
-    entry.signal = (uint64_t)deaths.signal;
-    entry.is_quarantined = deaths.is_quarantined;
-    (void)knit_tasks_page_put_entry(buffer, &entry);
-}
-
 static void list_tasks(struct knit_caller *caller, const struct knit_message *message)
 {
     const struct knit_registry *registry = caller->router->registry;
@@ -161,9 +134,14 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
     knit_buffer_reset(scratch);
     (void)knit_tasks_page_put_head(
         scratch, knit_registry_epoch(registry), first + page < count, (uint32_t)page);
-    for (uint64_t i = 0; i < page; i++)
-        put_task(scratch, backend != NULL ? backend->pool : NULL,
-            knit_registry_at(registry, (uint32_t)(first + i)));
+    for (uint64_t i = 0; i < page; i++) {
+        struct knit_task_entry entry;
+
+        /* A router over lanes alone has no pool. */
+        knit_host_describe_task(backend != NULL ? backend->pool : NULL,
+            knit_registry_at(registry, (uint32_t)(first + i)), &entry);
+        (void)knit_tasks_page_put_entry(scratch, &entry);
+    }
     if (scratch->error != 0)
         caller->ops->close_without_memory(caller);
     else

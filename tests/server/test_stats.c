@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/control/image.h"
 #include "proto/buffer.h"
 #include "proto/walk.h"
 #include "server/admin/stats.h"
@@ -98,19 +99,19 @@ static void every_number_stands_under_its_key(void **state)
         .log_dropped = 14,
         .loops = 2,
         .counters = {.connections_accepted = 21, .calls_published = 22, .sleeps = 23},
-        .pool = {.lanes = 1,
-            .lanes_serving = 1,
-            .is_degraded = true,
-            .sessions = 31,
-            .evicted = 32,
-            .wait_error = EPERM,
-            .relayed = 33,
-            .confinement = {.landlock_abi = -1}},
-        .deaths = {{.task = "crash", .deaths = 51, .signal = 11, .is_quarantined = true}},
-        .deaths_count = 1,
-        .lanes = {{.state = KNIT_HOST_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}},
-        .images = &worker,
-        .images_count = 1};
+        .host = {.pool = {.lanes = 1,
+                     .lanes_serving = 1,
+                     .is_degraded = true,
+                     .sessions = 31,
+                     .evicted = 32,
+                     .wait_error = EPERM,
+                     .relayed = 33,
+                     .confinement = {.landlock_abi = -1}},
+            .deaths = {{.task = "crash", .deaths = 51, .signal = 11, .is_quarantined = true}},
+            .deaths_count = 1,
+            .lanes = {{.state = KNIT_HOST_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}},
+            .images = &worker,
+            .images_count = 1}};
     struct knit_buffer buffer;
     struct knit_span all, loops, pool;
 
@@ -161,7 +162,8 @@ static void what_workers_are_made_of_is_told_without_its_folder(void **state)
     static const struct knit_image images[] = {
         {.path = "/a/w", .build_id = "0a0b", .is_frozen = true}, {.path = "/b/\xff.so"},
         {.path = "/c/m.so"}};
-    static struct knit_stats stats = {.version = "1.2.3", .images = images, .images_count = 3};
+    static struct knit_stats stats = {
+        .version = "1.2.3", .host = {.images = images, .images_count = 3}};
     struct knit_buffer buffer;
     struct knit_span all;
     struct knit_walk walk;
