@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork() and exec(), because posix_spawn() can neither set the parent-death signal nor close all
- * other descriptors. Between the two the child makes async-signal-safe calls only: the host has
- * threads, and one of them may have held a lock at the fork. Signals are blocked across the fork,
- * so that no handler of the host's runs in the child.
+/* clone() and exec(), because posix_spawn() can neither set the parent-death signal nor close all
+ * other descriptors, and fork() copies the page tables of a large program for tens of milliseconds.
+ * As with vfork(), the child has the host's memory until exec(), and the calling thread waits for
+ * that; but it has a stack of its own. Between the two it makes async-signal-safe calls only: the
+ * host has threads, and one of them may hold a lock. It writes no memory but its stack and errno,
+ * and all signals are blocked meanwhile, so that no handler of the host's runs in it.
  *
  * When exec fails, the child sends its errno to the host like any message.
  */
@@ -10,8 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -20,6 +24,9 @@
 
 #include "fastpath/control/control.h"
 #include "fastpath/lane/fd.h"
+
+/* Of the child: what it is given, by their old numbers, is the largest part of it. */
+#define STACK_BYTES (128u << 10)
 
 /* At or above this number nothing is overwritten while descriptors are moved to theirs. */
 #define SAFE_FD 16
@@ -151,9 +158,16 @@ static int place_fds(
     return close_range((unsigned)end, ~0u, 0);
 }
 
-static _Noreturn void run_child(
-    const struct knit_spawn_options *options, const struct plumbing *plumbing, pid_t parent)
+struct child {
+    const struct knit_spawn_options *options;
+    const struct plumbing *plumbing;
+    pid_t parent;
+};
+
+static int run_child(void *arg)
 {
+    const struct child *child = arg;
+    const struct knit_spawn_options *options = child->options;
     const char *program = options->program[0] != '\0' ? options->program : options->argv[0];
     struct knit_control_message message;
     int report;
@@ -163,9 +177,10 @@ static _Noreturn void run_child(
         (void)!write(options->group_fd, "0", 1);
     reset_signals();
     offer_to_oom_killer();
-    if (place_fds(options, plumbing, &report) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
+    if (place_fds(options, child->plumbing, &report) == 0 &&
+        prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
         /* A parent that died before prctl() sends no signal. */
-        if (getppid() != parent)
+        if (getppid() != child->parent)
             _exit(127);
         /* execvpe() starts a shell for a file that is no program, so it only gets names without a
          * slash, which are looked up in PATH. */
@@ -182,37 +197,73 @@ static _Noreturn void run_child(
     _exit(127);
 }
 
+/* What watches memory or locks for a process does not know a child that has its memory. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHARED_MEMORY 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
+#define SHARED_MEMORY 0
+#endif
+#endif
+#ifndef SHARED_MEMORY
+#define SHARED_MEMORY 1
+#endif
+
+/* Returns the child's number, or -errno. The pidfd comes with the child: of one that a host which
+ * ignores SIGCHLD has lost already, the number alone might be another process's by then. */
+static pid_t start_child(struct child *child, int *ret_pid_fd)
+{
+    unsigned char *stack;
+    pid_t pid;
+    int error;
+
+    if (!SHARED_MEMORY) {
+        pid = fork();
+        if (pid == 0)
+            run_child(child);
+        if (pid < 0)
+            return -errno;
+        *ret_pid_fd = pidfd_open(pid, 0);
+        if (*ret_pid_fd >= 0)
+            return pid;
+        error = -errno;
+        (void)kill(pid, SIGKILL);
+        (void)waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED);
+        return error;
+    }
+    stack = mmap(
+        NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED)
+        return -errno;
+    pid = clone(run_child, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
+        child, ret_pid_fd);
+    error = -errno;
+    (void)munmap(stack, STACK_BYTES);
+    return pid < 0 ? error : pid;
+}
+
 int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *ret_spawned)
 {
     struct plumbing plumbing;
-    pid_t parent = getpid(), pid;
+    struct child child = {.options = options, .plumbing = &plumbing, .parent = getpid()};
     sigset_t all, before;
-    int pid_fd;
+    int pid_fd = -1;
+    pid_t pid;
     int error = init_plumbing(&plumbing);
 
     if (error != 0)
         return error;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = fork();
-    if (pid == 0)
-        run_child(options, &plumbing, parent);
-    error = -errno;
+    pid = start_child(&child, &pid_fd);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
         fini_plumbing(&plumbing);
-        return error;
+        return pid;
     }
     /* Parent and child both do this, so the group exists before either of them goes on. */
     (void)setpgid(pid, pid);
-    pid_fd = pidfd_open(pid, 0);
-    if (pid_fd < 0) {
-        error = -errno;
-        (void)kill(pid, SIGKILL);
-        (void)waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED);
-        fini_plumbing(&plumbing);
-        return error;
-    }
     *ret_spawned = (struct knit_spawned){.pid = pid,
         .pid_fd = pid_fd,
         .control_fd = plumbing.control[HOST_END],

@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -415,6 +416,22 @@ WRAPPER(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags), CALLS, EMFIL
 /* ---- processes and threads ---- */
 
 WRAPPER(pid_t, fork, (void), (), CALLS, EAGAIN, -1)
+
+VISIBLE int clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
+{
+    void *parent, *storage, *child;
+    va_list args;
+    REAL(clone);
+
+    va_start(args, arg);
+    parent = va_arg(args, void *);
+    storage = va_arg(args, void *);
+    child = va_arg(args, void *);
+    va_end(args);
+    RETURN_IF_GIVES_WAY(CALLS, EAGAIN, -1);
+    return real(run, stack, flags, arg, parent, storage, child);
+}
+
 WRAPPER(int, execve, (const char *path, char *const argv[], char *const environment[]),
     (path, argv, environment), CALLS, ENOMEM, -1)
 WRAPPER(int, pthread_create,
