@@ -8,7 +8,7 @@
  *     CONFINED what is enforced      ->
  *     LOADING its next step          ->          (any number; a crash is reported with the last)
  *     REGISTRY its tasks             ->          (their announcement is in the memfd of START)
- *                                    <-    SERVE owner, board, pool segment
+ *                                    <-    SERVE owner, board, pool segment, host
  *     READY                          ->
  *                                    <-    ATTACH, DETACH, STOP
  *     ATTACHED, DETACHED, EVICTED    ->
@@ -47,6 +47,9 @@
 #define KNIT_CONTROL_CAPTURE_WRITE_FD 6
 #define KNIT_CONTROL_GIVEN_FD         7 /* and from there on, what else it is given */
 #define KNIT_CONTROL_TEXT_SIZE        1024
+/* In the environment of a worker, with its process number: what is loaded into it knows by this
+ * where it is. */
+#define KNIT_CONTROL_PID_VARIABLE "KNITTING_WORKER_PID"
 
 enum {
     KNIT_CONTROL_E_AGAIN = 1,   /* no message has arrived, or there is no room in the socket */
@@ -65,7 +68,7 @@ enum knit_control_type {
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
     KNIT_CONTROL_REGISTRY,  /* START's file begins with the announcement of registry.h now */
     KNIT_CONTROL_FAILED,    /* text: why it cannot start */
-    KNIT_CONTROL_SERVE,     /* fds: board, pool segment */
+    KNIT_CONTROL_SERVE,     /* fds: board, pool segment, a pidfd of the host */
     KNIT_CONTROL_READY,
     KNIT_CONTROL_ATTACH,   /* fds: request segment read-only, reply segment, bell */
     KNIT_CONTROL_ATTACHED, /* error */

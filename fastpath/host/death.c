@@ -5,7 +5,9 @@
  *
  *  1. The worker's process group is killed while its leader is a zombie. After the reap the kernel
  *     may give the number to another group.
- *  2. The leader is reaped. A worker that is a thread begins here: it is joined.
+ *  2. The leader is reaped. A program with a pool of its own may have it reaped already, by
+ *     ignoring SIGCHLD or by waiting for any child: how it ended is not known then. A worker that
+ *     is a thread begins here: it is joined.
  *  3. The other end of the pipe to the host is closed. With a command prefix the worker may be a
  *     child of the process that was reaped, and live on; the kernel closes the descriptors of a
  *     process after its memory is freed, so from here on no worker of this lane writes replies.
@@ -55,7 +57,7 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
 
     if (worker->threads != NULL)
         return reap_thread(worker, now_ns);
-    (void)kill(-worker->process.pid, SIGKILL);
+    knit_worker_kill_group(worker);
     KNIT_FAULT(DEATH_BEFORE_REAP);
     do
         got = waitid(
@@ -67,6 +69,8 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
         worker->status = info.si_status;
     else if (got == 0)
         worker->signal = info.si_status;
+    else
+        worker->is_end_unknown = true;
     note_reaped(worker, now_ns);
     return true;
 }
@@ -78,6 +82,9 @@ static void describe_end(const struct knit_worker *worker, struct knit_sentence 
     if (worker->threads != NULL)
         (void)knit_sentence_set(ret_text, 0,
             worker->was_ended_by_task ? "lost its thread: the task ended it" : "ended");
+    else if (worker->is_end_unknown)
+        (void)knit_sentence_set(
+            ret_text, 0, "ended; how is not known: this program reaps its children by itself");
     else if (worker->signal != 0)
         (void)knit_sentence_set(
             ret_text, 0, "killed by signal %d (SIG%s)", worker->signal, name != NULL ? name : "?");

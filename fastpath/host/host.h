@@ -112,6 +112,7 @@ struct knit_worker {
     bool was_ended_by_task;                 /* the thread */
     int start_fd;          /* START's file, until the worker has announced in it; or -1 */
     int signal, status;    /* how it ended */
+    bool is_end_unknown;   /* the host's program has reaped it */
     uint32_t owner;        /* in claims; 0 until SERVE is sent */
     uint64_t calls_before; /* begun in this lane before this process */
     uint64_t up_since_ns;  /* 0 = not up */
@@ -174,6 +175,7 @@ struct knit_host {
     enum knit_host_phase phase;
     int epoll_fd;
     int timer_fd;
+    int host_fd; /* a pidfd of this process, for workers */
 
     /* Shared memory. */
     int board_fd, pool_fd;

@@ -71,6 +71,10 @@ struct knit_host_options {
      * the latter is killed before a lane is used again, and at the end; false. */
     bool kill_orphans;
 
+    /* The host's own sessions take no more calls either once a shutdown has begun: whoever calls by
+     * them knows of it by their memory alone; false. */
+    bool own_sessions_drain;
+
     int stop_fd; /* readable: knit_host_open() ends with E_CLOSED; borrowed; -1 = none */
     struct knit_confine_policy confinement; /* unsafe: a program's own modules in its own pool */
     struct knit_host_callbacks callbacks;   /* members may be NULL */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "fastpath/host/crew.h"
@@ -75,7 +76,8 @@ static int make_loop(struct knit_host *pool)
 
     pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     pool->timer_fd = knit_timer_open();
-    if (pool->epoll_fd < 0 || pool->timer_fd < 0)
+    pool->host_fd = pidfd_open(getpid(), 0);
+    if (pool->epoll_fd < 0 || pool->timer_fd < 0 || pool->host_fd < 0)
         return -errno;
     if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
         int error = -errno;
@@ -132,7 +134,8 @@ static struct knit_host *new_pool(void)
 
     if (pool == NULL)
         return NULL;
-    pool->epoll_fd = pool->timer_fd = pool->board_fd = pool->pool_fd = pool->leaves_fd = -1;
+    pool->epoll_fd = pool->timer_fd = pool->host_fd = -1;
+    pool->board_fd = pool->pool_fd = pool->leaves_fd = -1;
     pool->next_session = 1;
     pool->next_owner = KNIT_OWNER_HOST + 1;
     knit_notices_init(&pool->notices);
@@ -284,14 +287,14 @@ void knit_host_dispatch(struct knit_host *pool)
 
 /* ---- closing ---- */
 
-/* Callers in other processes learn by their sessions' memory that nothing more is taken; the host's
- * own loops know. */
+/* Callers learn by their sessions' memory that nothing more is taken; a daemon's own loops know. */
 static void refuse_new_calls(struct knit_host *pool)
 {
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
-        if (session != NULL && session->is_foreign && !session->is_closing && !session->is_evicted)
+        if (session != NULL && (session->is_foreign || pool->options.own_sessions_drain) &&
+            !session->is_closing && !session->is_evicted)
             knit_state_write(&session->view.reply, KNIT_STATE_DRAINING);
     }
 }
@@ -363,6 +366,7 @@ static void free_parts(struct knit_host *pool)
     }
     knit_fd_close(&pool->epoll_fd);
     knit_fd_close(&pool->timer_fd);
+    knit_fd_close(&pool->host_fd);
     knit_fd_close(&pool->board_fd);
     knit_fd_close(&pool->pool_fd);
     knit_launch_fini(&pool->launch);

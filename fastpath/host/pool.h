@@ -24,7 +24,8 @@
  * stopped for its hard timeout.
  *
  * Signals: the pool reaps its own children by pidfd. A host that reaps children itself asks
- * knit_host_owns_pid() first; SIGCHLD must not be ignored (SIG_IGN or SA_NOCLDWAIT).
+ * knit_host_owns_pid() first. A worker that was reaped by others, or by the kernel because SIGCHLD
+ * is ignored (SIG_IGN or SA_NOCLDWAIT), has ended in a way that is not known.
  */
 #pragma once
 

@@ -148,7 +148,7 @@ int knit_startup_note_tasks(struct knit_host *pool)
 static void serve(struct knit_host *pool, struct knit_worker *worker)
 {
     struct knit_control_message message;
-    int fds[2] = {pool->board_fd, pool->pool_fd};
+    int fds[3] = {pool->board_fd, pool->pool_fd, pool->host_fd};
 
     knit_worker_take_owner(pool, worker);
     knit_control_init(&message, KNIT_CONTROL_SERVE);

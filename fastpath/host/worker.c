@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "fastpath/control/control.h"
@@ -59,6 +60,16 @@ void knit_worker_close_fd(const struct knit_host *pool, int *fd)
 
 /* ---- ending ---- */
 
+void knit_worker_kill_group(const struct knit_worker *worker)
+{
+    /* The number is this worker's group's until the leader is reaped, and as long as the group has
+     * members. A leader that the program has reaped may have left none: then a process may have
+     * that number now. */
+    if (pidfd_send_signal(worker->process.pid_fd, 0, NULL, 0) == 0 || errno != ESRCH ||
+        (kill(worker->process.pid, 0) != 0 && errno == ESRCH))
+        (void)kill(-worker->process.pid, SIGKILL);
+}
+
 void knit_worker_kill(struct knit_worker *worker)
 {
     if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
@@ -68,9 +79,8 @@ void knit_worker_kill(struct knit_worker *worker)
         worker->threads->stop(worker->thread);
         return;
     }
-    /* The group exists until its leader is reaped, so its number is this worker's. */
-    (void)kill(-worker->process.pid, SIGKILL);
-    (void)kill(worker->process.pid, SIGKILL);
+    knit_worker_kill_group(worker);
+    (void)pidfd_send_signal(worker->process.pid_fd, SIGKILL, NULL, 0);
 }
 
 void knit_worker_refuse(struct knit_worker *worker, const char *format, ...)
@@ -128,6 +138,7 @@ bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint6
     worker->is_confined = worker->has_closed_control = worker->was_ended_by_task = false;
     worker->owner = 0;
     worker->signal = worker->status = 0;
+    worker->is_end_unknown = false;
     worker->hard_session = 0;
     worker->given_up = KNIT_OK;
     worker->hard_retry_ns = worker->hard_seen_ns = worker->abort_retry_ns = 0;

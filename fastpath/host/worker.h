@@ -31,6 +31,8 @@ void knit_worker_flush(struct knit_host *pool, struct knit_worker *worker);
  * thread is asked to stop in place of being killed, and given up at that time (crew.h). */
 void knit_worker_stop(struct knit_host *pool, struct knit_worker *worker, uint64_t kill_at_ns);
 void knit_worker_kill(struct knit_worker *worker);
+/* Its process group, also when its leader has ended. */
+void knit_worker_kill_group(const struct knit_worker *worker);
 /* Kills a worker that cannot be used, for that reason; the rest happens when its process ends. */
 __attribute__((format(printf, 2, 3))) void knit_worker_refuse(
     struct knit_worker *worker, const char *format, ...);

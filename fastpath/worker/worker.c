@@ -73,6 +73,7 @@ struct worker {
     struct knit_modules *modules;
     struct knit_serve serve;
     struct knit_mapping board, pool;
+    int host_fd;    /* a pidfd of the host */
     int wait_error; /* with which futex_waitv is refused; 0 = it is not */
     uint32_t owner;
     struct knit_note_line *note; /* in the pool segment */
@@ -390,19 +391,23 @@ static void attach(struct worker *worker, const struct knit_control_attach *requ
 
 /* ---- the control thread ---- */
 
-/* Waits until the host has sent something, and hands on what tasks print meanwhile. */
-static void await_control(void)
+/* Waits until the host has sent something, and hands on what tasks print meanwhile. A child that
+ * the host's program has forked holds the other end of the socket too, so the end of the host is
+ * looked for beside it. */
+static void await_control(int host_fd)
 {
     struct pollfd files[] = {{.fd = KNIT_CONTROL_FD, .events = POLLIN},
-        {.fd = KNIT_CONTROL_CAPTURE_READ_FD, .events = POLLIN}};
+        {.fd = KNIT_CONTROL_CAPTURE_READ_FD, .events = POLLIN}, {.fd = host_fd, .events = POLLIN}};
 
     do {
-        files[0].revents = files[1].revents = 0;
+        files[0].revents = files[1].revents = files[2].revents = 0;
         /* Without poll() it waits in the reading alone. */
-        if (poll(files, 2, -1) < 0 && errno != EINTR)
+        if (poll(files, 3, -1) < 0 && errno != EINTR)
             return;
         if (files[1].revents != 0 && ((files[1].revents & POLLIN) == 0 || !knit_capture_read()))
             files[1].fd = -1;
+        if (files[2].revents != 0)
+            leave();
     } while (files[0].revents == 0);
 }
 
@@ -415,7 +420,7 @@ static void *serve_control(void *arg)
         int fds[KNIT_CONTROL_FDS_MAX];
         int error;
 
-        await_control();
+        await_control(worker->host_fd);
         error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
 
         if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
@@ -508,6 +513,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         give_up("the pool's memory cannot be mapped");
     (void)close(fds[0]);
     (void)close(fds[1]);
+    worker->host_fd = fds[2];
     knit_layout_board(worker->lanes, worker->board.base, &lane.board);
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
     worker->busy = runner.busy = &lane.board.busy[worker->index];
@@ -578,6 +584,14 @@ static void set_signals(void)
     (void)sigaction(SIGHUP, &ignore, NULL);
 }
 
+static void set_variable(void)
+{
+    char number[16];
+
+    (void)snprintf(number, sizeof(number), "%d", (int)getpid());
+    (void)setenv(KNIT_CONTROL_PID_VARIABLE, number, 1);
+}
+
 int main(int argc, char **argv)
 {
     static struct worker worker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -594,6 +608,7 @@ int main(int argc, char **argv)
         return 2;
     }
     set_signals();
+    set_variable();
     if (getenv(KNIT_KIN_VARIABLE) != NULL)
         (void)snprintf(
             own_mark, sizeof(own_mark), KNIT_KIN_VARIABLE "=%s", getenv(KNIT_KIN_VARIABLE));

@@ -290,8 +290,9 @@ static void workers_inherit_no_environment_and_no_descriptors(void **state)
     pools_wait(&pools, &given);
     pools_wait(&pools, &where);
     /* stdin, stdout, stderr, control, the pipe to the host, the two ends by which output is kept
-     * for a call and where it goes otherwise, and the bell of the one session. */
-    assert_int_equal(count.number, 9);
+     * for a call and where it goes otherwise, the pidfd of the host, and the bell of the one
+     * session. */
+    assert_int_equal(count.number, 10);
     assert_int_equal(host.bytes[0], 0xc0);
     assert_memory_equal(given.bytes, "\xa3yes", 4);
     assert_memory_equal(where.bytes, "\x92\x00\x01", 3);
