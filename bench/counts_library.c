@@ -47,9 +47,9 @@ static int fetch_registry(
     return KNIT_OK;
 }
 
-static void keep(void *arg, bool is_ours)
+static void keep(const struct knit_lanes_options *options, bool is_ours)
 {
-    (void)arg;
+    (void)options;
     (void)is_ours;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each is one request on the stream, or one for each page of the registry, and a wait for the
- * answer. They find room when calls have none (KNIT_STREAM_PLACES_SPARE). */
+ * answer. They find room when calls have none (KNIT_STREAM_PLACES_SPARE). A pool of this process
+ * is asked directly (knit_lanes_local()). */
 #include "clients/lib/admin_calls.h"
 
 #include <limits.h>
@@ -23,6 +24,17 @@ static const uint8_t one_nil[] = {0x91, 0xc0};
 static uint64_t admin_until_ns(const struct knit *k)
 {
     return knit_clock_ns() + (uint64_t)k->admin_ms * 1000000;
+}
+
+/* A pool of this process is not asked over the session, whose end has to be looked for. */
+static int check(struct knit *k, struct knit_error *ret_error)
+{
+    int code = knit_client_check_waiting(k, ret_error);
+
+    if (code != KNIT_OK || knit_lanes_local(k->handles.lanes) == NULL)
+        return code;
+    knit_client_progress(k);
+    return knit_client_check(k, ret_error);
 }
 
 int knit_admin_call(struct knit *k, const char *method, struct knit_span params, uint64_t until_ns,
@@ -58,14 +70,21 @@ int knit_admin_call(struct knit *k, const char *method, struct knit_span params,
 
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
 {
+    const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     struct knit_handle *handle;
     struct knit_span result;
     uint64_t begin_ns;
-    int code = knit_client_check_waiting(k, ret_error);
+    int code = check(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
     begin_ns = knit_clock_ns();
+    if (local != NULL) {
+        (void)local->has_stopped(knit_lanes_local_arg(k->handles.lanes));
+        if (ret_ns != NULL)
+            *ret_ns = knit_clock_ns() - begin_ns;
+        return KNIT_OK;
+    }
     code = knit_admin_call(k, "$/ping", knit_span(one_nil, sizeof(one_nil)), admin_until_ns(k),
         &handle, &result, ret_error);
     if (code == KNIT_OK) {
@@ -77,13 +96,28 @@ int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
     return code;
 }
 
+static int local_stats(
+    struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len)
+{
+    const struct knit_lanes *lanes = k->handles.lanes;
+
+    knit_buffer_reset(&k->local_stats);
+    if (knit_lanes_local(lanes)->put_stats(knit_lanes_local_arg(lanes), &k->local_stats) != 0)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    *ret_map = k->local_stats.bytes;
+    *ret_len = k->local_stats.len;
+    return KNIT_OK;
+}
+
 int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len)
 {
     struct knit_span result;
-    int code = knit_client_check_waiting(k, ret_error);
+    int code = check(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
+    if (knit_lanes_local(k->handles.lanes) != NULL)
+        return local_stats(k, ret_error, ret_map, ret_len);
     k->stats = knit_free(k->stats);
     code = knit_admin_call(k, "$/stats", knit_span(no_params, sizeof(no_params)), admin_until_ns(k),
         &k->stats, &result, ret_error);
@@ -95,24 +129,34 @@ int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_ma
     return code;
 }
 
+static int unknown_task(struct knit_error *ret_error)
+{
+    return knit_error_make(
+        ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task of that name");
+}
+
 int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted)
 {
     static const uint8_t truth[] = {0xc3};
+    const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     struct knit_handle *handle;
     struct knit_buffer params;
     struct knit_writer writer;
     struct knit_span result;
-    int code = knit_client_check_waiting(k, ret_error);
+    int code = check(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
+    if (local != NULL)
+        return local->lift(knit_lanes_local_arg(k->handles.lanes), task, ret_lifted)
+                   ? KNIT_OK
+                   : unknown_task(ret_error);
     knit_buffer_init(&params, NAME_BYTES_MAX);
     knit_writer_init(&writer, &params);
     knit_writer_array(&writer, 1);
     knit_writer_text(&writer, task);
     if (knit_writer_end(&writer) != 0)
-        code = knit_error_make(
-            ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task of that name");
+        code = unknown_task(ret_error);
     else if ((code = knit_admin_call(k, "$/lift", knit_buffer_span(&params), admin_until_ns(k),
                   &handle, &result, ret_error)) == KNIT_OK) {
         *ret_lifted = result.len == sizeof(truth) && memcmp(result.bytes, truth, result.len) == 0;
@@ -131,7 +175,7 @@ static int bad_page(struct knit_error *ret_error, const char *reason)
 
 /* Gives every entry of one page to on_entry; page->after becomes the last id. */
 static int read_page(struct knit_span result, struct knit_admin_page *page,
-    knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error)
+    knit_lanes_on_task *on_entry, void *user, struct knit_error *ret_error)
 {
     struct knit_tasks_page tasks;
     struct knit_walk walk;
@@ -162,12 +206,15 @@ static int read_page(struct knit_span result, struct knit_admin_page *page,
     return code;
 }
 
-int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_admin_on_entry *on_entry,
+int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *on_entry,
     void *user, struct knit_error *ret_error)
 {
     struct knit_admin_page page = {.after = KNIT_TASKS_FIRST, .more = true};
+    const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     int code = KNIT_OK;
 
+    if (local != NULL)
+        return local->each_task(knit_lanes_local_arg(k->handles.lanes), on_entry, user, ret_error);
     while (code == KNIT_OK && page.more) {
         const struct knit_tasks_query query = {.after = page.after};
         uint8_t bytes[64];
@@ -245,7 +292,7 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user)
 {
     struct visit visit = {k, on_task, user};
-    int code = knit_client_check_waiting(k, ret_error);
+    int code = check(k, ret_error);
 
     if (code != KNIT_OK)
         return code;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls of the protocol's own methods. They all travel by the stream, also when tasks are called
- * through lanes, and block until they are answered.
+ * through lanes, and block until they are answered; but for those of a pool of this process, which
+ * has no stream.
  *
  * The registry is read page by page. A page begins behind the last id of the one before, so tasks
  * that come or go meanwhile neither repeat nor hide others; every page says its epoch, and a reader
@@ -13,6 +14,7 @@
 
 #include <knitting/code.h>
 
+#include "clients/lib/lanes.h"
 #include "proto/span.h"
 #include "proto/tasks.h"
 
@@ -32,10 +34,6 @@ struct knit_admin_page {
     bool more;
 };
 
-/* Returns KNIT_OK to go on, or the code of an error. */
-typedef int knit_admin_on_entry(
-    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error);
-
 /* Every task, in the order of ids. Blocks until until_ns. Returns KNIT_OK, or a code. */
 KNIT_MUST_CHECK int knit_admin_each_task(struct knit *k, uint64_t until_ns,
-    knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error);
+    knit_lanes_on_task *on_entry, void *user, struct knit_error *ret_error);

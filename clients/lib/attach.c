@@ -290,10 +290,8 @@ static int fetch_registry(
 }
 
 /* A forked child does not have the mappings, and may have others in their place. */
-static void free_attachment(void *arg, bool is_ours)
+static void free_attachment(struct attachment *attachment, bool is_ours)
 {
-    struct attachment *attachment = arg;
-
     if (is_ours) {
         knit_segment_unmap(&attachment->board);
         knit_segment_unmap(&attachment->request);
@@ -302,9 +300,19 @@ static void free_attachment(void *arg, bool is_ours)
     free(attachment);
 }
 
+static void free_lanes(const struct knit_lanes_options *lanes, bool is_ours)
+{
+    int bell_fd = lanes->bell_fd, host_fd = lanes->host_fd;
+
+    (void)knit_session_free(lanes->session);
+    knit_fd_close(&bell_fd);
+    knit_fd_close(&host_fd);
+    free_attachment(lanes->arg, is_ours);
+}
+
 static const struct knit_lanes_source attach_source = {
     .fetch_registry = fetch_registry,
-    .free = free_attachment,
+    .free = free_lanes,
 };
 
 /* ---- attaching ---- */
@@ -381,13 +389,10 @@ static int make_lanes(struct attachment *attachment, const struct knit_open_opti
         *ret = knit_lanes_new(&lanes);
         if (*ret != NULL)
             return KNIT_OK;
-        (void)knit_session_free(lanes.session);
         code = knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     }
-    knit_fd_close(&lanes.bell_fd);
-    knit_fd_close(&lanes.host_fd);
-    free_attachment(attachment, true);
+    free_lanes(&lanes, true);
     return code;
 }
 

@@ -82,6 +82,9 @@ static int explain(
     const struct knit_stream *stream = &k->handles.stream;
     const char *task = start->prepared->task;
 
+    if ((code == KNIT_DRAINING || code == KNIT_DISCONNECTED) &&
+        knit_lanes_local(k->handles.lanes) != NULL)
+        return knit_client_refuse_local(start->is_by_lanes ? NULL : task, ret_error);
     if (code == KNIT_TOO_LARGE && start->is_by_lanes)
         return refuse_large(ret_error, "arguments are", start->params.len,
             knit_lanes_argument_max(k->handles.lanes), "call_max_bytes");

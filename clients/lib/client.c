@@ -26,7 +26,15 @@ int knit_client_refuse(struct knit *k, struct knit_error *ret_error)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this session belongs to the parent process; open one of your own after fork()");
     return knit_error_make(
-        ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO, "%s", k->handles.stream.reason);
+        ret_error, k->handles.lost_code, KNIT_STARTED_NO, "%s", k->handles.stream.reason);
+}
+
+int knit_client_refuse_local(const char *method, struct knit_error *ret_error)
+{
+    if (method != NULL)
+        return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
+            "'%s': a pool of this process has no methods of the protocol", method);
+    return knit_error_make(ret_error, KNIT_SHUTDOWN, KNIT_STARTED_NO, "the pool is shut down");
 }
 
 int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error)
@@ -39,6 +47,17 @@ int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error)
 
 /* ---- the turn ---- */
 
+/* Of a session without a stream: whether its pool lives. It closes the session first, and then
+ * gives the calls that it took their outcomes. */
+static void check_local_lease(struct knit *k)
+{
+    const struct knit_lanes *lanes = k->handles.lanes;
+
+    if (k->handles.has_local_lease && knit_lanes_is_closed(lanes) &&
+        knit_lanes_local(lanes)->has_stopped(knit_lanes_local_arg(lanes)))
+        knit_handles_end_lease(&k->handles, KNIT_SHUTDOWN, "the pool is shut down");
+}
+
 void knit_client_progress(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
@@ -47,6 +66,7 @@ void knit_client_progress(struct knit *k)
     knit_stream_receive(&handles->stream);
     if (handles->lanes != NULL) {
         knit_lanes_flush(handles->lanes);
+        check_local_lease(k);
         if (knit_session_is_watching(handles->lanes->session))
             knit_handles_take_values(handles);
         knit_handles_collect(handles);
@@ -75,6 +95,7 @@ static void check_lease(struct knit *k, uint64_t now_ns)
     k->next_lease_check_ns = now_ns + LEASE_CHECK_MS * UINT64_C(1000000);
     knit_stream_flush(&handles->stream);
     knit_stream_receive(&handles->stream);
+    check_local_lease(k);
     if (!knit_handles_has_lease(handles))
         knit_handles_disconnect(handles);
 }

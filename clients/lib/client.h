@@ -28,8 +28,9 @@ struct knit {
     struct knit_poll_fd poll_fd;
     uint64_t next_lease_check_ns; /* when waiting for lanes looks at the lease again */
 
-    struct knit_handle *last;  /* the latest blocking call: its results are borrowed from it */
-    struct knit_handle *stats; /* the latest knit_stats() */
+    struct knit_handle *last;       /* the latest blocking call: its results are borrowed from it */
+    struct knit_handle *stats;      /* the latest knit_stats() */
+    struct knit_buffer local_stats; /* the same of a pool of this process */
     struct knit_prepareds prepareds;
     struct knit_buffer params; /* scratch: the arguments of the call that starts; or, short ones: */
     uint64_t short_params[KNIT_SHAPE_SHORT_ROOM / sizeof(uint64_t)];
@@ -51,6 +52,9 @@ static inline bool knit_client_is_ours(const struct knit *k)
 
 /* Why the session cannot be used. */
 int knit_client_refuse(struct knit *k, struct knit_error *ret_error);
+
+/* Why a pool of this process takes no call. method: of the protocol, which is no task; or NULL. */
+int knit_client_refuse_local(const char *method, struct knit_error *ret_error);
 
 /* Whether the session is this process's and lives. */
 static inline bool knit_client_is_usable(const struct knit *k)

@@ -4,12 +4,18 @@
  * program: a child that lives on would keep the session of a parent that is dead, with its memory
  * and its calls. The kernel has no close-on-fork, so the child closes it in the handler that fork()
  * runs. What a process makes without fork() (vfork(), clone() by hand) runs another program soon.
+ *
+ * One page of each session and of each pool is marked MADV_WIPEONFORK, so a single load tells a
+ * child that they are not its own, without a system call in every call.
  */
 #include "clients/lib/forks.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "clients/lib/client.h"
+
+enum { PAGE_BYTES = 4096 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -38,6 +44,27 @@ static void in_child(void)
 static void install(void)
 {
     (void)pthread_atfork(prepare, in_parent, in_child);
+}
+
+uint8_t *knit_forks_new_page(void)
+{
+    uint8_t *page =
+        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, PAGE_BYTES, MADV_WIPEONFORK) < 0) {
+        munmap(page, PAGE_BYTES);
+        return NULL;
+    }
+    *page = 1;
+    return page;
+}
+
+void knit_forks_free_page(uint8_t *page)
+{
+    if (page != NULL)
+        munmap(page, PAGE_BYTES);
 }
 
 void knit_forks_add(struct knit *k)

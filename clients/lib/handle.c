@@ -6,6 +6,7 @@
  */
 #include "clients/lib/handle.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +29,10 @@ struct knit_handle_chunk {
 
 void knit_handles_init(struct knit_handles *handles, struct knit *session, const uint8_t *alive)
 {
-    *handles =
-        (struct knit_handles){.session = session, .alive = alive, .next_deadline_ns = UINT64_MAX};
+    *handles = (struct knit_handles){.session = session,
+        .alive = alive,
+        .next_deadline_ns = UINT64_MAX,
+        .lost_code = KNIT_DISCONNECTED};
     TAILQ_INIT(&handles->timed);
     TAILQ_INIT(&handles->ready);
     TAILQ_INIT(&handles->fresh);
@@ -395,9 +398,20 @@ static void disconnect(struct knit_handle *handle)
     if ((handle->flags & flying) != flying)
         return;
     if (knit_lanes_settle(handles->lanes, handle->slot, &started))
-        knit_handle_fail(handle, KNIT_DISCONNECTED, started, handles->stream.reason);
+        knit_handle_fail(handle, handles->lost_code, started, handles->stream.reason);
     else
         (void)knit_handle_collect(handle);
+}
+
+void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason)
+{
+    if (!knit_handles_has_lease(handles))
+        return;
+    handles->lost_code = code;
+    if (handles->has_local_lease)
+        (void)snprintf(handles->stream.reason, sizeof(handles->stream.reason), "%s", reason);
+    handles->has_local_lease = false;
+    knit_stream_break(&handles->stream, "%s", reason);
 }
 
 void knit_handles_disconnect(struct knit_handles *handles)

@@ -101,6 +101,8 @@ struct knit_handles {
     struct knit_watcher_list fresh; /* those with a value for a callback */
     uint64_t next_deadline_ns;      /* no deadline in `timed` is earlier; UINT64_MAX = none */
     struct knit_stream stream;
+    bool has_local_lease; /* by a pool of this process, which lives; there is no stream then */
+    int lost_code;        /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
     struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
@@ -118,8 +120,12 @@ extern const struct knit_stream_callbacks knit_handle_stream_callbacks;
 /* The stream is the session's lease too: by its end, daemon and caller learn of each other's. */
 static inline bool knit_handles_has_lease(const struct knit_handles *handles)
 {
-    return knit_stream_is_open(&handles->stream);
+    return knit_stream_is_open(&handles->stream) || handles->has_local_lease;
 }
+
+/* End the lease, if there is one. What waits is settled by knit_handles_disconnect(), with that
+ * code and reason. */
+void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason);
 
 static inline enum knit_handle_via knit_handle_via(const struct knit_handle *handle)
 {

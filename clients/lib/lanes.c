@@ -16,7 +16,6 @@
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/clock.h"
-#include "fastpath/lane/fd.h"
 #include "proto/failure.h"
 
 enum {
@@ -40,15 +39,18 @@ struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options)
     return lanes;
 }
 
+static void free_registry(struct knit_lanes *lanes)
+{
+    if (!lanes->options.source->lends_registry)
+        (void)knit_registry_free(lanes->registry);
+}
+
 struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours)
 {
     if (lanes == NULL)
         return NULL;
-    (void)knit_session_free(lanes->session);
-    (void)knit_registry_free(lanes->registry);
-    knit_fd_close(&lanes->options.bell_fd);
-    knit_fd_close(&lanes->options.host_fd);
-    lanes->options.source->free(lanes->options.arg, is_ours);
+    free_registry(lanes);
+    lanes->options.source->free(&lanes->options, is_ours);
     free(lanes);
     return NULL;
 }
@@ -70,7 +72,7 @@ int knit_lanes_fetch_registry(
 
     if (code != KNIT_OK)
         return code;
-    (void)knit_registry_free(lanes->registry);
+    free_registry(lanes);
     lanes->registry = registry;
     lanes->epoch = registry != NULL ? knit_registry_epoch(registry) : 0;
     lanes->is_stale = false;

@@ -2,9 +2,10 @@
 /* Calls through the lanes of a pool on this machine: shared memory instead of a connection.
  *
  * Lanes come from a source, which gives a session of fastpath/lane/session.h, the pool's registry
- * whenever it is asked, and a way to give everything back. Today the one source is a daemon, at
- * which attach.c attaches over the stream. What a call is for is an opaque `user`, which comes back
- * with the outcome; nothing here knows handles.
+ * whenever it is asked, and a way to give everything back. There are two: a daemon, at which
+ * attach.c attaches over the stream; and a pool of this process (pool_session.c), which answers by
+ * itself what a daemon is asked over the stream. What a call is for is an opaque `user`, which
+ * comes back with the outcome; nothing here knows handles.
  *
  * Threads: one at a time. Nothing blocks but knit_lanes_find(), knit_lanes_fetch_registry() and
  * knit_lanes_wait().
@@ -19,6 +20,7 @@
 
 #include "fastpath/lane/session_flush.h"
 #include "proto/span.h"
+#include "proto/tasks.h"
 
 struct knit_error;
 struct knit_registry;
@@ -29,14 +31,35 @@ enum {
     KNIT_LANES_E_CLOSED = 2,  /* the pool has closed the session: only the stream can tell why */
 };
 
+struct knit_lanes_options;
+
+/* Returns KNIT_OK to go on, or the code of an error. */
+typedef int knit_lanes_on_task(
+    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error);
+
+/* What a pool of this process is asked. Nothing blocks. */
+struct knit_lanes_local {
+    /* Whether the pool has stopped: every call that it took has its outcome. */
+    bool (*has_stopped)(void *arg);
+    /* Give every task, in the order of ids. Returns KNIT_OK, or what on_task returned. */
+    int (*each_task)(
+        void *arg, knit_lanes_on_task *on_task, void *user, struct knit_error *ret_error);
+    /* Append the map of `$/stats`. Returns 0, or the buffer's error. */
+    int (*put_stats)(void *arg, struct knit_buffer *buffer);
+    /* Serve a quarantined task again. False: there is no such task. */
+    bool (*lift)(void *arg, const char *task, bool *ret_lifted);
+};
+
 struct knit_lanes_source {
     /* Fetch the registry as it is now. Blocks until until_ns. Returns KNIT_OK, or the code of an
      * error. */
     int (*fetch_registry)(
         void *arg, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error);
-    /* Give back what the session lies in. is_ours false: this is a forked child, and nothing that
-     * is shared with the parent may be touched. */
-    void (*free)(void *arg, bool is_ours);
+    bool lends_registry; /* what was fetched stays the source's; it outlives the lanes */
+    /* Give back the session, what it lies in, and the descriptors. is_ours false: this is a forked
+     * child, and nothing that is shared with the parent may be touched. */
+    void (*free)(const struct knit_lanes_options *options, bool is_ours);
+    const struct knit_lanes_local *local; /* NULL: the stream is asked */
 };
 
 struct knit_lanes_options {
@@ -62,7 +85,7 @@ struct knit_lanes {
     struct knit_lanes_options options;
 };
 
-/* Takes over session, both descriptors and arg when it succeeds. NULL: out of memory. */
+/* Takes over what the options name when it succeeds. NULL: out of memory. */
 struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options);
 
 /* NULL is allowed; returns NULL. */
@@ -73,6 +96,17 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours);
 /* Ask the source for the registry. Returns KNIT_OK, or the code of an error. */
 KNIT_MUST_CHECK int knit_lanes_fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
+
+/* What a pool of this process is asked, with knit_lanes_local_arg(); NULL: it is another one's. */
+static inline const struct knit_lanes_local *knit_lanes_local(const struct knit_lanes *lanes)
+{
+    return lanes != NULL ? lanes->options.source->local : NULL;
+}
+
+static inline void *knit_lanes_local_arg(const struct knit_lanes *lanes)
+{
+    return lanes->options.arg;
+}
 
 /* Which registry the session has; another number once it has another, or knows that its own is out
  * of date. Never 0. */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a session: connect, agree by `$/hello`, attach for shm://.
  *
- * fork(): the child's copy of the connection is closed (forks.c). One page of each session is
- * marked MADV_WIPEONFORK, so a single load tells a child that the session is not its own, without a
- * system call in every call.
+ * fork(): see forks.c.
  */
+#include "clients/lib/open.h"
+
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "clients/lib/admin_calls.h"
@@ -18,10 +17,11 @@
 #include "clients/lib/url.h"
 #include "config.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/fd.h"
 #include "proto/hello.h"
 
 enum {
-    PAGE_BYTES = 4096,
+    HELLO_BYTES_MAX = 4096,
     PARAMS_MAX = 1024 * 1024 * 1024,
     CONNECT_MS_DEFAULT = 10 * 1000,
 };
@@ -31,7 +31,7 @@ const char *knit_version(void)
     return KNIT_VERSION;
 }
 
-static void free_client(struct knit *k)
+void knit_open_free(struct knit *k)
 {
     bool is_ours = k->alive != NULL && knit_client_is_ours(k);
 
@@ -42,29 +42,12 @@ static void free_client(struct knit *k)
     knit_handles_fini(&k->handles);
     knit_prepareds_fini(&k->prepareds);
     knit_buffer_fini(&k->params);
-    if (k->alive != NULL)
-        munmap(k->alive, PAGE_BYTES);
+    knit_buffer_fini(&k->local_stats);
+    knit_forks_free_page(k->alive);
     free(k);
 }
 
-/* A page that is zero in a forked child. NULL: it cannot be had. */
-static uint8_t *new_alive(void)
-{
-    uint8_t *page =
-        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (page == MAP_FAILED)
-        return NULL;
-    if (madvise(page, PAGE_BYTES, MADV_WIPEONFORK) < 0) {
-        munmap(page, PAGE_BYTES);
-        return NULL;
-    }
-    *page = 1;
-    return page;
-}
-
-/* Takes over fd, even when it fails. NULL: out of memory. */
-static struct knit *new_client(int fd, const struct knit_open_options *options)
+struct knit *knit_open_new(int fd, const struct knit_open_options *options)
 {
     struct knit *k = calloc(1, sizeof(*k));
     uint32_t slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;
@@ -72,22 +55,23 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
     int r;
 
     if (k == NULL) {
-        close(fd);
+        knit_fd_close(&fd);
         return NULL;
     }
     k->would_block = options->would_block;
     k->admin_ms = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
     knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, PARAMS_MAX);
+    knit_buffer_init(&k->local_stats, PARAMS_MAX);
     k->prepareds.session = k;
-    k->alive = new_alive();
+    k->alive = knit_forks_new_page();
     knit_handles_init(&k->handles, k, k->alive);
     if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)
         slots = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE;
     knit_transport_init_plain(&transport, fd);
     r = knit_stream_init(&k->handles.stream, &knit_handle_stream_callbacks, &transport, slots);
     if (r < 0 || k->alive == NULL) {
-        free_client(k);
+        knit_open_free(k);
         return NULL;
     }
     knit_forks_add(k);
@@ -108,7 +92,7 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
     struct knit_span result;
     int code;
 
-    knit_buffer_init(&params, PAGE_BYTES);
+    knit_buffer_init(&params, HELLO_BYTES_MAX);
     if (knit_hello_put(&params, &hello) != 0)
         code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "the name for the daemon's logs is too long, or no UTF-8");
@@ -160,7 +144,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     code = knit_connect(&where, until_ns, &fd, ret_error);
     if (code != KNIT_OK)
         return code;
-    k = new_client(fd, options);
+    k = knit_open_new(fd, options);
     if (k == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
@@ -170,7 +154,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
         code = knit_attach(k, options, until_ns, &k->handles.lanes, ret_error);
     if (code != KNIT_OK) {
         knit_stream_break(&k->handles.stream, "opening failed");
-        free_client(k);
+        knit_open_free(k);
         /* These pointed into the session that is gone. */
         if (ret_error != NULL) {
             ret_error->data = ret_error->details = NULL;
@@ -187,10 +171,10 @@ struct knit *knit_close(struct knit *k)
     if (k == NULL || k->is_calling_back)
         return k;
     if (knit_client_is_ours(k)) {
-        knit_stream_break(&k->handles.stream, "the session was closed");
+        knit_handles_end_lease(&k->handles, KNIT_DISCONNECTED, "the session was closed");
         knit_client_progress(k);
         knit_client_call_back(k);
     }
-    free_client(k);
+    knit_open_free(k);
     return NULL;
 }

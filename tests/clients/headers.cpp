@@ -2,6 +2,7 @@
 // The installed headers compile as C++ without a warning, a module can be written in it, and the
 // macros give what they give in C.
 #include <knitting/knitting.h>
+#include <knitting/pool.h>
 #include <knitting/task.h>
 #include <knitting/values.h>
 
@@ -33,9 +34,14 @@ int main()
     struct knit_open_options options = {};
     struct knit_call_options call_options = KNIT_CALL_OPTIONS_INIT;
     struct knit_prepared *prepared = NULL;
+    struct knit_pool_options pool_options = {};
+    KNIT_POOL_AUTO struct knit_pool *pool = NULL;
     int64_t number = 0;
 
     options.slots = 5;
+    pool_options.workers = 1000;
+    if (!knit_is_host() || knit_pool_open(&pool_options, &pool, &error) != KNIT_BAD_ARGUMENT)
+        return 9;
     if (knit_module.tasks_end - knit_module.tasks != 2 || knit_module.abi != KNIT_MODULE_ABI)
         return 1;
     if (call_options.timeout_ms >= 0 || knit_version()[0] == '\0')

@@ -55,7 +55,7 @@ ROOMS = {
 # of the folder only files of the layers below its own.
 LAYERS = {
     'clients/lib': [
-        {'error', 'poll_fd', 'shape', 'transport', 'url'},
+        {'error', 'poll_fd', 'pool_options', 'shape', 'transport', 'url'},
         {'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
         {'connect', 'prepared'},
         {'handle'},
@@ -63,7 +63,8 @@ LAYERS = {
         {'call', 'forks', 'outcome'},
         {'admin_calls'},
         {'attach'},
-        {'open'},
+        {'open', 'pool'},
+        {'pool_session'},
     ],
 }
 

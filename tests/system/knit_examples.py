@@ -105,6 +105,8 @@ def whole(text):
     if 'knit_arg_' in text:
         return MODULE, ('#include <knitting/task.h>\n#include <knitting/values.h>\n' + ''.join(includes) +
                         'KNIT_MODULE("1.0");\nKNIT_TASK(example, "example(options: map) -> any")\n{\n' + body + '}\n')
+    if 'knit_pool_' in text:
+        includes.append('#include <knitting/pool.h>\n')
     return PROGRAM, ('#include <stdio.h>\n#include <knitting/knitting.h>\n' + ''.join(includes) +
                      'int main(void)\n{\n' + body + 'return 0;\n}\n')
 

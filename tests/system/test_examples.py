@@ -7,7 +7,8 @@ that no example has fails. A file's examples run in their order in one folder:
 - a module is compiled, left there as TASK.c and TASK.so for the file's later examples, and loaded by a daemon whose
   tasks then include its own; `add` must add;
 - a program must end with status 0 and say nothing on standard error while a daemon listens, which has the module above if
-  the program calls its task. Without a daemon it must end by itself and say so;
+  the program calls its task. Without a daemon it must end by itself and say so; one with a pool of its own, of the
+  example module, must print 5;
 - shell runs with `set -eu`. The built programs are on the PATH, KNITTING_URL names the daemon, `knittingd` in it
   starts one of its own, which ends once it serves;
 - an ini file must pass `knittingd --check-config`; the modules that it names are there;
@@ -165,6 +166,11 @@ def module_of(folder, text):
 
 
 def run_program(folder, text):
+    if 'knit_pool_open' in text:
+        done = run([compile_c(folder, 'program', text.replace('/usr/lib/knitting/modules/example.so', os.environ['KNIT_MODULE']))],
+                   folder, None)
+        demand(done.returncode == 0 and done.stdout == '5\n' and done.stderr == '', done, 'it does not add')
+        return
     with Daemon(module=module_of(folder, text)) as daemon:
         done = run([compile_c(folder, 'program', adapted(text, daemon))], folder, daemon)
         demand(done.returncode == 0 and done.stderr == '', done, 'it fails beside a daemon')

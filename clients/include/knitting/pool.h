@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool in the program's own process: no daemon, the same calls.
+ *
+ *     const char *modules[] = {"/usr/lib/knitting/modules/example.so", NULL};
+ *     struct knit_pool_options options = {.kind = KNIT_POOL_PROCESSES, .modules = modules};
+ *     struct knit_pool *pool;
+ *     struct knit *k = NULL;
+ *     struct knit_error error;
+ *     int64_t sum;
+ *
+ *     if (knit_pool_open(&options, &pool, &error) != KNIT_OK ||
+ *         knit_pool_session(pool, NULL, &k, &error) != KNIT_OK ||
+ *         knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum) != 0)
+ *         fprintf(stderr, "%s: %s\n", error.name, error.message);
+ *     else
+ *         printf("%lld\n", (long long)sum);
+ *     knit_close(k);
+ *     knit_pool_close(pool);
+ *
+ * A session of a pool is one of <knitting/knitting.h>: all calls, handles, batches and the
+ * descriptor for event loops are the same as with a URL. What a pool does itself, starting,
+ * watching, killing and replacing workers, runs on one thread of its own, with all signals blocked.
+ * The pool installs no signal handlers, logs nothing and ends nothing: what happens is told to
+ * `on_event`.
+ *
+ * Threads: every function may be called from any thread; each thread that calls tasks opens a
+ * session of its own.
+ *
+ * Children: worker processes are children of the program. One that ignores SIGCHLD, or that waits
+ * for any child, may do so: the pool then knows that a worker has ended, and not how. A program
+ * that exits without closing its pool leaves no worker behind, also when a child that it has forked
+ * lives on. After fork() pool and sessions are the parent's: in the child every function on them
+ * fails, and knit_pool_close() and knit_close() only free the child's memory.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <knitting/code.h>
+#include <knitting/error.h>
+#include <knitting/knitting.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+struct knit_pool;
+
+enum knit_pool_kind {
+    KNIT_POOL_PROCESSES = 1, /* each worker is a process: a crash is its own */
+};
+
+enum knit_pool_event_kind {
+    KNIT_POOL_WORKER_STARTED = 1, /* worker, pid, is_replacement */
+    KNIT_POOL_WORKER_DIED,        /* worker, pid, signal or status, lost, task, text: why */
+    KNIT_POOL_WORKER_REFUSED,     /* worker, pid, text: why a replacement could not start */
+    KNIT_POOL_WORKER_STOPPED,     /* worker, pid: it left because the pool closes */
+    KNIT_POOL_HARD_TIMEOUT,     /* worker, pid, task, time_ms: it is killed; WORKER_DIED follows */
+    KNIT_POOL_TASK_SLOW,        /* worker, pid, task, time_ms: it has run for so long */
+    KNIT_POOL_TASK_QUARANTINED, /* task, signal: workers died in it; it is refused for a while */
+    KNIT_POOL_TASK_LIFTED,      /* task: it is served again */
+    KNIT_POOL_DEGRADED,         /* is_degraded: workers die faster than they work, or no longer */
+    KNIT_POOL_DAMAGED,          /* text: a task wrote into the memory of a session */
+    KNIT_POOL_RELAYING,       /* text: the pool's thread wakes workers, which is slower, and why */
+    KNIT_POOL_OUTPUT_DROPPED, /* lost: lines that tasks printed faster than they were read */
+};
+
+struct knit_pool_event {
+    enum knit_pool_event_kind kind;
+    uint32_t worker; /* 0 .. workers - 1 */
+    int64_t pid;
+    int signal; /* that ended it; 0 = it exited */
+    int status; /* its exit status */
+    bool is_replacement;
+    bool is_degraded;
+    uint32_t lost; /* calls that ended with the worker */
+    uint64_t time_ms;
+    const char *task; /* "": none, or unknown */
+    const char *text; /* a sentence without a full stop, or "" */
+    uint64_t reserved[4];
+};
+
+/* A zeroed structure, and every member that is 0 or NULL in it, means the defaults. */
+struct knit_pool_options {
+    enum knit_pool_kind kind; /* there is no default: name one */
+    uint32_t workers;         /* 1 to 256; 0 = 1 */
+
+    /* What tasks there are. Relative paths begin at the current folder. */
+    const char *const *modules; /* paths of modules, ended by NULL */
+    const char *bootstrap;      /* text for the modules' hooks */
+
+    /* Worker processes. */
+    const char *worker_path; /* of the program knitting-worker; NULL = the one that was
+                                       installed with the library, or lies beside it */
+    const char *const
+        *environment; /* "NAME=value", ended by NULL: all that workers get; NULL = PATH
+                                       and LANG */
+
+    bool no_steal;            /* a worker takes no calls that wait for another one */
+    uint32_t spin_us;         /* longest spin of an idle worker before it sleeps; 0 = 50 */
+    uint64_t arena_bytes;     /* room for arguments above 1024 bytes, of each session; 0 = 64 MiB,
+                                   touched only as needed */
+    uint64_t call_max_bytes;  /* of one argument or result, at most an eighth of arena_bytes;
+                                   0 = that */
+    uint32_t hard_timeout_ms; /* a worker is killed when a call runs longer; 0 = never */
+    uint32_t abort_grace_ms;  /* the same after nobody waits for the call any more; 0 = 10 s */
+    uint32_t slow_call_ms;    /* TASK_SLOW is told after so long; 0 = 30 s */
+    uint32_t
+        deaths_per_minute; /* of workers by one task's fault before it is quarantined; 0 = 10 */
+    uint32_t startup_ms;   /* until all workers serve; 0 = 30 s */
+
+    /* Closing. */
+    uint32_t drain_ms; /* how long calls that were made before may go on to their end; 0 = not */
+    uint32_t stop_ms;  /* then, until a worker whose task goes on is killed; 0 = 5 s */
+
+    /* Called by the pool's thread, one at a time; NULL = not. They may use the pool, and must
+     * return: meanwhile no worker is watched. knit_pool_close() does nothing in them. */
+    void (*on_event)(void *user, const struct knit_pool_event *event);
+    /* A line that a task printed, without its newline, cut if it was longer than 2048 bytes; `from`
+     * has worker, pid and task. NULL = nobody reads them. */
+    void (*on_output)(
+        void *user, const struct knit_pool_event *from, const char *line, size_t len, bool is_cut);
+    void *user;
+
+    uint64_t reserved[8];
+};
+
+/* Start the workers, and wait until all of them serve. On failure *ret is NULL, so that a
+ * knit_pool_close() at the end needs no condition. Fails with KNIT_BAD_ARGUMENT (an option, which
+ * the message names; or this is a worker, where no pool can be opened), KNIT_NO_WORKER ("worker
+ * startup failed": a module, a hook, the worker program), KNIT_INTERNAL (the system is short of
+ * something). */
+KNIT_MUST_CHECK int knit_pool_open(
+    const struct knit_pool_options *options, struct knit_pool **ret, struct knit_error *ret_error);
+
+/* A session for one thread; knit_close() ends it, before or after the pool is closed. Of the
+ * options slots, spin_us, no_spin and would_block count. Does not block. Fails with KNIT_SHUTDOWN
+ * (the pool closes), KNIT_QUOTA (124 sessions are open), KNIT_DISCONNECTED (in a forked child),
+ * KNIT_INTERNAL. */
+KNIT_MUST_CHECK int knit_pool_session(struct knit_pool *pool,
+    const struct knit_open_options *options, struct knit **ret, struct knit_error *ret_error);
+
+/* End the pool. New calls are refused with KNIT_SHUTDOWN; those under way go on for drain_ms, then
+ * queued ones end in KNIT_SHUTDOWN, and running ones see knit_aborted(). Workers leave when their
+ * task returns, or are killed after stop_ms, and what they ran ends in KNIT_SHUTDOWN. Returns when
+ * all workers have ended. Sessions may stay open: their calls have these outcomes, and they are
+ * closed later. NULL is allowed; returns NULL, except in a callback of the pool. */
+struct knit_pool *knit_pool_close(struct knit_pool *pool);
+
+/* For a variable that closes its pool when it goes out of scope:
+ *     KNIT_POOL_AUTO struct knit_pool *pool = NULL; */
+static inline void knit_pool_close_variable(struct knit_pool **pool)
+{
+    *pool = knit_pool_close(*pool);
+}
+#define KNIT_POOL_AUTO __attribute__((cleanup(knit_pool_close_variable)))
+
+/* Whether this is the program itself, and no worker: a module that is also linked into a program
+ * may ask. */
+bool knit_is_host(void);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session before it can call: it gets its lanes or its hello from whoever opens it, a connection
+ * or a pool of this process.
+ *
+ * Threads: one at a time.
+ */
+#pragma once
+
+#include <knitting/knitting.h>
+
+/* Takes over fd, even when it fails; -1: there is no stream. NULL: out of memory. */
+struct knit *knit_open_new(int fd, const struct knit_open_options *options);
+
+/* Frees it with its lanes, whatever it has. */
+void knit_open_free(struct knit *k);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool of this process, for its sessions.
+ *
+ * Its opener holds it, and each open session: memory of calls and registry last as long. Its thread
+ * lives from knit_pool_open() to knit_pool_close().
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <knitting/pool.h>
+
+#include "clients/lib/pool_options.h"
+#include "fastpath/host/pool.h"
+#include "proto/sentence.h"
+
+struct knit_pool {
+    uint8_t *alive; /* a page that fork() clears: 0 in a child, where nothing else is looked at */
+    struct knit_host *host;
+    pthread_t thread;
+    int wake_fd; /* an eventfd: the thread is to close the pool */
+    uint32_t drain_ms, stop_ms;
+    uint64_t arena_bytes, call_max_bytes;
+    void (*on_event)(void *user, const struct knit_pool_event *event);
+    void (*on_output)(
+        void *user, const struct knit_pool_event *from, const char *line, size_t len, bool is_cut);
+    void *user;
+    const struct knit_host_options *opens; /* while the thread opens the host */
+
+    pthread_mutex_t mutex; /* guards the rest */
+    pthread_cond_t answered;
+    uint32_t references;
+    bool has_answered; /* the thread, whether the host is open: */
+    int error;
+    struct knit_sentence why;
+};
+
+/* False in a forked child. */
+static inline bool knit_pool_is_ours(const struct knit_pool *pool)
+{
+    return *pool->alive != 0;
+}
+
+void knit_pool_hold(struct knit_pool *pool);
+
+/* Frees it when nobody holds it any more; in a forked child the child's memory alone. */
+void knit_pool_release(struct knit_pool *pool);

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paths are made real before anything starts: workers run elsewhere and later, and a file that is
+ * not there is refused by the name that the program gave it.
+ */
+#include "clients/lib/pool_options.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+
+static int refuse(struct knit_sentence *ret_why, const char *what, const char *path)
+{
+    return knit_sentence_set(
+        ret_why, KNIT_BAD_ARGUMENT, "%s \"%.500s\": %s", what, path, strerror(errno));
+}
+
+/* The folder of the file that this was loaded from: the library's, or the program's that it is
+ * linked into. */
+static bool own_folder(char ret_folder[PATH_MAX])
+{
+    static const char here;
+    Dl_info info;
+    char *slash;
+
+    if (dladdr(&here, &info) == 0 || info.dli_fname == NULL)
+        return false;
+    /* A program is known by the name that it was called by. */
+    if (realpath(info.dli_fname[0] == '/' ? info.dli_fname : "/proc/self/exe", ret_folder) == NULL)
+        return false;
+    slash = strrchr(ret_folder, '/');
+    *slash = '\0';
+    return true;
+}
+
+static int find_worker(const char *given, char ret_path[PATH_MAX], struct knit_sentence *ret_why)
+{
+    char folder[PATH_MAX];
+
+    if (given != NULL) {
+        if (realpath(given, ret_path) == NULL || access(ret_path, R_OK | X_OK) != 0)
+            return refuse(ret_why, "worker_path", given);
+        return 0;
+    }
+    if (own_folder(folder) &&
+        snprintf(ret_path, PATH_MAX, "%s/knitting-worker", folder) < PATH_MAX &&
+        access(ret_path, R_OK | X_OK) == 0)
+        return 0;
+    if (access(KNIT_WORKER, R_OK | X_OK) == 0) {
+        (void)snprintf(ret_path, PATH_MAX, "%s", KNIT_WORKER);
+        return 0;
+    }
+    return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+        "worker_path: the program knitting-worker is neither beside the library nor at " KNIT_WORKER
+        "; say where it is");
+}
+
+static int find_modules(
+    struct knit_pool_setup *setup, const char *const *given, struct knit_sentence *ret_why)
+{
+    uint32_t count = 0;
+
+    while (given != NULL && given[count] != NULL && count <= KNIT_HOST_MODULES_MAX)
+        count++;
+    if (count == 0)
+        return knit_sentence_set(
+            ret_why, KNIT_BAD_ARGUMENT, "modules: worker processes need some, and none is named");
+    setup->modules = calloc((size_t)count + 1, sizeof(*setup->modules));
+    if (setup->modules == NULL)
+        return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
+    for (uint32_t i = 0; i < count; i++) {
+        setup->modules[i] = realpath(given[i], NULL);
+        if (setup->modules[i] == NULL)
+            return refuse(ret_why, "module", given[i]);
+    }
+    setup->host.modules = (const char *const *)setup->modules;
+    setup->host.module_count = count;
+    return 0;
+}
+
+static void set_u32(uint32_t *to, uint32_t given)
+{
+    if (given != 0)
+        *to = given;
+}
+
+static void fill(struct knit_host_options *host, const struct knit_pool_options *options)
+{
+    set_u32(&host->workers, options->workers);
+    if (options->bootstrap != NULL)
+        host->bootstrap = options->bootstrap;
+    host->environment = options->environment;
+    host->steal = !options->no_steal;
+    set_u32(&host->spin_us, options->spin_us);
+    if (options->arena_bytes != 0)
+        host->arena_bytes = options->arena_bytes;
+    host->call_max_bytes =
+        options->call_max_bytes != 0 ? options->call_max_bytes : host->arena_bytes / 8;
+    if (host->reply_budget_bytes < host->arena_bytes)
+        host->reply_budget_bytes = host->arena_bytes;
+    host->hard_timeout_ms = options->hard_timeout_ms;
+    set_u32(&host->abort_grace_ms, options->abort_grace_ms);
+    set_u32(&host->slow_call_ms, options->slow_call_ms);
+    set_u32(&host->deaths_per_minute, options->deaths_per_minute);
+    set_u32(&host->startup_ms, options->startup_ms);
+    set_u32(&host->stop_ms, options->stop_ms);
+    /* All sessions are the program's own. */
+    host->sessions_max = 0;
+    host->own_sessions_drain = true;
+}
+
+int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    int code;
+
+    *setup = (struct knit_pool_setup){.modules = NULL};
+    knit_host_options_init(&setup->host);
+    if (options == NULL || options->kind != KNIT_POOL_PROCESSES)
+        return knit_sentence_set(
+            ret_why, KNIT_BAD_ARGUMENT, "kind: there are KNIT_POOL_PROCESSES alone");
+    fill(&setup->host, options);
+    code = find_worker(options->worker_path, setup->worker, ret_why);
+    if (code == 0)
+        code = find_modules(setup, options->modules, ret_why);
+    setup->host.worker_path = setup->worker;
+    if (code == 0 && knit_host_options_check(&setup->host, ret_why) != 0)
+        code = KNIT_BAD_ARGUMENT;
+    return code;
+}
+
+void knit_pool_setup_fini(struct knit_pool_setup *setup)
+{
+    for (size_t i = 0; setup->modules != NULL && setup->modules[i] != NULL; i++)
+        free(setup->modules[i]);
+    free(setup->modules);
+    setup->modules = NULL;
+}
