@@ -589,7 +589,8 @@ static void set_variable(void)
     char number[16];
 
     (void)snprintf(number, sizeof(number), "%d", (int)getpid());
-    (void)setenv(KNIT_CONTROL_PID_VARIABLE, number, 1);
+    if (setenv(KNIT_CONTROL_PID_VARIABLE, number, 1) != 0)
+        give_up("out of memory");
 }
 
 int main(int argc, char **argv)
@@ -608,7 +609,6 @@ int main(int argc, char **argv)
         return 2;
     }
     set_signals();
-    set_variable();
     if (getenv(KNIT_KIN_VARIABLE) != NULL)
         (void)snprintf(
             own_mark, sizeof(own_mark), KNIT_KIN_VARIABLE "=%s", getenv(KNIT_KIN_VARIABLE));
@@ -616,6 +616,7 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_NAME, "knitting-worker");
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     send_hello();
+    set_variable();
     error = knit_capture_init();
     if (error != 0)
         give_up("what tasks print cannot be kept for callers: %s", strerror(-error));

@@ -175,8 +175,9 @@ class Confinement(Outside):
         finally:
             del os.environ['KNIT_SECRET']
             os.close(kept)
-        self.assertEqual(names - {'PATH', 'LANG'}, set())
-        expected = ('/dev/null', 'pipe:', 'socket:', '/proc/', 'anon_inode:[eventfd]', 'anon_inode:[eventpoll]')
+        self.assertEqual(names - {'PATH', 'LANG', 'KNITTING_WORKER_PID'}, set())
+        expected = ('/dev/null', 'pipe:', 'socket:', '/proc/', 'anon_inode:[eventfd]', 'anon_inode:[eventpoll]',
+                    'anon_inode:[pidfd]', 'pidfd:')
         for line in lines:
             self.assertTrue(line.split(' ', 1)[1].startswith(expected), line)
 
