@@ -32,6 +32,7 @@ struct cell {
 
 static const struct conformance_section *const sections[] = {
     &conformance_values,
+    &conformance_built,
     &conformance_many,
     &conformance_slots,
     &conformance_lanes,

@@ -58,6 +58,7 @@ struct conformance_section {
     }
 
 extern const struct conformance_section conformance_values;
+extern const struct conformance_section conformance_built;
 extern const struct conformance_section conformance_many;
 extern const struct conformance_section conformance_slots;
 extern const struct conformance_section conformance_lanes;

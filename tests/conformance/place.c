@@ -148,6 +148,7 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "worker-program", program("KNIT_WORKER"));
     add_option(&command, "module", program("KNIT_CONFORMANCE"));
     add_option(&command, "module", program("KNIT_LEDGER"));
+    add_option(&command, "module", program("KNIT_VALUES"));
     add_option(&command, "bootstrap", place->ledger_path);
     add_option(&command, "permission", "custom");
     add_option(&command, "write-paths", place->ledger_path);

@@ -1,54 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: values that a program builds are read by a task and by the program again, the same over
- * every transport. Method: one list of cases; test_values.py runs this program for each URL, with a
- * daemon that has module_values.c.
- */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* Values that a program builds are read by a task and by the program again: <knitting/values.h> on
+ * both sides, with the tasks of tests/conformance/module_values.c. */
+#include "tests/conformance/conformance.h"
 
-#include <cmocka.h>
-
-#include <knitting/knitting.h>
 #include <knitting/values.h>
 
 #include "tests/clients/builder_program.h"
-#include "tests/support/random.h"
 
-static const char *url;
-static struct knit *k;
-static struct knit_error error;
-
-static int open_session(void **state)
+static void fails(struct conformance *c, int code, int expected, const char *why)
 {
-    (void)state;
-    if (knit_open(url, NULL, &k, &error) != KNIT_OK)
-        fail_msg("%s: %s", error.name, error.message);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
-
-static void fails(int code, int expected, const char *why)
-{
-    assert_int_equal(code, expected);
-    if (strstr(error.message, why) == NULL)
-        fail_msg("\"%s\" is not in: %s", why, error.message);
+    conformance_fails(c, code, expected);
+    if (strstr(c->error.message, why) == NULL)
+        fail_msg("\"%s\" is not in: %s", why, c->error.message);
 }
 
 /* ---- typed arrays ---- */
@@ -57,12 +20,11 @@ enum { COUNT_MAX = 100000 };
 static const size_t counts[] = {
     0, 1, 2, 5, 6, 7, 8, 11, 12, 13, 100, 128, 129, 500, 8191, COUNT_MAX};
 
-static void typed_arrays_lie_aligned_in_task_and_caller(void **state)
+static void typed_arrays_lie_aligned_in_task_and_caller(struct conformance *c)
 {
     double *floats = calloc(COUNT_MAX, sizeof(*floats));
     int64_t *ints = calloc(COUNT_MAX, sizeof(*ints));
 
-    (void)state;
     for (int i = 0; i < COUNT_MAX; i++) {
         floats[i] = i / 4.0;
         ints[i] = -i;
@@ -73,8 +35,9 @@ static void typed_arrays_lie_aligned_in_task_and_caller(void **state)
         size_t n = counts[i], float_count, int_count;
         double sum = n == 0 ? 0 : (double)n * (double)(n - 1) / 8;
 
-        succeeds(knit_call(k, &error, "sums", "(f64[], i64[]) -> (f64[], i64[])", floats, n, ints,
-            COUNT_MAX - n, &got_floats, &float_count, &got_ints, &int_count));
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "sums", "(f64[], i64[]) -> (f64[], i64[])", floats, n,
+                   ints, COUNT_MAX - n, &got_floats, &float_count, &got_ints, &int_count));
         assert_int_equal((uintptr_t)got_floats % 8, 0);
         assert_int_equal((uintptr_t)got_ints % 8, 0);
         assert_int_equal(float_count, n + 1);
@@ -86,21 +49,21 @@ static void typed_arrays_lie_aligned_in_task_and_caller(void **state)
     free(ints);
 }
 
-static void an_array_of_the_library_is_not_copied_by_the_task(void **state)
+static void an_array_of_the_library_is_not_copied_by_the_task(struct conformance *c)
 {
     static const double floats[COUNT_MAX];
     bool is_so;
 
-    (void)state;
-    succeeds(knit_call(k, &error, "place", "() -> bool", &is_so));
+    conformance_succeeds(c, knit_call(c->k, &c->error, "place", "() -> bool", &is_so));
     assert_true(is_so);
     for (size_t i = 1; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        succeeds(knit_call(k, &error, "untouched", "(f64[]) -> bool", floats, counts[i], &is_so));
+        conformance_succeeds(c,
+            knit_call(c->k, &c->error, "untouched", "(f64[]) -> bool", floats, counts[i], &is_so));
         assert_true(is_so);
     }
 }
 
-static void an_array_without_pad_lies_aligned_too(void **state)
+static void an_array_without_pad_lies_aligned_too(struct conformance *c)
 {
     /* [f64[] of 1.0, i64[] of -1]: the elements at 6 and at 18. */
     static const unsigned char params[] = {0x92, 0xc7, 10, 36, 9, 0, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f,
@@ -109,41 +72,42 @@ static void an_array_without_pad_lies_aligned_too(void **state)
     size_t len, count;
     const double *floats;
 
-    (void)state;
-    succeeds(knit_call_raw(k, NULL, &error, "sums", params, sizeof(params), &bytes, &len));
+    conformance_succeeds(
+        c, knit_call_raw(c->k, NULL, &c->error, "sums", params, sizeof(params), &bytes, &len));
     floats = knit_value_f64s(knit_value_at(knit_read(NULL, bytes, len), 0), &count);
     assert_int_equal(count, 2);
     assert_true(floats == NULL || floats[1] == 1.0);
 }
 
-static void results_are_written_in_place_or_copied(void **state)
+static void results_are_written_in_place_or_copied(struct conformance *c)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         const double *halves;
         const int64_t *squares;
         size_t count, n = counts[i];
 
-        succeeds(knit_call(k, &error, "halves", "(int) -> f64[]", (int64_t)n, &halves, &count));
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "halves", "(int) -> f64[]", (int64_t)n, &halves, &count));
         assert_int_equal(count, n);
         assert_int_equal((uintptr_t)halves % 8, 0);
         for (size_t at = 0; at < n; at++)
             assert_true(halves[at] == (double)at / 2);
         if (n > 4096)
             continue;
-        succeeds(knit_call(k, &error, "squares", "(int) -> i64[]", (int64_t)n, &squares, &count));
+        conformance_succeeds(c,
+            knit_call(c->k, &c->error, "squares", "(int) -> i64[]", (int64_t)n, &squares, &count));
         assert_int_equal(count, n);
         assert_int_equal((uintptr_t)squares % 8, 0);
         for (size_t at = 0; at < n; at++)
             assert_int_equal(squares[at], at * at);
     }
-    fails(knit_call(k, &error, "halves", "(int) -> f64[]", (int64_t)1 << 40, NULL, NULL),
+    fails(c, knit_call(c->k, &c->error, "halves", "(int) -> f64[]", (int64_t)1 << 40, NULL, NULL),
         KNIT_RESULT_TOO_LARGE, "larger than the pool allows");
 }
 
 /* ---- containers ---- */
 
-static void a_map_goes_there_and_a_map_comes_back(void **state)
+static void a_map_goes_there_and_a_map_comes_back(struct conformance *c)
 {
     static const double weights[COUNT_MAX] = {0.25, 1.5};
     struct knit_reader reader = KNIT_READER_INIT;
@@ -152,7 +116,6 @@ static void a_map_goes_there_and_a_map_comes_back(void **state)
     struct knit_value answer;
     const double *each;
 
-    (void)state;
     for (size_t i = 2; i < sizeof(counts) / sizeof(counts[0]); i++) {
         KNIT_BUILDER(order);
 
@@ -162,7 +125,8 @@ static void a_map_goes_there_and_a_map_comes_back(void **state)
         knit_put_text(order, "weights");
         knit_put_typed(order, KNIT_F64, weights, counts[i]);
         assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
-        succeeds(knit_call(k, &error, "weigh", "(map) -> map", bytes, len, &bytes, &len));
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "weigh", "(map) -> map", bytes, len, &bytes, &len));
         answer = knit_read(&reader, bytes, len);
         assert_true(knit_value_float(knit_value_get(answer, "kg")) == 7);
         each = knit_value_f64s(knit_value_get(answer, "each"), &count);
@@ -172,31 +136,29 @@ static void a_map_goes_there_and_a_map_comes_back(void **state)
     }
 }
 
-static void a_task_says_what_it_did_not_find(void **state)
+static void a_task_says_what_it_did_not_find(struct conformance *c)
 {
     KNIT_BUILDER(order);
     const void *bytes = NULL;
     size_t len = 0;
 
-    (void)state;
     knit_put_map(order, 1);
     knit_put_text(order, "pieces");
     knit_put_text(order, "four");
     assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
-    fails(knit_call(k, &error, "weigh", "(map) -> map", bytes, len, NULL, NULL), KNIT_TASK_FAILED,
-        "pieces: expected int, got str");
+    fails(c, knit_call(c->k, &c->error, "weigh", "(map) -> map", bytes, len, NULL, NULL),
+        KNIT_TASK_FAILED, "pieces: expected int, got str");
 }
 
-static void a_failure_has_an_error_with_its_cause_as_data(void **state)
+static void a_failure_has_an_error_with_its_cause_as_data(struct conformance *c)
 {
     struct knit_reader reader = KNIT_READER_INIT;
     struct knit_value why;
     size_t len;
 
-    (void)state;
-    fails(knit_call(k, &error, "fail_why", "() -> nil"), KNIT_TASK_FAILED, "too far");
-    assert_int_equal(error.task_code, 3);
-    why = knit_read(&reader, error.data, error.data_len);
+    fails(c, knit_call(c->k, &c->error, "fail_why", "() -> nil"), KNIT_TASK_FAILED, "too far");
+    assert_int_equal(c->error.task_code, 3);
+    why = knit_read(&reader, c->error.data, c->error.data_len);
     assert_int_equal(knit_value_type(why), KNIT_TYPE_ERROR);
     assert_memory_equal(knit_value_text(knit_value_get(why, "name"), &len), "RangeError", 10);
     assert_int_equal(knit_value_int(knit_value_get(why, "data")), 7);
@@ -205,21 +167,19 @@ static void a_failure_has_an_error_with_its_cause_as_data(void **state)
     assert_int_equal(knit_reader_code(&reader), KNIT_OK);
 }
 
-static void results_that_cannot_be_built_are_bad_ones(void **state)
+static void results_that_cannot_be_built_are_bad_ones(struct conformance *c)
 {
-    (void)state;
-    fails(knit_call(k, &error, "mistake", "(str) -> any", "utf8", NULL, NULL), KNIT_BAD_RESULT,
-        "a str is not UTF-8");
-    fails(knit_call(k, &error, "mistake", "(str) -> any", "deep", NULL, NULL), KNIT_BAD_RESULT,
-        "nested too deep");
-    fails(knit_call(k, &error, "mistake", "(str) -> any", "less", NULL, NULL), KNIT_BAD_RESULT,
-        "fewer elements were put than announced");
+    fails(c, knit_call(c->k, &c->error, "mistake", "(str) -> any", "utf8", NULL, NULL),
+        KNIT_BAD_RESULT, "a str is not UTF-8");
+    fails(c, knit_call(c->k, &c->error, "mistake", "(str) -> any", "deep", NULL, NULL),
+        KNIT_BAD_RESULT, "nested too deep");
+    fails(c, knit_call(c->k, &c->error, "mistake", "(str) -> any", "less", NULL, NULL),
+        KNIT_BAD_RESULT, "fewer elements were put than announced");
 }
 
 /* The params are a container too. */
-static void arguments_nest_to_the_limit_and_no_further(void **state)
+static void arguments_nest_to_the_limit_and_no_further(struct conformance *c)
 {
-    (void)state;
     for (int depth = 31; depth <= 32; depth++) {
         KNIT_BUILDER(value);
         const void *bytes = NULL, *got = NULL;
@@ -229,27 +189,24 @@ static void arguments_nest_to_the_limit_and_no_further(void **state)
         for (int i = 0; i < depth; i++)
             knit_put_array(value, i < depth - 1 ? 1 : 0);
         assert_int_equal(knit_built(value, &bytes, &len), KNIT_OK);
-        code = knit_call(k, &error, "rebuild", "(any) -> any", bytes, len, &got, &got_len);
+        code = knit_call(c->k, &c->error, "rebuild", "(any) -> any", bytes, len, &got, &got_len);
         if (depth == 32) {
-            fails(code, KNIT_TOO_DEEP, "nested too deep");
-            assert_int_equal(error.started, KNIT_STARTED_NO);
+            fails(c, code, KNIT_TOO_DEEP, "nested too deep");
+            assert_int_equal(c->error.started, KNIT_STARTED_NO);
         } else {
-            succeeds(code);
+            conformance_succeeds(c, code);
             assert_int_equal(got_len, len);
             assert_memory_equal(got, bytes, len);
         }
     }
 }
 
-static void random_values_come_back(void **state)
+static void random_values_come_back(struct conformance *c)
 {
     enum { ROUNDS = 3000, LEN = 400 };
-    struct knit_random random;
     uint8_t program[LEN];
     int sent = 0;
 
-    (void)state;
-    knit_random_init(&random);
     for (int i = 0; i < ROUNDS; i++) {
         KNIT_BUILDER(value);
         KNIT_BUILDER(again);
@@ -257,14 +214,14 @@ static void random_values_come_back(void **state)
         size_t len, got_len, again_len = 0;
         int code;
 
-        knit_random_bytes(&random, program, LEN);
-        builder_program_run(value, program, knit_random_below(&random, LEN));
+        knit_random_bytes(&c->random, program, LEN);
+        builder_program_run(value, program, knit_random_below(&c->random, LEN));
         if (knit_built(value, &bytes, &len) != KNIT_OK)
             continue;
-        code = knit_call(k, &error, "rebuild", "(any) -> any", bytes, len, &got, &got_len);
+        code = knit_call(c->k, &c->error, "rebuild", "(any) -> any", bytes, len, &got, &got_len);
         if (code == KNIT_TOO_DEEP)
             continue;
-        succeeds(code);
+        conformance_succeeds(c, code);
         sent++;
         knit_put_value(again, knit_read(NULL, got, got_len));
         assert_int_equal(knit_built(again, &again_bytes, &again_len), KNIT_OK);
@@ -274,25 +231,27 @@ static void random_values_come_back(void **state)
     assert_true(sent > ROUNDS / 10);
 }
 
-int main(int argc, char **argv)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(typed_arrays_lie_aligned_in_task_and_caller),
-        cmocka_unit_test(an_array_of_the_library_is_not_copied_by_the_task),
-        cmocka_unit_test(an_array_without_pad_lies_aligned_too),
-        cmocka_unit_test(results_are_written_in_place_or_copied),
-        cmocka_unit_test(a_map_goes_there_and_a_map_comes_back),
-        cmocka_unit_test(a_task_says_what_it_did_not_find),
-        cmocka_unit_test(a_failure_has_an_error_with_its_cause_as_data),
-        cmocka_unit_test(results_that_cannot_be_built_are_bad_ones),
-        cmocka_unit_test(arguments_nest_to_the_limit_and_no_further),
-        cmocka_unit_test(random_values_come_back),
-    };
+static const struct conformance_case cases[] = {
+    {"K89a", "f64[] and i64[] lie at multiples of 8 in task and caller, at every size",
+        typed_arrays_lie_aligned_in_task_and_caller, 0, 0},
+    {"K89b", "an array that the library sends is read where it lies, without a copy",
+        an_array_of_the_library_is_not_copied_by_the_task, 0, 0},
+    {"K89c", "an array that came without pad lies aligned as well",
+        an_array_without_pad_lies_aligned_too, 0, 0},
+    {"K89d", "typed arrays are results, copied or written in place",
+        results_are_written_in_place_or_copied, 0, 0},
+    {"A6c", "a map that was built goes to a task, and one comes back",
+        a_map_goes_there_and_a_map_comes_back, 0, 0},
+    {"A6d", "a task says which value of a map was of another type",
+        a_task_says_what_it_did_not_find, 0, 0},
+    {"A6e", "what a caller builds may nest to the limit, and no further",
+        arguments_nest_to_the_limit_and_no_further, 0, 0},
+    {"A13b", "a failure may have an error with its cause as data",
+        a_failure_has_an_error_with_its_cause_as_data, 0, 0},
+    {"A15b", "a result that cannot be built fails its call with the reason",
+        results_that_cannot_be_built_are_bad_ones, 0, 0},
+    {"A17b", "random values that were built come back, taken apart and built anew",
+        random_values_come_back, 0, 0},
+};
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: client_values URL\n");
-        return 2;
-    }
-    url = argv[1];
-    return cmocka_run_group_tests(tests, open_session, close_session);
-}
+const struct conformance_section conformance_built = CONFORMANCE_SECTION("built values", cases);
