@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include <knitting/encode.h>
+#include <knitting/values.h>
 
 #include "proto/check.h"
 #include "proto/head.h"
@@ -276,6 +276,50 @@ void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len
         fail(writer, writer_error(r));
     else
         knit_buffer_append(writer->buffer, msgpack, len);
+    end(writer);
+}
+
+/* Whether each typed array in the value that was put last lies aligned, if the writer's value
+ * begins at a multiple of 8. */
+static bool is_aligned(const struct knit_writer *writer, size_t at, size_t len)
+{
+    const uint8_t *start = writer->buffer->bytes + writer->start;
+
+    return (uintptr_t)start % sizeof(uint64_t) != 0 ||
+           knit_value_is_aligned(knit_read(NULL, writer->buffer->bytes + at, len));
+}
+
+/* In place of the value that begins there. */
+static void put_aligned(struct knit_writer *writer, size_t at, const void *msgpack, size_t len)
+{
+    const void *bytes;
+    size_t built_len;
+    KNIT_BUILDER(builder);
+
+    builder->phase = at - writer->start;
+    knit_put_value(builder, knit_read(NULL, msgpack, len));
+    writer->buffer->len = at;
+    if (knit_built(builder, &bytes, &built_len) == KNIT_OK)
+        (void)knit_buffer_append(writer->buffer, bytes, built_len);
+    else
+        fail(writer, builder->code == KNIT_INTERNAL ? -ENOMEM : KNIT_WRITER_E_RAW);
+}
+
+void knit_writer_value(struct knit_writer *writer, const void *msgpack, size_t len)
+{
+    size_t at = writer->buffer->len, used;
+    bool has_typed;
+    int r;
+
+    if (!begin(writer))
+        return;
+    r = knit_check_front_typed(
+        msgpack, len, KNIT_DEPTH_MAX - writer->depth, &used, &has_typed, NULL);
+    if (r != 0 || used != len)
+        fail(writer, r != 0 ? writer_error(r) : KNIT_WRITER_E_RAW);
+    else if (knit_buffer_append(writer->buffer, msgpack, len) == 0 && has_typed &&
+             !is_aligned(writer, at, len))
+        put_aligned(writer, at, msgpack, len);
     end(writer);
 }
 

@@ -60,6 +60,9 @@ void knit_writer_typed(
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len); /* checked */
 
+/* The same, with the pads of the typed arrays in it that align their elements where it is put. */
+void knit_writer_value(struct knit_writer *writer, const void *msgpack, size_t len);
+
 /* A value that is nothing but a head, packed by a function of pack.h. */
 void knit_writer_head(struct knit_writer *writer, knit_pack *pack, uint64_t value);
 

@@ -192,7 +192,7 @@ static void put_bytes(
     else if (part->kind == KNIT_KIND_TYPED)
         knit_writer_typed(writer, (unsigned)part->code, bytes, len);
     else
-        knit_writer_raw(writer, bytes, len);
+        knit_writer_value(writer, bytes, len);
 }
 
 static int put_argument(

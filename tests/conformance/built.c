@@ -63,6 +63,32 @@ static void an_array_of_the_library_is_not_copied_by_the_task(struct conformance
     }
 }
 
+static void an_array_within_a_map_is_not_copied_by_the_task(struct conformance *c)
+{
+    static const double weights[COUNT_MAX];
+
+    for (size_t i = 1; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        KNIT_BUILDER(order);
+        const void *bytes = NULL;
+        size_t len = 0;
+        bool is_so;
+
+        knit_put_map(order, 2);
+        knit_put_text(order, "marks");
+        knit_put_set(order, 1);
+        knit_put_typed(order, KNIT_I16, weights, i % 4);
+        knit_put_text(order, "weights");
+        knit_put_typed(order, KNIT_F64, weights, counts[i]);
+        assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "untouched", "(map) -> bool", bytes, len, &is_so));
+        assert_true(is_so);
+        conformance_succeeds(c, knit_call(c->k, &c->error, "untouched", "(map, str) -> bool", bytes,
+                                    len, "more", &is_so));
+        assert_true(is_so);
+    }
+}
+
 static void an_array_without_pad_lies_aligned_too(struct conformance *c)
 {
     /* [f64[] of 1.0, i64[] of -1]: the elements at 6 and at 18. */
@@ -236,6 +262,8 @@ static const struct conformance_case cases[] = {
         typed_arrays_lie_aligned_in_task_and_caller, 0, 0},
     {"K89b", "an array that the library sends is read where it lies, without a copy",
         an_array_of_the_library_is_not_copied_by_the_task, 0, 0},
+    {"K89e", "so is one within a map, though the map does not begin at a multiple of 8",
+        an_array_within_a_map_is_not_copied_by_the_task, 0, 0},
     {"K89c", "an array that came without pad lies aligned as well",
         an_array_without_pad_lies_aligned_too, 0, 0},
     {"K89d", "typed arrays are results, copied or written in place",

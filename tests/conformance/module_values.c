@@ -55,14 +55,17 @@ KNIT_TASK(place, "place(address: bool?) -> bool",
     return knit_return_bool(call, (uintptr_t)knit_arg_raw(call, UINT32_MAX, &len) % 8 == 0);
 }
 
-KNIT_TASK(untouched, "untouched(floats: f64[]) -> bool",
-    .doc = "Whether the elements lie aligned in the argument itself, without a copy.")
+KNIT_TASK(untouched, "untouched(value: any, more: any...) -> bool",
+    .doc = "Whether the f64[], or the one under `weights`, lies aligned in the argument itself.")
 {
     size_t raw_len, count;
     const unsigned char *raw = knit_arg_raw(call, 0, &raw_len);
-    const unsigned char *floats =
-        (const unsigned char *)knit_value_f64s(knit_arg_value(call, 0, NULL), &count);
+    struct knit_value value = knit_arg_value(call, 0, NULL);
+    const unsigned char *floats;
 
+    if (knit_value_type(value) == KNIT_TYPE_MAP)
+        value = knit_value_get(value, "weights");
+    floats = (const unsigned char *)knit_value_f64s(value, &count);
     return knit_return_bool(call, floats >= raw && floats <= raw + raw_len);
 }
 

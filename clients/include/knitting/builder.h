@@ -51,6 +51,7 @@ struct knit_builder {
     int code;
     uint32_t depth;
     size_t aligned_end; /* behind the last elements that must stay where they are */
+    size_t phase;       /* where the value will begin, from a multiple of 8; the library's */
     struct knit_builder_frame frame[KNIT_BUILDER_DEPTH_MAX + 1]; /* [0] stands for no container */
 };
 
@@ -278,7 +279,7 @@ static inline void *knit_builder_typed(
         return NULL;
     len = knit_encode_elements(element, count);
     to = len < UINT32_MAX ? knit_builder_room(builder, KNIT_ENCODE_TYPED_MAX + len) : NULL;
-    head = to != NULL ? knit_encode_typed(to, builder->len, element, len) : 0;
+    head = to != NULL ? knit_encode_typed(to, builder->phase + builder->len, element, len) : 0;
     if (head == 0) {
         knit_builder_fail(builder, KNIT_TOO_LARGE, "a value is larger than MessagePack can say");
         return NULL;
