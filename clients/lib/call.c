@@ -3,10 +3,8 @@
  * else is done with a handle is in outcome.c.
  *
  * Every call is one of a prepared call (prepared.h). Those that name their task find theirs among
- * the ones that the session keeps.
- *
- * A blocking call starts a handle and waits for it. The session keeps that handle until the next
- * blocking call, so that the results can be read in place.
+ * the ones that the session keeps. A blocking call starts a handle and waits for it. The session
+ * keeps that handle until the next blocking call, so that the results can be read in place.
  */
 #include "clients/lib/client.h"
 

@@ -24,6 +24,7 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
+#include "fastpath/worker/thread.h"
 
 /* ---- what the program is told ---- */
 
@@ -45,6 +46,7 @@ static int kind_of(enum knit_host_event_kind kind)
         [KNIT_HOST_WORKER_DIED] = KNIT_POOL_WORKER_DIED,
         [KNIT_HOST_WORKER_REFUSED] = KNIT_POOL_WORKER_REFUSED,
         [KNIT_HOST_WORKER_STOPPED] = KNIT_POOL_WORKER_STOPPED,
+        [KNIT_HOST_WORKER_LEFT] = KNIT_POOL_WORKER_LEFT,
         [KNIT_HOST_HARD_TIMEOUT] = KNIT_POOL_HARD_TIMEOUT,
         [KNIT_HOST_TASK_SLOW] = KNIT_POOL_TASK_SLOW,
         [KNIT_HOST_TASK_QUARANTINED] = KNIT_POOL_TASK_QUARANTINED,
@@ -276,8 +278,8 @@ static int open_with(struct knit_pool_setup *setup, const struct knit_pool_optio
     return code;
 }
 
-int knit_pool_open(
-    const struct knit_pool_options *options, struct knit_pool **ret, struct knit_error *ret_error)
+int knit_pool_open_with(const struct knit_module *program, const struct knit_pool_options *options,
+    struct knit_pool **ret, struct knit_error *ret_error)
 {
     static const struct knit_pool_options defaults;
     struct knit_pool_setup setup;
@@ -290,13 +292,20 @@ int knit_pool_open(
             "a worker opens no pool: knit_is_host() is false here");
     if (options == NULL)
         options = &defaults;
-    code = knit_pool_setup_init(&setup, options, &why);
+    code = knit_pool_setup_init(&setup, program, options, &why);
     if (code == 0)
         code = open_with(&setup, options, ret, ret_error);
     else
         (void)knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s", why.text);
     knit_pool_setup_fini(&setup);
     return code;
+}
+
+#undef knit_pool_open
+int knit_pool_open(
+    const struct knit_pool_options *options, struct knit_pool **ret, struct knit_error *ret_error)
+{
+    return knit_pool_open_with(NULL, options, ret, ret_error);
 }
 
 struct knit_pool *knit_pool_close(struct knit_pool *pool)
@@ -306,7 +315,8 @@ struct knit_pool *knit_pool_close(struct knit_pool *pool)
     if (pool == NULL)
         return NULL;
     if (knit_pool_is_ours(pool)) {
-        if (pthread_equal(pthread_self(), pool->thread) != 0)
+        /* Both would wait for themselves. */
+        if (pthread_equal(pthread_self(), pool->thread) != 0 || knit_thread_host() == pool->host)
             return pool;
         (void)!write(pool->wake_fd, &one, sizeof(one));
         (void)pthread_join(pool->thread, NULL);
@@ -320,6 +330,8 @@ bool knit_is_host(void)
     const char *worker = getenv(KNIT_CONTROL_PID_VARIABLE);
     char own[16];
 
+    if (knit_thread_host() != NULL)
+        return false;
     /* A program that a task starts inherits the variable. */
     (void)snprintf(own, sizeof(own), "%d", (int)getpid());
     return worker == NULL || strcmp(worker, own) != 0;

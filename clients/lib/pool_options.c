@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/worker/thread.h"
 
 static int refuse(struct knit_sentence *ret_why, const char *what, const char *path)
 {
@@ -66,9 +67,6 @@ static int find_modules(
 
     while (given != NULL && given[count] != NULL && count <= KNIT_HOST_MODULES_MAX)
         count++;
-    if (count == 0)
-        return knit_sentence_set(
-            ret_why, KNIT_BAD_ARGUMENT, "modules: worker processes need some, and none is named");
     setup->modules = calloc((size_t)count + 1, sizeof(*setup->modules));
     if (setup->modules == NULL)
         return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
@@ -113,21 +111,50 @@ static void fill(struct knit_host_options *host, const struct knit_pool_options 
     host->own_sessions_drain = true;
 }
 
-int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+static int set_processes(struct knit_pool_setup *setup, const struct knit_pool_options *options,
     struct knit_sentence *ret_why)
+{
+    int code = find_worker(options->worker_path, setup->worker, ret_why);
+
+    setup->host.worker_path = setup->worker;
+    if (code == 0 && setup->host.module_count == 0)
+        return knit_sentence_set(
+            ret_why, KNIT_BAD_ARGUMENT, "modules: worker processes need some, and none is named");
+    return code;
+}
+
+static int set_threads(struct knit_pool_setup *setup, const struct knit_module *program,
+    const struct knit_pool_options *options, struct knit_sentence *ret_why)
+{
+    struct knit_host_options *host = &setup->host;
+
+    if (options->worker_path != NULL)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "worker_path is set: workers that are threads of the program cannot have it, processes "
+            "can");
+    host->threads = &knit_threads;
+    host->program = program;
+    host->abort_grace_ms = options->abort_grace_ms;
+    host->abandoned_ms = 0;
+    return 0;
+}
+
+int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module *program,
+    const struct knit_pool_options *options, struct knit_sentence *ret_why)
 {
     int code;
 
     *setup = (struct knit_pool_setup){.modules = NULL};
     knit_host_options_init(&setup->host);
-    if (options == NULL || options->kind != KNIT_POOL_PROCESSES)
-        return knit_sentence_set(
-            ret_why, KNIT_BAD_ARGUMENT, "kind: there are KNIT_POOL_PROCESSES alone");
+    if (options->kind != KNIT_POOL_THREADS && options->kind != KNIT_POOL_PROCESSES)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "kind is %d: KNIT_POOL_THREADS and KNIT_POOL_PROCESSES are possible",
+            (int)options->kind);
     fill(&setup->host, options);
-    code = find_worker(options->worker_path, setup->worker, ret_why);
+    code = find_modules(setup, options->modules, ret_why);
     if (code == 0)
-        code = find_modules(setup, options->modules, ret_why);
-    setup->host.worker_path = setup->worker;
+        code = options->kind == KNIT_POOL_THREADS ? set_threads(setup, program, options, ret_why)
+                                                  : set_processes(setup, options, ret_why);
     if (code == 0 && knit_host_options_check(&setup->host, ret_why) != 0)
         code = KNIT_BAD_ARGUMENT;
     return code;

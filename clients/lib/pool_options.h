@@ -22,5 +22,6 @@ struct knit_pool_setup {
 /* Returns 0, or KNIT_BAD_ARGUMENT or KNIT_INTERNAL with the sentence; knit_pool_setup_fini() is
  * needed in all cases. */
 KNIT_MUST_CHECK int knit_pool_setup_init(struct knit_pool_setup *setup,
-    const struct knit_pool_options *options, struct knit_sentence *ret_why);
+    const struct knit_module *program, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why);
 void knit_pool_setup_fini(struct knit_pool_setup *setup);

@@ -16,6 +16,7 @@
 #include "config.h"
 #include "fastpath/host/describe.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/worker/thread.h"
 #include "proto/writer.h"
 
 enum { SPIN_US_DEFAULT = 50 };
@@ -205,6 +206,9 @@ int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *op
     if (!knit_pool_is_ours(pool))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this pool belongs to the parent process; open one of your own after fork()");
+    if (knit_thread_host() == pool->host)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "a worker has no session of its own pool: it would wait for itself");
     k = knit_open_new(-1, options);
     if (k == NULL)
         return explain(-ENOMEM, ret_error);

@@ -17,6 +17,39 @@
  *     knit_close(k);
  *     knit_pool_close(pool);
  *
+ * Workers are threads of the program unless the option `kind` says otherwise. They have the tasks
+ * of modules, as processes do, and those that the program itself declares with KNIT_TASK() of
+ * <knitting/task.h>. A pool that is opened without options has one thread with these:
+ *
+ *     #include <stdio.h>
+ *     #include <knitting/pool.h>
+ *
+ *     KNIT_TASK(add, "add(a: int, b: int) -> int")
+ *     {
+ *         return knit_return_int(call, knit_arg_int(call, 0) + knit_arg_int(call, 1));
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         KNIT_POOL_AUTO struct knit_pool *pool = NULL;
+ *         struct knit *k = NULL;
+ *         int64_t sum = 0;
+ *
+ *         if (knit_pool_open(NULL, &pool, NULL) == KNIT_OK &&
+ *             knit_pool_session(pool, NULL, &k, NULL) == KNIT_OK &&
+ *             knit_call(k, NULL, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum) == 0)
+ *             printf("%lld\n", (long long)sum);
+ *         knit_close(k);
+ *         return 0;
+ *     }
+ *
+ * A worker that is a process crashes for itself, can be killed, and has no memory in common with
+ * the program. A thread has all memory in common: a crash in a task ends the program, what a
+ * task changes of the process (folder, locale, signals) is changed for the program too, nothing
+ * stops a task that goes on, and what it prints goes where the program's own output goes. All
+ * signals are blocked in it. A task that ends its thread, by pthread_exit(), fails with
+ * KNIT_WORKER_DIED, and the thread is replaced.
+ *
  * A session of a pool is one of <knitting/knitting.h>: all calls, handles, batches and the
  * descriptor for event loops are the same as with a URL. What a pool does itself, starting,
  * watching, killing and replacing workers, runs on one thread of its own, with all signals blocked.
@@ -41,6 +74,7 @@
 #include <knitting/code.h>
 #include <knitting/error.h>
 #include <knitting/knitting.h>
+#include <knitting/task.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +85,7 @@ extern "C" {
 struct knit_pool;
 
 enum knit_pool_kind {
+    KNIT_POOL_THREADS = 0,   /* each worker is a thread of the program */
     KNIT_POOL_PROCESSES = 1, /* each worker is a process: a crash is its own */
 };
 
@@ -59,6 +94,8 @@ enum knit_pool_event_kind {
     KNIT_POOL_WORKER_DIED,        /* worker, pid, signal or status, lost, task, text: why */
     KNIT_POOL_WORKER_REFUSED,     /* worker, pid, text: why a replacement could not start */
     KNIT_POOL_WORKER_STOPPED,     /* worker, pid: it left because the pool closes */
+    KNIT_POOL_WORKER_LEFT,      /* worker, task, text: a thread did not end in stop_ms; what it uses
+                                     stays in memory */
     KNIT_POOL_HARD_TIMEOUT,     /* worker, pid, task, time_ms: it is killed; WORKER_DIED follows */
     KNIT_POOL_TASK_SLOW,        /* worker, pid, task, time_ms: it has run for so long */
     KNIT_POOL_TASK_QUARANTINED, /* task, signal: workers died in it; it is refused for a while */
@@ -86,14 +123,16 @@ struct knit_pool_event {
 
 /* A zeroed structure, and every member that is 0 or NULL in it, means the defaults. */
 struct knit_pool_options {
-    enum knit_pool_kind kind; /* there is no default: name one */
+    enum knit_pool_kind kind; /* 0 = threads */
     uint32_t workers;         /* 1 to 256; 0 = 1 */
 
     /* What tasks there are. Relative paths begin at the current folder. */
-    const char *const *modules; /* paths of modules, ended by NULL */
+    const char *const *modules; /* paths of modules, ended by NULL; threads need none if the program
+                                   declares tasks. In threads, a module is the program's, once */
     const char *bootstrap;      /* text for the modules' hooks */
 
-    /* Worker processes. */
+    /* Worker processes alone; set with threads they are refused, and so are hard_timeout_ms and
+     * abort_grace_ms below. */
     const char *worker_path; /* of the program knitting-worker; NULL = the one that was
                                        installed with the library, or lies beside it */
     const char *const
@@ -136,19 +175,32 @@ struct knit_pool_options {
  * something). */
 KNIT_MUST_CHECK int knit_pool_open(
     const struct knit_pool_options *options, struct knit_pool **ret, struct knit_error *ret_error);
+/* The same; `program` has the tasks of the program itself, which processes do not get, or is
+ * NULL. */
+KNIT_MUST_CHECK int knit_pool_open_with(const struct knit_module *program,
+    const struct knit_pool_options *options, struct knit_pool **ret, struct knit_error *ret_error);
+
+/* With the tasks of the program, or of the shared library, whose code says this. The function
+ * above, for other languages, has none. */
+#define knit_pool_open(options, ret, ret_error)                                                    \
+    knit_pool_open_with(knit_own_tasks(), options, ret, ret_error)
 
 /* A session for one thread; knit_close() ends it, before or after the pool is closed. Of the
- * options slots, spin_us, no_spin and would_block count. Does not block. Fails with KNIT_SHUTDOWN
- * (the pool closes), KNIT_QUOTA (124 sessions are open), KNIT_DISCONNECTED (in a forked child),
+ * options slots, spin_us, no_spin and would_block count. Does not block. Fails with
+ * KNIT_SHUTDOWN (the pool closes), KNIT_QUOTA (124 sessions are open), KNIT_DISCONNECTED (in a
+ * forked child), KNIT_BAD_ARGUMENT (this is a thread of that pool, which would wait for itself),
  * KNIT_INTERNAL. */
 KNIT_MUST_CHECK int knit_pool_session(struct knit_pool *pool,
     const struct knit_open_options *options, struct knit **ret, struct knit_error *ret_error);
 
-/* End the pool. New calls are refused with KNIT_SHUTDOWN; those under way go on for drain_ms, then
- * queued ones end in KNIT_SHUTDOWN, and running ones see knit_aborted(). Workers leave when their
- * task returns, or are killed after stop_ms, and what they ran ends in KNIT_SHUTDOWN. Returns when
- * all workers have ended. Sessions may stay open: their calls have these outcomes, and they are
- * closed later. NULL is allowed; returns NULL, except in a callback of the pool. */
+/* End the pool. New calls are refused with KNIT_SHUTDOWN; those under way go on for drain_ms,
+ * then queued ones end in KNIT_SHUTDOWN, and running ones see knit_aborted(). Workers leave when
+ * their task returns, or are killed after stop_ms, and what they ran ends in KNIT_SHUTDOWN. A
+ * thread cannot be killed: it is left behind then, with the memory that it uses, and WORKER_LEFT
+ * tells it. Returns when all other workers have ended. Sessions may stay open: their calls have
+ * these outcomes, and they are closed later. A program that exits without this, while threads
+ * run tasks, runs its destructors beside them. NULL is allowed; returns NULL, except in a
+ * callback and in a thread of the pool. */
 struct knit_pool *knit_pool_close(struct knit_pool *pool);
 
 /* For a variable that closes its pool when it goes out of scope:
@@ -159,8 +211,8 @@ static inline void knit_pool_close_variable(struct knit_pool **pool)
 }
 #define KNIT_POOL_AUTO __attribute__((cleanup(knit_pool_close_variable)))
 
-/* Whether this is the program itself, and no worker: a module that is also linked into a program
- * may ask. */
+/* Whether this is the program itself, and neither a worker process nor a thread that is a worker: a
+ * module that is also linked into a program may ask. */
 bool knit_is_host(void);
 
 #pragma GCC visibility pop
