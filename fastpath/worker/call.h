@@ -60,6 +60,7 @@ struct knit_call {
     struct knit_buffer fixed;      /* over the job's body or over the lane's room */
     struct knit_signature_args args;
     struct knit_call_place *found; /* in the runner: getters have a const call */
+    void *const *users;            /* knit_modules_users() */
 };
 
 /* It has an outcome. */

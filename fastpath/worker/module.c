@@ -22,6 +22,8 @@
 #define MODULE_SIZE_MIN (offsetof(struct knit_module, bootstrap) + sizeof(void *))
 #define TASK_SIZE_MIN   (offsetof(struct knit_task, flags) + sizeof(uint32_t))
 #define TASK_SIZE_MAX   4096u
+/* And of one that has a list. */
+#define MODULE_SIZE_LIST (offsetof(struct knit_module, list) + sizeof(void *))
 
 struct knit_modules {
     struct knit_registry *registry;
@@ -30,6 +32,7 @@ struct knit_modules {
     const struct knit_module **modules; /* [count] */
     uint32_t runs_capacity;
     knit_module_run **runs;  /* by id */
+    void **users;            /* by id */
     uint32_t *module_of_run; /* by id */
 };
 
@@ -43,6 +46,7 @@ struct knit_modules *knit_modules_free(struct knit_modules *modules)
     free(modules->paths);
     free(modules->modules);
     free(modules->runs);
+    free(modules->users);
     free(modules->module_of_run);
     free(modules);
     return NULL;
@@ -266,10 +270,15 @@ static int grow_runs(struct knit_modules *modules)
     uint32_t capacity = modules->runs_capacity != 0 ? modules->runs_capacity * 2 : 32;
     knit_module_run **runs = realloc(modules->runs, capacity * sizeof(*runs));
     uint32_t *module_of_run;
+    void **users;
 
     if (runs == NULL)
         return -ENOMEM;
     modules->runs = runs;
+    users = realloc(modules->users, capacity * sizeof(*users));
+    if (users == NULL)
+        return -ENOMEM;
+    modules->users = users;
     module_of_run = realloc(modules->module_of_run, capacity * sizeof(*module_of_run));
     if (module_of_run == NULL)
         return -ENOMEM;
@@ -320,29 +329,56 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
         return error;
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): grow_runs() has made room for it. */
     modules->runs[id] = task.run;
+    modules->users[id] = task.user;
     modules->module_of_run[id] = index;
     return 0;
+}
+
+/* The tasks that a module declares, or hands over. */
+static int list_tasks(const struct knit_module *module, const char *path,
+    const struct knit_task *const **ret_tasks, size_t *ret_count, struct knit_sentence *ret_why)
+{
+    char message[512] = "";
+    int error;
+
+    *ret_tasks = NULL;
+    *ret_count = 0;
+    if (module->size < MODULE_SIZE_LIST || module->list == NULL) {
+        *ret_tasks = module->tasks;
+        if (module->tasks != NULL && module->tasks_end > module->tasks)
+            *ret_count = (size_t)(module->tasks_end - module->tasks);
+        return 0;
+    }
+    error = module->list(ret_tasks, ret_count, message, sizeof(message));
+    knit_float_restore();
+    message[sizeof(message) - 1] = '\0';
+    if (error == 0)
+        return 0;
+    return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
+        "%s: its list of tasks failed with %d%s%s", path, error, message[0] != '\0' ? ": " : "",
+        message);
 }
 
 static int add_module(struct knit_modules *modules, uint32_t index, struct knit_sentence *ret_why)
 {
     const struct knit_module *module = modules->modules[index];
     const char *path = modules->paths[index];
+    const struct knit_task *const *given;
     const struct knit_task **tasks;
     size_t count;
-    int error = 0;
+    int error = list_tasks(module, path, &given, &count, ret_why);
 
-    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_module() never gives none. */
-    if (module->tasks == NULL || module->tasks_end <= module->tasks)
+    if (error != 0)
+        return error;
+    if (given == NULL || count == 0)
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: has no tasks", path);
-    count = (size_t)(module->tasks_end - module->tasks);
     if (count > KNIT_REGISTRY_TASKS_MAX)
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: has %zu tasks, a pool can have %u", path, count, KNIT_REGISTRY_TASKS_MAX);
     tasks = malloc(count * sizeof(*tasks));
     if (tasks == NULL)
         return -ENOMEM;
-    memcpy(tasks, module->tasks, count * sizeof(*tasks));
+    memcpy(tasks, given, count * sizeof(*tasks));
     for (size_t i = 0; i < count && error == 0; i++) {
         if (tasks[i] == NULL || tasks[i]->name == NULL)
             error = knit_sentence_set(
@@ -464,6 +500,11 @@ int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_boots
 const struct knit_registry *knit_modules_registry(const struct knit_modules *modules)
 {
     return modules->registry;
+}
+
+void *const *knit_modules_users(const struct knit_modules *modules)
+{
+    return modules->users;
 }
 
 knit_module_run *knit_modules_run(const struct knit_modules *modules, uint32_t id)

@@ -69,3 +69,6 @@ const struct knit_registry *knit_modules_registry(const struct knit_modules *mod
 /* The function of a task; id < knit_registry_count(). */
 typedef int knit_module_run(struct knit_call *call);
 knit_module_run *knit_modules_run(const struct knit_modules *modules, uint32_t id);
+
+/* What a task's declaration has as `user`; by id. */
+void *const *knit_modules_users(const struct knit_modules *modules);

@@ -79,6 +79,7 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->output = runner->log_output = options->output;
     runner->capture = options->capture;
     runner->call.found = &runner->found;
+    runner->call.users = knit_modules_users(options->modules);
     if (fill_tasks(runner, options) != 0) {
         knit_runner_free(runner);
         return -ENOMEM;

@@ -206,6 +206,21 @@ static int fail_task(
     return knit_outcome_settle_errors(call, KNIT_TASK_FAILED);
 }
 
+/* The arguments were at fault, and the task did nothing. */
+static int refuse(struct knit_call *call, const char *message)
+{
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
+    call->job->was_refused = true;
+    return knit_outcome_fail(
+        call, KNIT_BAD_ARGUMENT, message != NULL ? message : "the task refused its arguments");
+}
+
+static void *task_user(const struct knit_call *call)
+{
+    return call->users[call->hot->task->id];
+}
+
 /* ---- arguments ---- */
 
 /* The bytes of an argument behind those that the check has noted. Checked bytes can be skipped. If
@@ -458,6 +473,8 @@ const struct knit_api *knit_task_api(void)
         .deadline_ns = deadline_ns,
         .return_aborted = return_aborted,
         .progress = progress,
+        .refuse = refuse,
+        .task_user = task_user,
     };
 
     return &api;

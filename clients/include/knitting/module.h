@@ -75,6 +75,12 @@ struct knit_api {
     /* One msgpack value of at most 112 bytes for the caller, if it looks; else nothing. 0, or
      * TOO_LARGE or BAD_ARGUMENT; the call goes on in any case. */
     int (*progress)(struct knit_call *call, const void *msgpack, size_t len);
+
+    /* BAD_ARGUMENT, not started: for arguments that the signature lets pass and the task cannot
+     * take. */
+    int (*refuse)(struct knit_call *call, const char *message);
+    /* `user` of the call's task. */
+    void *(*task_user)(const struct knit_call *call);
 };
 
 /* One task, as its module declares it. */
@@ -86,6 +92,8 @@ struct knit_task {
     uint32_t timeout_ms;      /* the caller gets TIMEOUT then; 0 = none */
     uint32_t hard_timeout_ms; /* the worker is killed then; 0 = the pool's */
     uint32_t flags;           /* KNIT_TASK_*; unknown bits refuse the module */
+    void *user;               /* knit_task_user() in its calls: which task it is, where several have
+                                 one function */
 };
 
 /* May run on the host's own thread: short, and never blocks. */
@@ -119,6 +127,12 @@ struct knit_module {
     /* Runs in each worker before its tasks are announced; not 0, with a message, fails the start.
      * NULL = none. */
     int (*bootstrap)(const struct knit_bootstrap *info, char *ret_message, size_t message_size);
+    /* Gives the tasks in place of the two members above, which are not read then: for modules that
+     * make them when they are loaded. Runs once in each worker, before everything else, and can call
+     * nothing of the table. What it gives stays, and is the same in all workers of a pool. As the
+     * hook: not 0, with a message, fails the start. NULL = the tasks are those of the members. */
+    int (*list)(const struct knit_task *const **ret_tasks, size_t *ret_count, char *ret_message,
+        size_t message_size);
 };
 
 #ifdef __cplusplus

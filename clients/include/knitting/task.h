@@ -74,23 +74,25 @@ extern const struct knit_task *const __stop_knit_tasks[]
         __attribute__((visibility("hidden")));                                                     \
     __attribute__((used)) static const void *const function##_task_link = &function##_task_entry
 
-/* Once in each module, at file scope. KNIT_MODULE_BOOTSTRAP names a hook as well. */
-#define KNIT_MODULE(version_text) KNIT_MODULE_BOOTSTRAP(version_text, NULL)
-#define KNIT_MODULE_BOOTSTRAP(version_text, hook)                                                  \
+/* Once in each module, at file scope. KNIT_MODULE_BOOTSTRAP names a hook as well, KNIT_MODULE_LIST
+ * the function that gives the tasks of a module which has no KNIT_TASK() (struct knit_module). */
+#define KNIT_MODULE(version_text)                 KNIT_MODULE_LIST(version_text, NULL, NULL)
+#define KNIT_MODULE_BOOTSTRAP(version_text, hook) KNIT_MODULE_LIST(version_text, hook, NULL)
+#define KNIT_MODULE_LIST(version_text, hook, list_tasks)                                           \
     extern __attribute__((visibility("default"))) const struct knit_module knit_module;            \
     const struct knit_module knit_module = {KNIT_MODULE_ABI, sizeof(struct knit_module),           \
         sizeof(struct knit_task), 0, version_text, __start_knit_tasks, __stop_knit_tasks,          \
-        &knit_api, hook}
+        &knit_api, hook, list_tasks}
 
 /* KNIT_TASK(name, signature, further members of struct knit_task...) { body }: the body sees
  * `call`. A task whose name is not a C identifier is declared with KNIT_TASK_AS(function,
  * "its.name", signature, ...). */
-#define KNIT_TASK(function, signature_text, ...)                                                   \
-    KNIT_TASK_AS(function, #function, signature_text, ##__VA_ARGS__)
-#define KNIT_TASK_AS(function, name_text, signature_text, ...)                                     \
+#define KNIT_TASK(function, ...)               KNIT_TASK_AS(function, #function, __VA_ARGS__)
+#define KNIT_TASK_AS(function, name_text, ...) KNIT_TASK_AS_(function, name_text, __VA_ARGS__, )
+#define KNIT_TASK_AS_(function, name_text, signature_text, ...)                                    \
     static int function##_run(struct knit_call *call);                                             \
     static const struct knit_task function##_task = {                                              \
-        .name = name_text, .signature = signature_text, .run = function##_run, ##__VA_ARGS__};     \
+        .name = name_text, .signature = signature_text, .run = function##_run, __VA_ARGS__};       \
     /* Weak, so that two files may have functions of one name. */                                  \
     extern __attribute__((weak, visibility("hidden")))                                             \
     const struct knit_task *const function##_task_entry;                                           \
@@ -102,7 +104,8 @@ extern const struct knit_task *const __stop_knit_tasks[]
 static inline const struct knit_module *knit_own_tasks(void)
 {
     static const struct knit_module own = {KNIT_MODULE_ABI, sizeof(struct knit_module),
-        sizeof(struct knit_task), 0, "", __start_knit_tasks, __stop_knit_tasks, &knit_api, NULL};
+        sizeof(struct knit_task), 0, "", __start_knit_tasks, __stop_knit_tasks, &knit_api, NULL,
+        NULL};
 
     return &own;
 }
@@ -212,6 +215,24 @@ static inline int knit_fail_data(
     struct knit_call *call, int64_t code, const char *message, const void *data, size_t data_len)
 {
     return (knit_api->fail)(call, code, message, data, data_len);
+}
+
+/* The call ends with BAD_ARGUMENT, as if its arguments had not fitted the signature: for a task that
+ * finds so before it does anything. */
+static inline int knit_refuse(struct knit_call *call, const char *message)
+{
+    /* A worker may be older than the module. */
+    if (knit_api->size < offsetof(struct knit_api, refuse) + sizeof(knit_api->refuse))
+        return (knit_api->fail)(call, KNIT_BAD_ARGUMENT, message, NULL, 0);
+    return knit_api->refuse(call, message);
+}
+
+/* `user` of struct knit_task, as in KNIT_TASK(name, signature, .user = ...). */
+static inline void *knit_task_user(const struct knit_call *call)
+{
+    return knit_api->size < offsetof(struct knit_api, task_user) + sizeof(knit_api->task_user)
+               ? NULL
+               : knit_api->task_user(call);
 }
 
 /* For a task that stops because knit_aborted() returned true: the call ends with CANCELLED,
