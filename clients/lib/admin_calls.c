@@ -10,6 +10,7 @@
 
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
+#include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
@@ -231,6 +232,51 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *
         code = read_page(result, &page, on_entry, user, ret_error);
         knit_handle_drop(handle);
     }
+    return code;
+}
+
+static int add_entry(
+    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
+{
+    struct knit_registry **registry = user;
+    struct knit_registry_task task = {
+        .timeout_ms = entry->timeout_ms < UINT32_MAX ? (uint32_t)entry->timeout_ms : 0,
+        .flags = (uint32_t)entry->flags,
+    };
+    struct knit_signature *signature = NULL;
+    int r;
+
+    if (*registry == NULL)
+        *registry = knit_registry_new((uint32_t)epoch);
+    if (*registry == NULL)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    if (knit_registry_epoch(*registry) != (uint32_t)epoch ||
+        knit_registry_count(*registry) != entry->id)
+        return knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
+            "the registry changed while it was read; try again");
+    r = knit_signature_parse(
+        (const char *)entry->signature.bytes, entry->signature.len, &signature, NULL);
+    if (r == 0)
+        r = knit_registry_add(*registry, &task, signature);
+    if (r != 0) {
+        (void)knit_signature_free(signature);
+        return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
+            KNIT_STARTED_NO, "the daemon lists a task that cannot be: %.*s",
+            (int)entry->signature.len, (const char *)entry->signature.bytes);
+    }
+    return KNIT_OK;
+}
+
+int knit_admin_fetch_registry(
+    struct knit *k, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error)
+{
+    struct knit_registry *registry = NULL;
+    int code = knit_admin_each_task(k, until_ns, add_entry, &registry, ret_error);
+
+    if (code == KNIT_OK)
+        *ret = registry;
+    else
+        (void)knit_registry_free(registry);
     return code;
 }
 

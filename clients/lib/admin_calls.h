@@ -21,6 +21,7 @@
 struct knit;
 struct knit_error;
 struct knit_handle;
+struct knit_registry;
 
 /* One request, answered. The result is borrowed from the handle, which is the caller's to drop.
  * Returns KNIT_OK, or the code of the error. */
@@ -37,3 +38,7 @@ struct knit_admin_page {
 /* Every task, in the order of ids. Blocks until until_ns. Returns KNIT_OK, or a code. */
 KNIT_MUST_CHECK int knit_admin_each_task(struct knit *k, uint64_t until_ns,
     knit_lanes_on_task *on_entry, void *user, struct knit_error *ret_error);
+
+/* All of them, as the registry that they are; NULL: there are none. Blocks and returns as above. */
+KNIT_MUST_CHECK int knit_admin_fetch_registry(
+    struct knit *k, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error);

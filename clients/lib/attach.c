@@ -21,13 +21,11 @@
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
 #include "config.h"
-#include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/clock.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/segment.h"
 #include "proto/attach.h"
-#include "proto/tasks.h"
 
 /* In the order in which the daemon sends them. */
 enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, HOST_FD, FDS };
@@ -243,50 +241,12 @@ static int open_session(const struct attachment *attachment,
 
 /* ---- as a source of lanes ---- */
 
-static int add_entry(
-    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
-{
-    struct knit_registry **registry = user;
-    struct knit_registry_task task = {
-        .timeout_ms = entry->timeout_ms < UINT32_MAX ? (uint32_t)entry->timeout_ms : 0,
-        .flags = (uint32_t)entry->flags,
-    };
-    struct knit_signature *signature = NULL;
-    int r;
-
-    if (*registry == NULL)
-        *registry = knit_registry_new((uint32_t)epoch);
-    if (*registry == NULL)
-        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
-    if (knit_registry_epoch(*registry) != (uint32_t)epoch ||
-        knit_registry_count(*registry) != entry->id)
-        return knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
-            "the registry changed while it was read; try again");
-    r = knit_signature_parse(
-        (const char *)entry->signature.bytes, entry->signature.len, &signature, NULL);
-    if (r == 0)
-        r = knit_registry_add(*registry, &task, signature);
-    if (r != 0) {
-        (void)knit_signature_free(signature);
-        return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
-            KNIT_STARTED_NO, "the daemon lists a task that cannot be: %.*s",
-            (int)entry->signature.len, (const char *)entry->signature.bytes);
-    }
-    return KNIT_OK;
-}
-
 static int fetch_registry(
     void *arg, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error)
 {
     const struct attachment *attachment = arg;
-    struct knit_registry *registry = NULL;
-    int code = knit_admin_each_task(attachment->k, until_ns, add_entry, &registry, ret_error);
 
-    if (code == KNIT_OK)
-        *ret = registry;
-    else
-        (void)knit_registry_free(registry);
-    return code;
+    return knit_admin_fetch_registry(attachment->k, until_ns, ret, ret_error);
 }
 
 /* A forked child does not have the mappings, and may have others in their place. */

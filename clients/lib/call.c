@@ -6,12 +6,14 @@
  * the ones that the session keeps. A blocking call starts a handle and waits for it. The session
  * keeps that handle until the next blocking call, so that the results can be read in place.
  */
-#include "clients/lib/client.h"
+#include "clients/lib/call.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "clients/lib/error.h"
+#include "clients/lib/typed.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "proto/signature.h"
@@ -140,6 +142,8 @@ static __attribute__((noinline)) int resolve(
     const struct knit_registry_task *task;
     int code = knit_lanes_find(lanes, prepared->task, k->admin_ms, &task, ret_error);
 
+    if (code == KNIT_OK && prepared->typed != NULL)
+        code = knit_typed_compare_on_lanes(k, prepared, &task, ret_error);
     if (code != KNIT_OK)
         return code;
     prepared->task_id = task->id;
@@ -165,7 +169,9 @@ static int choose_way(struct knit *k, struct start *start, struct knit_error *re
     }
     start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
     if (!start->is_by_lanes)
-        return KNIT_OK;
+        return knit_typed_is_compared(k, prepared)
+                   ? KNIT_OK
+                   : knit_typed_compare_on_stream(k, prepared, ret_error);
     if (prepared->age != knit_lanes_age(k->handles.lanes))
         code = resolve(k, prepared, ret_error);
     if (prepared->timeout_ns < start->timeout_ns)
@@ -281,12 +287,13 @@ static int start_call(
     return code;
 }
 
-static int explain_shape(
+int knit_call_explain(
     int r, const struct knit_shape_flaw *flaw, bool is_result, struct knit_error *ret_error)
 {
     enum knit_started started = is_result ? KNIT_STARTED_YES : KNIT_STARTED_NO;
     int code = is_result ? KNIT_BAD_RESULT : KNIT_BAD_ARGUMENT;
     const char *what = is_result ? "result" : "argument";
+    char name[80] = "";
 
     if (r == -ENOMEM)
         return knit_error_make(ret_error, KNIT_INTERNAL, started, "not enough memory");
@@ -294,11 +301,14 @@ static int explain_shape(
         return knit_error_make(ret_error, KNIT_TOO_LARGE, started, "the arguments are too large");
     if (flaw->is_too_deep)
         code = KNIT_TOO_DEEP;
+    if (flaw->name != NULL)
+        (void)snprintf(name, sizeof(name), " (%s)", flaw->name);
     if (flaw->expected != NULL)
-        return knit_error_make(ret_error, code, started, "%s %zu: expected %s, got %s", what,
-            flaw->index + 1, flaw->expected, flaw->actual);
+        return knit_error_make(ret_error, code, started, "%s %zu%s: expected %s, got %s", what,
+            flaw->index + 1, name, flaw->expected,
+            flaw->actual != NULL ? flaw->actual : flaw->number);
     return knit_error_make(
-        ret_error, code, started, "%s %zu: %s", what, flaw->index + 1, flaw->reason);
+        ret_error, code, started, "%s %zu%s: %s", what, flaw->index + 1, name, flaw->reason);
 }
 
 /* Why there is no prepared call. */
@@ -324,14 +334,10 @@ KNIT_ALWAYS_INLINE int find(struct knit *k, const char *task, const char *signat
     return r == 0 ? KNIT_OK : explain_signature(signature, r, &flaw, ret_error);
 }
 
-/* The same for one that the caller has. */
-KNIT_ALWAYS_INLINE int check_prepared(
-    const struct knit_prepared *prepared, struct knit_error *ret_error)
+__attribute__((cold)) int knit_call_refuse_freed(struct knit_error *ret_error)
 {
-    if (prepared->is_freed)
-        return knit_error_make(
-            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the prepared call was freed before");
-    return knit_client_check(prepared->all->session, ret_error);
+    return knit_error_make(
+        ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the prepared call was freed before");
 }
 
 /* The same as encode(), for all arguments. */
@@ -351,7 +357,7 @@ static __attribute__((noinline)) int encode_long(struct knit *k, const struct kn
     knit_buffer_reset(&k->params);
     r = knit_shape_encode(shape, values, &k->params, &flaw);
     *ret_params = knit_buffer_span(&k->params);
-    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, false, ret_error);
+    return r == 0 ? KNIT_OK : knit_call_explain(r, &flaw, false, ret_error);
 }
 
 /* The arguments, in the session's scratch; raw ones stay where they are. */
@@ -398,7 +404,7 @@ int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_o
 {
     struct start start = {.options = options, .prepared = prepared};
     struct knit_shape_values values;
-    int code = check_prepared(prepared, ret_error);
+    int code = knit_call_check(prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
@@ -431,6 +437,14 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
         try_begin(k, prepared, span, ret))
         return KNIT_OK;
     return start_raw(k, options, task, span, ret, ret_error);
+}
+
+int knit_call_start(struct knit_prepared *prepared, const struct knit_call_options *options,
+    struct knit_span params, struct knit_handle **ret, struct knit_error *ret_error)
+{
+    struct start start = {.options = options, .prepared = prepared, .params = params};
+
+    return start_call(prepared->all->session, &start, ret, ret_error);
 }
 
 /* ---- prepared calls ---- */
@@ -467,12 +481,6 @@ static void give_raw(struct knit_span result, struct knit_shape_values *values)
         *to_len = result.len;
 }
 
-/* Bytes behind a result that may be read: those of a small one's place in its handle. */
-static size_t spare(const struct knit_handle *handle, struct knit_span result)
-{
-    return result.bytes == (const uint8_t *)handle->body ? sizeof(handle->body) - result.len : 0;
-}
-
 static int decode(
     struct knit_handle *handle, struct knit_shape_values *values, struct knit_error *ret_error)
 {
@@ -487,10 +495,11 @@ static int decode(
         give_raw(result, values);
         return KNIT_OK;
     }
-    if (knit_shape_decode_short(shape, result.bytes, result.len, spare(handle, result), values))
+    if (knit_shape_decode_short(
+            shape, result.bytes, result.len, knit_call_spare(handle, result), values))
         return KNIT_OK;
     r = knit_shape_decode(shape, result, values, &handle->aligned_copies, &flaw);
-    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, true, ret_error);
+    return r == 0 ? KNIT_OK : knit_call_explain(r, &flaw, true, ret_error);
 }
 
 int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
@@ -531,17 +540,23 @@ static __attribute__((noinline)) int run(
     return code;
 }
 
-/* What is left of a call that was started. */
-static __attribute__((noinline)) void finish_last(struct knit *k)
+int knit_call_run(struct knit_prepared *prepared, const struct knit_call_options *options,
+    struct knit_span params, struct knit_error *ret_error)
+{
+    struct start start = {.options = options, .prepared = prepared, .params = params};
+
+    return run(prepared->all->session, &start, ret_error);
+}
+
+/* Not inlined: a usual call needs no frame for it. */
+__attribute__((noinline)) void knit_call_finish_last(struct knit *k)
 {
     if ((k->last->flags & KNIT_HANDLE_DONE) == 0)
         (void)knit_client_await(k->last, UINT64_MAX);
     knit_client_end_turn(k);
 }
 
-/* A handle of such a call as `last` of the session, in place of one of another prepared call.
- * False: that is nothing usual. */
-static __attribute__((noinline)) bool renew_last(struct knit *k, struct knit_prepared *prepared)
+__attribute__((noinline)) bool knit_call_renew_last(struct knit *k, struct knit_prepared *prepared)
 {
     struct knit_handle *handle;
 
@@ -557,27 +572,6 @@ static __attribute__((noinline)) bool renew_last(struct knit *k, struct knit_pre
     handle->outcome = knit_span(NULL, 0);
     handle->flags = KNIT_HANDLE_USUAL_DONE;
     k->last = handle;
-    return true;
-}
-
-/* run() of a usual call. known: of the arguments, enum knit_put. False: nothing was started. */
-KNIT_ALWAYS_INLINE bool try_run(
-    struct knit *k, struct knit_prepared *prepared, struct knit_span params, unsigned known)
-{
-    struct knit_lanes *lanes = k->handles.lanes;
-    struct knit_handle *handle = k->last;
-
-    if (lanes == NULL || k->is_calling_back || prepared->usual_age != knit_lanes_age(lanes))
-        return false;
-    if (handle == NULL || !knit_handle_is_spent(handle, prepared)) {
-        if (!renew_last(k, prepared))
-            return false;
-        handle = k->last;
-    }
-    if (!knit_handle_try_send_on_lanes(handle, lanes, prepared->head, params, known))
-        return false;
-    if (!knit_handle_try_take(handle, lanes) || !knit_client_is_turn_over(k))
-        finish_last(k);
     return true;
 }
 
@@ -609,7 +603,7 @@ KNIT_ALWAYS_INLINE bool try_call(struct knit_prepared *prepared, struct knit_sha
     if (!prepared->is_short)
         return false;
     len = knit_shape_encode_short(shape, values, params);
-    if (len == 0 || !try_run(k, prepared, knit_span(params, len), KNIT_PUT_PADDED))
+    if (len == 0 || !knit_call_try_run(k, prepared, knit_span(params, len), KNIT_PUT_PADDED))
         return false;
     last = k->last;
     *ret_code = last->flags == KNIT_HANDLE_USUAL_DONE &&
@@ -665,7 +659,7 @@ int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_op
 {
     struct knit_shape_values values;
     bool is_done = false;
-    int code = check_prepared(prepared, ret_error);
+    int code = knit_call_check(prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
@@ -691,7 +685,8 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
-    if (code == KNIT_OK && (options != NULL || !try_run(k, start.prepared, start.params, 0)))
+    if (code == KNIT_OK &&
+        (options != NULL || !knit_call_try_run(k, start.prepared, start.params, 0)))
         code = run(k, &start, ret_error);
     return code == KNIT_OK ? knit_result_raw(k->last, ret_error, ret_result, ret_len) : code;
 }

@@ -18,6 +18,8 @@
 #include "clients/lib/prepared.h"
 #include "proto/buffer.h"
 
+struct knit_registry;
+
 struct knit {
     LIST_ENTRY(knit) in_process; /* forks.c */
     uint8_t *alive;              /* a page that fork() clears: 0 in a child */
@@ -32,6 +34,10 @@ struct knit {
     struct knit_handle *stats;      /* the latest knit_stats() */
     struct knit_buffer local_stats; /* the same of a pool of this process */
     struct knit_prepareds prepareds;
+    /* Without lanes, for declarations (typed.h): the pool's tasks as of registry_age, or NULL;
+       another age once they may have changed. */
+    struct knit_registry *registry;
+    uint32_t registry_age, tasks_age;
     struct knit_buffer params; /* scratch: the arguments of the call that starts; or, short ones: */
     uint64_t short_params[KNIT_SHAPE_SHORT_ROOM / sizeof(uint64_t)];
 };

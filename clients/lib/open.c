@@ -16,6 +16,7 @@
 #include "clients/lib/forks.h"
 #include "clients/lib/url.h"
 #include "config.h"
+#include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
 #include "proto/hello.h"
@@ -41,6 +42,7 @@ void knit_open_free(struct knit *k)
     knit_stream_fini(&k->handles.stream);
     knit_handles_fini(&k->handles);
     knit_prepareds_fini(&k->prepareds);
+    (void)knit_registry_free(k->registry);
     knit_buffer_fini(&k->params);
     knit_buffer_fini(&k->local_stats);
     knit_forks_free_page(k->alive);
@@ -64,6 +66,7 @@ struct knit *knit_open_new(int fd, const struct knit_open_options *options)
     knit_buffer_init(&k->params, PARAMS_MAX);
     knit_buffer_init(&k->local_stats, PARAMS_MAX);
     k->prepareds.session = k;
+    k->tasks_age = 1;
     k->alive = knit_forks_new_page();
     knit_handles_init(&k->handles, k, k->alive);
     if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)

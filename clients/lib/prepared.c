@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { TYPED_PLACES_FIRST = 16 };
+
 static struct knit_prepared *take_spare(struct knit_prepareds *prepareds)
 {
     struct knit_prepared *prepared = prepareds->spare;
@@ -54,6 +56,8 @@ int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const 
     prepared->references = 1;
     prepared->age = prepared->usual_age = 0;
     prepared->task_at = NULL;
+    prepared->typed = NULL;
+    prepared->fits_age = 0;
     prepared->task = strdup(task);
     if (signature != NULL) {
         prepared->signature = strdup(signature);
@@ -87,6 +91,49 @@ void knit_prepareds_fini(struct knit_prepareds *prepareds)
         free(prepared);
     }
     prepareds->made = prepareds->spare = NULL;
+    free(prepareds->typed);
+    prepareds->typed = NULL;
+}
+
+static void put_typed(struct knit_prepareds *prepareds, struct knit_prepared *prepared)
+{
+    uint32_t at = knit_prepareds_typed_place(prepareds, prepared->typed);
+
+    while (prepareds->typed[at] != NULL)
+        at = (at + 1) & (prepareds->typed_places - 1);
+    prepareds->typed[at] = prepared;
+    prepareds->typed_count++;
+}
+
+static int grow_typed(struct knit_prepareds *prepareds)
+{
+    struct knit_prepared **old = prepareds->typed;
+    const uint32_t old_places = prepareds->typed_places;
+    const uint32_t places = old_places != 0 ? 2 * old_places : TYPED_PLACES_FIRST;
+    struct knit_prepared **typed = calloc(places, sizeof(struct knit_prepared *));
+
+    if (typed == NULL)
+        return -ENOMEM;
+    prepareds->typed = typed;
+    prepareds->typed_places = places;
+    prepareds->typed_count = 0;
+    for (uint32_t i = 0; i < old_places; i++) {
+        if (old[i] != NULL)
+            put_typed(prepareds, old[i]);
+    }
+    free(old);
+    return 0;
+}
+
+int knit_prepareds_add_typed(struct knit_prepareds *prepareds, struct knit_prepared *prepared)
+{
+    int r = 0;
+
+    if (prepareds->typed_count >= prepareds->typed_places / 2)
+        r = grow_typed(prepareds);
+    if (r == 0)
+        put_typed(prepareds, prepared);
+    return r;
 }
 
 static bool is_same(const char *text, const char *other)

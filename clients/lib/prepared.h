@@ -21,6 +21,7 @@
 
 #include "clients/lib/shape.h"
 
+struct knit_typed;
 struct knit;
 struct knit_prepareds;
 
@@ -37,10 +38,12 @@ struct knit_prepared {
     uint32_t age;        /* knit_lanes_age() when these were asked for; 0 = not yet */
     uint32_t usual_age;  /* the same, if the task has no timeout; else 0, which no age is */
     uint32_t task_id;
-    uint64_t head;       /* knit_lanes_head() */
-    bool is_short;       /* its shape is */
-    bool is_of_protocol; /* "$/...", which never goes through lanes */
-    bool is_freed;       /* by its owner */
+    uint64_t head;                  /* knit_lanes_head() */
+    bool is_short;                  /* its shape is */
+    bool is_of_protocol;            /* "$/...", which never goes through lanes */
+    bool is_freed;                  /* by its owner */
+    const struct knit_typed *typed; /* the declaration it is of (typed.h); NULL: of none */
+    uint32_t fits_age;              /* over a stream: of the tasks that the declaration fits */
 };
 
 enum {
@@ -56,6 +59,8 @@ struct knit_prepareds {
     struct knit *session;
     struct knit_prepared *made, *spare;
     struct knit_prepared *kept[KNIT_PREPAREDS_KEPT]; /* for calls that name their task */
+    struct knit_prepared **typed; /* by their declarations' addresses; a power of two of places, */
+    uint32_t typed_places, typed_count; /* of which at most half are taken; or NULL */
 };
 
 /* Frees all of them, used or not. */
@@ -78,6 +83,37 @@ static inline void knit_prepared_release(struct knit_prepared *prepared)
     if (--prepared->references == 0)
         knit_prepared_recycle(prepared);
 }
+
+/* ---- for calls of a declaration ---- */
+
+/* The first place to look at. */
+static inline uint32_t knit_prepareds_typed_place(
+    const struct knit_prepareds *prepareds, const struct knit_typed *typed)
+{
+    return (uint32_t)((uint64_t)(uintptr_t)typed * UINT64_C(0x9e3779b97f4a7c15) >> 32) &
+           (prepareds->typed_places - 1);
+}
+
+/* The one that knit_prepareds_add_typed() was told of; or NULL. */
+static inline struct knit_prepared *knit_prepareds_find_typed(
+    const struct knit_prepareds *prepareds, const struct knit_typed *typed)
+{
+    struct knit_prepared *found;
+    uint32_t at;
+
+    if (prepareds->typed == NULL)
+        return NULL;
+    for (at = knit_prepareds_typed_place(prepareds, typed);;
+         at = (at + 1) & (prepareds->typed_places - 1)) {
+        found = prepareds->typed[at];
+        if (found == NULL || found->typed == typed)
+            return found;
+    }
+}
+
+/* It is of its `typed` from now on. Returns 0, -ENOMEM. */
+KNIT_MUST_CHECK int knit_prepareds_add_typed(
+    struct knit_prepareds *prepareds, struct knit_prepared *prepared);
 
 /* ---- for calls that name their task ---- */
 

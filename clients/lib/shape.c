@@ -6,15 +6,19 @@
 #include "clients/lib/shape.h"
 
 #include <errno.h>
+#include <float.h>
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <knitting/knitting.h>
+#include <knitting/args.h>
 #include <knitting/values.h>
 
 #include "proto/check.h"
 #include "proto/head.h"
+#include "proto/limits.h"
 #include "proto/pack.h"
 #include "proto/signature.h"
 #include "proto/types.h"
@@ -31,11 +35,13 @@ struct write {
 enum {
     WRITES_PER_RESULT = 3, /* presence, address, size */
     WRITES_FEW = 12,       /* that need no allocation */
+    PLACES_MAX = KNIT_SIGNATURE_RESULTS_MAX * WRITES_PER_RESULT,
 };
 
 /* The state of one encoding or decoding. */
 struct cursor {
     struct knit_shape_values *values;
+    void *const *places; /* of results, in place of `values`; or NULL */
     struct knit_shape_flaw *flaw;
     size_t index;
     bool has_typed;       /* a typed array is in the result */
@@ -58,7 +64,7 @@ void knit_aligned_copies_free(struct knit_aligned_copy **copies)
 static struct knit_shape_part make_part(const struct knit_type_row *row, bool is_optional)
 {
     struct knit_shape_part part = {
-        row->name, row->kind, row->code, row->element_bytes, is_optional};
+        row->name, row->kind, row->code, row->element_bytes, is_optional, sizeof(uint64_t)};
 
     if (part.kind == KNIT_KIND_TYPED && part.code == 0) {
         part.kind = KNIT_KIND_EXT;
@@ -91,15 +97,25 @@ static bool is_usual(const struct knit_shape_part *part)
     return part->kind <= KNIT_KIND_BIN && !part->is_optional;
 }
 
+static bool is_whole_number(const struct knit_shape_part *part)
+{
+    return (part->kind | 1) == KNIT_KIND_UINT && !part->is_optional &&
+           part->width == sizeof(uint64_t);
+}
+
 static void compile(struct knit_shape *shape)
 {
     const struct knit_shape_part *result = &shape->part[shape->param_count];
 
-    shape->is_short = shape->param_count <= KNIT_SHAPE_SHORT_PARAMS;
-    for (uint32_t i = 0; i < shape->param_count && shape->is_short; i++) {
-        shape->is_short = is_usual(&shape->part[i]);
+    shape->is_short = shape->is_short_args = shape->param_count <= KNIT_SHAPE_SHORT_PARAMS;
+    for (uint32_t i = 0; i < shape->param_count && shape->is_short_args; i++) {
+        shape->is_short = shape->is_short && is_usual(&shape->part[i]);
+        shape->is_short_args = shape->part[i].kind <= KNIT_KIND_BIN;
         shape->kind[i] = shape->part[i].kind;
+        shape->number[i] =
+            is_whole_number(&shape->part[i]) ? shape->part[i].kind : KNIT_SHAPE_NOTHING;
     }
+    shape->is_short = shape->is_short && shape->is_short_args;
     shape->result_kind = KNIT_SHAPE_NOTHING;
     if (shape->result_count == 0) {
         for (size_t i = 0; i < sizeof(usual_heads) / sizeof(usual_heads[0]); i++)
@@ -108,6 +124,16 @@ static void compile(struct knit_shape *shape)
         shape->result_kind = result->kind;
         shape->result_heads = usual_heads[result->kind];
     }
+}
+
+void knit_shape_set_width(struct knit_shape *shape, uint32_t index, uint32_t bytes)
+{
+    const struct knit_shape_part *part = &shape->part[index];
+
+    if ((part->kind | 1) != KNIT_KIND_UINT && part->kind != KNIT_KIND_FLOAT)
+        return;
+    shape->part[index].width = (uint8_t)bytes;
+    compile(shape);
 }
 
 static struct knit_shape *make_shape(const struct knit_signature *signature)
@@ -190,7 +216,7 @@ static void put_bytes(
     else if (part->kind == KNIT_KIND_BIN)
         knit_writer_bin(writer, bytes, len);
     else if (part->kind == KNIT_KIND_TYPED)
-        knit_writer_typed(writer, (unsigned)part->code, bytes, len);
+        knit_writer_typed(writer, (unsigned char)part->code, bytes, len);
     else
         knit_writer_value(writer, bytes, len);
 }
@@ -263,6 +289,12 @@ uint8_t *knit_shape_put_short(
 
 /* ---- results ---- */
 
+/* The next of the caller's pointers. */
+static void *next_pointer(struct cursor *cursor)
+{
+    return cursor->places != NULL ? *cursor->places++ : va_arg(cursor->values->list, void *);
+}
+
 static int differs(
     struct cursor *cursor, const struct knit_shape_part *part, const struct knit_head *head)
 {
@@ -283,10 +315,81 @@ static void write_later(struct cursor *cursor, void *to, const void *value, size
     memcpy(write->bytes, value, size);
 }
 
+bool knit_shape_narrow(const struct knit_shape_part *part, uint64_t bits, void *ret_bytes)
+{
+    const unsigned shift = 64 - 8 * part->width;
+    const int64_t number = (int64_t)bits;
+    double real;
+    float narrow;
+
+    if (part->kind == KNIT_KIND_FLOAT) {
+        memcpy(&real, &bits, sizeof(real));
+        if (real <= DBL_MAX && real >= -DBL_MAX && (real > FLT_MAX || real < -FLT_MAX))
+            return false;
+        narrow = (float)real;
+        memcpy(ret_bytes, &narrow, sizeof(narrow));
+        return true;
+    }
+    if (part->kind == KNIT_KIND_INT
+            ? number > INT64_MAX >> shift || number < -(INT64_MAX >> shift) - 1
+            : bits > UINT64_MAX >> shift)
+        return false;
+    /* Two's complement: the lower bytes are those of the narrower type. */
+    if (part->width == sizeof(uint8_t))
+        memcpy(ret_bytes, &(uint8_t){(uint8_t)bits}, sizeof(uint8_t));
+    else if (part->width == sizeof(uint16_t))
+        memcpy(ret_bytes, &(uint16_t){(uint16_t)bits}, sizeof(uint16_t));
+    else
+        memcpy(ret_bytes, &(uint32_t){(uint32_t)bits}, sizeof(uint32_t));
+    return true;
+}
+
+const char *knit_shape_range(const struct knit_shape_part *part)
+{
+    const bool is_int = part->kind == KNIT_KIND_INT;
+
+    if (part->kind == KNIT_KIND_BOOL)
+        return "bool (0 or 1)";
+    if (part->kind == KNIT_KIND_FLOAT)
+        return part->width == sizeof(float) ? "float of 32 bits" : "float";
+    switch (part->width) {
+    case sizeof(uint8_t):
+        return is_int ? "int (-128 to 127)" : "uint (0 to 255)";
+    case sizeof(uint16_t):
+        return is_int ? "int (-32768 to 32767)" : "uint (0 to 65535)";
+    case sizeof(uint32_t):
+        return is_int ? "int (-2147483648 to 2147483647)" : "uint (0 to 4294967295)";
+    default:
+        return is_int ? "int (below 2^63)" : "uint (not negative)";
+    }
+}
+
+static int take_narrow(
+    struct cursor *cursor, const struct knit_shape_part *part, uint64_t bits, void *to)
+{
+    struct knit_shape_flaw *flaw = cursor->flaw;
+    uint8_t bytes[sizeof(uint32_t)];
+    double real;
+
+    if (knit_shape_narrow(part, bits, bytes)) {
+        write_later(cursor, to, bytes, part->width);
+        return 0;
+    }
+    *flaw = (struct knit_shape_flaw){.index = cursor->index, .expected = knit_shape_range(part)};
+    memcpy(&real, &bits, sizeof(real));
+    if (part->kind == KNIT_KIND_FLOAT)
+        (void)snprintf(flaw->number, sizeof(flaw->number), "%g", real);
+    else if (part->kind == KNIT_KIND_INT)
+        (void)snprintf(flaw->number, sizeof(flaw->number), "%" PRId64, (int64_t)bits);
+    else
+        (void)snprintf(flaw->number, sizeof(flaw->number), "%" PRIu64, bits);
+    return KNIT_SHAPE_E_VALUE;
+}
+
 static int take_scalar(
     struct cursor *cursor, const struct knit_shape_part *part, const struct knit_head *head)
 {
-    void *to = va_arg(cursor->values->list, void *);
+    void *to = next_pointer(cursor);
     union {
         int64_t i;
         uint64_t u;
@@ -300,6 +403,8 @@ static int take_scalar(
 
     if (!fits)
         return differs(cursor, part, head);
+    if (cursor->places != NULL && part->width != sizeof(value))
+        return take_narrow(cursor, part, value.u, to);
     if (part->kind == KNIT_KIND_BOOL)
         value.b = head->value != 0;
     write_later(cursor, to, &value, part->kind == KNIT_KIND_BOOL ? sizeof(bool) : sizeof(value));
@@ -309,7 +414,7 @@ static int take_scalar(
 static int take_time(
     struct cursor *cursor, const struct knit_shape_part *part, const struct knit_item *item)
 {
-    struct knit_time *to = va_arg(cursor->values->list, struct knit_time *), time;
+    struct knit_time *to = next_pointer(cursor), time;
 
     if (item->head.type != KNIT_HEAD_EXT || item->head.ext != KNIT_EXT_TIME ||
         !knit_check_time(item->body.bytes, item->body.len, &time.seconds, &time.nanoseconds))
@@ -407,8 +512,8 @@ static int find_bytes(struct cursor *cursor, const struct knit_shape_part *part,
 static int take_bytes(struct cursor *cursor, const struct knit_shape_part *part,
     const struct knit_item *item, struct knit_aligned_copy **copies)
 {
-    const void **to = va_arg(cursor->values->list, const void **);
-    size_t *to_len = va_arg(cursor->values->list, size_t *);
+    const void **to = next_pointer(cursor);
+    size_t *to_len = next_pointer(cursor);
     struct knit_span bytes;
     size_t len;
     int r = find_bytes(cursor, part, item, &bytes);
@@ -428,16 +533,16 @@ static int take_bytes(struct cursor *cursor, const struct knit_shape_part *part,
 /* A nil where the type is optional: its other pointers are skipped. */
 static void skip_pointers(struct cursor *cursor, const struct knit_shape_part *part)
 {
-    (void)va_arg(cursor->values->list, void *);
+    (void)next_pointer(cursor);
     if (!is_scalar(part) && part->kind != KNIT_KIND_TIME)
-        (void)va_arg(cursor->values->list, void *);
+        (void)next_pointer(cursor);
 }
 
 static int take_result(struct cursor *cursor, const struct knit_shape_part *part,
     const struct knit_item *item, struct knit_aligned_copy **copies)
 {
     if (part->is_optional) {
-        bool *to_present = va_arg(cursor->values->list, bool *);
+        bool *to_present = next_pointer(cursor);
         bool is_present = item->head.type != KNIT_HEAD_NIL;
 
         write_later(cursor, to_present, &is_present, sizeof(is_present));
@@ -502,30 +607,92 @@ static bool read_item(struct knit_span result, struct knit_item *ret_item, bool 
     return true;
 }
 
-int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
-    struct knit_shape_values *values, struct knit_aligned_copy **copies,
-    struct knit_shape_flaw *ret_flaw)
+/* cursor->writes: WRITES_FEW of them. */
+static int decode(struct cursor *cursor, const struct knit_shape *shape, struct knit_span result,
+    struct knit_aligned_copy **copies)
 {
-    struct write few[WRITES_FEW], *many = NULL;
-    struct cursor cursor = {.values = values, .flaw = ret_flaw, .writes = few};
+    struct write *many = NULL;
     struct knit_item item;
     int r = 0;
 
-    if (!read_item(result, &item, &cursor.has_typed)) {
-        *ret_flaw = (struct knit_shape_flaw){.reason = "it is no value of the protocol"};
+    if (!read_item(result, &item, &cursor->has_typed)) {
+        *cursor->flaw = (struct knit_shape_flaw){.reason = "it is no value of the protocol"};
         return KNIT_SHAPE_E_VALUE;
     }
     if (shape->result_count > WRITES_FEW / WRITES_PER_RESULT) {
-        cursor.writes = many = calloc(shape->result_count, WRITES_PER_RESULT * sizeof(*many));
+        cursor->writes = many = calloc(shape->result_count, WRITES_PER_RESULT * sizeof(*many));
         if (many == NULL)
             return -ENOMEM;
     }
     if (shape->result_count > 1)
-        r = take_several(&cursor, shape, &item, copies);
+        r = take_several(cursor, shape, &item, copies);
     else if (shape->result_count > 0)
-        r = take_result(&cursor, &shape->part[shape->param_count], &item, copies);
-    for (size_t i = 0; r == 0 && i < cursor.writes_count; i++)
-        memcpy(cursor.writes[i].to, cursor.writes[i].bytes, cursor.writes[i].size);
+        r = take_result(cursor, &shape->part[shape->param_count], &item, copies);
+    for (size_t i = 0; r == 0 && i < cursor->writes_count; i++)
+        memcpy(cursor->writes[i].to, cursor->writes[i].bytes, cursor->writes[i].size);
     free(many);
     return r;
+}
+
+int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
+    struct knit_shape_values *values, struct knit_aligned_copy **copies,
+    struct knit_shape_flaw *ret_flaw)
+{
+    struct write few[WRITES_FEW];
+    struct cursor cursor = {.values = values, .flaw = ret_flaw, .writes = few};
+
+    return decode(&cursor, shape, result, copies);
+}
+
+/* Where the value lies in the structure of one that is optional. */
+static size_t value_offset(const struct knit_shape_part *part)
+{
+    static const size_t of_integers[] = {
+        [sizeof(uint8_t)] = offsetof(struct knit_optional_u8, value),
+        [sizeof(uint16_t)] = offsetof(struct knit_optional_u16, value),
+        [sizeof(uint32_t)] = offsetof(struct knit_optional_u32, value),
+        [sizeof(uint64_t)] = offsetof(struct knit_optional_u64, value)};
+    static const size_t of_floats[] = {[sizeof(float)] = offsetof(struct knit_optional_f32, value),
+        [sizeof(double)] = offsetof(struct knit_optional_f64, value)};
+    static const size_t of_others[] = {
+        [KNIT_KIND_BOOL] = offsetof(struct knit_optional_bool, value),
+        [KNIT_KIND_TIME] = offsetof(struct knit_optional_time, value)};
+
+    if ((part->kind | 1) == KNIT_KIND_UINT)
+        return of_integers[part->width];
+    if (part->kind == KNIT_KIND_FLOAT)
+        return of_floats[part->width];
+    return part->kind == KNIT_KIND_BOOL || part->kind == KNIT_KIND_TIME
+               ? of_others[part->kind]
+               : offsetof(struct knit_optional_any, value);
+}
+
+/* The pointers that stand for a place where arguments vary. Returns how many. */
+static size_t spread(const struct knit_shape_part *part, uint8_t *place, void **ret_pointers)
+{
+    size_t count = 0;
+
+    if (part->is_optional) {
+        ret_pointers[count++] = place;
+        place = place != NULL ? place + value_offset(part) : NULL;
+    }
+    if (part->kind == KNIT_KIND_NIL)
+        return count;
+    ret_pointers[count++] = place;
+    if (!is_scalar(part) && part->kind != KNIT_KIND_TIME)
+        ret_pointers[count++] = place != NULL ? place + offsetof(struct knit_any, size) : NULL;
+    return count;
+}
+
+int knit_shape_decode_into(const struct knit_shape *shape, struct knit_span result,
+    void *const *places, struct knit_aligned_copy **copies, struct knit_shape_flaw *ret_flaw)
+{
+    void *pointers[PLACES_MAX];
+    struct write few[WRITES_FEW];
+    struct cursor cursor = {.places = pointers, .flaw = ret_flaw, .writes = few};
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < shape->result_count; i++)
+        count += spread(&shape->part[shape->param_count + i], places[i], &pointers[count]);
+    return decode(&cursor, shape, result, copies);
 }

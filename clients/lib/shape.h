@@ -53,6 +53,8 @@ struct knit_shape_flaw {
     const char *reason;            /* static text */
     const char *expected, *actual; /* E_VALUE: types, or NULL and then `reason` */
     bool is_too_deep;              /* E_VALUE: of an argument: that is what is wrong */
+    const char *name;              /* of the parameter or result, where it is known; else NULL */
+    char number[24];               /* E_VALUE: in place of `actual`, a number that does not fit */
 };
 
 enum {
@@ -71,6 +73,7 @@ struct knit_shape_part {
     int8_t code;      /* of an ext; of a typed array's elements */
     uint8_t size;     /* of an element */
     bool is_optional;
+    uint8_t width; /* bytes of a number in C, where the caller's places are in an array */
 };
 
 struct knit_shape {
@@ -79,7 +82,9 @@ struct knit_shape {
     uint8_t result_kind;   /* of the one result; or KNIT_SHAPE_NOTHING */
     uint16_t result_heads; /* that knit_shape_decode_short() lets pass, as bits; 0 = none */
     uint8_t kind[KNIT_SHAPE_SHORT_PARAMS];
-    struct knit_shape_part part[]; /* parameters, then results */
+    bool is_short_args; /* its parameters are what knit_args_encode_short() knows */
+    uint8_t number[KNIT_SHAPE_SHORT_PARAMS]; /* kind of an int or uint of 64 bits; or NOTHING */
+    struct knit_shape_part part[];           /* parameters, then results */
 };
 
 /* The shape of a signature. Returns 0, KNIT_SHAPE_E_SYNTAX, -ENOMEM. */
@@ -101,6 +106,23 @@ KNIT_MUST_CHECK int knit_shape_encode(const struct knit_shape *shape,
 KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_aligned_copy **copies,
     struct knit_shape_flaw *ret_flaw);
+
+/* Make the type in C of a parameter or, behind them, of a result so many bytes wide, if it is a
+ * number. */
+void knit_shape_set_width(struct knit_shape *shape, uint32_t index, uint32_t bytes);
+
+/* Of a number that does not have 8 bytes in C: whether the value, as knit_head_as_...() gives it,
+ * fits, and then its bytes. */
+KNIT_MUST_CHECK bool knit_shape_narrow(
+    const struct knit_shape_part *part, uint64_t bits, void *ret_bytes);
+
+/* What a number of this type may be, in words; static text. */
+const char *knit_shape_range(const struct knit_shape_part *part);
+
+/* The same as knit_shape_decode() with places in an array, one for each result: <knitting/args.h>
+ * has what they are. */
+KNIT_MUST_CHECK int knit_shape_decode_into(const struct knit_shape *shape, struct knit_span result,
+    void *const *places, struct knit_aligned_copy **copies, struct knit_shape_flaw *ret_flaw);
 
 /* ---- short calls ---- */
 

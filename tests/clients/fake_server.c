@@ -73,6 +73,7 @@ static void answer_tasks(const struct knit_message *message)
 {
     static const char *const names[] = {"a", "b", "c"};
     const uint32_t moved = atomic_load_explicit(&fake.epoch_more, memory_order_relaxed);
+    const char *types = atomic_load_explicit(&fake.types, memory_order_relaxed);
     struct knit_tasks_query query = {.after = KNIT_TASKS_FIRST};
     const char *reason;
     uint64_t id;
@@ -81,15 +82,18 @@ static void answer_tasks(const struct knit_message *message)
     if (knit_tasks_query_decode(message->params, &query, &reason) != 0)
         abort();
     id = query.after == KNIT_TASKS_FIRST ? 0 : query.after + 1;
+    if (id == 0)
+        atomic_fetch_add_explicit(&fake.tasks_asked, 1, memory_order_relaxed);
     count = id < 2 ? 2 - (uint32_t)id : 1;
     knit_message_put_response_head(&fake.out, message->msgid);
     knit_tasks_page_put_head(&fake.out, 1 + moved, id + count < 3, count);
     for (; count > 0; count--, id++) {
-        char signature[32];
+        char signature[128];
         const char *name = names[(id + moved) % 3];
         struct knit_task_entry entry = {.id = id, .name = knit_span_text(name)};
 
-        snprintf(signature, sizeof(signature), "%s(x: int) -> int", name);
+        snprintf(
+            signature, sizeof(signature), "%s%s", name, types != NULL ? types : "(x: int) -> int");
         entry.signature = knit_span_text(signature);
         entry.timeout_ms = id * (fake.timeout_ms != 0 ? fake.timeout_ms : 20000);
         knit_tasks_page_put_entry(&fake.out, &entry);
@@ -337,6 +341,8 @@ static const struct {
     {"$/ping", answer_first},
     {"$/stats", answer_notifications},
     {"$/tasks", answer_tasks},
+    {"a", answer_first},
+    {"b", answer_code},
     {"close", end_connection},
     {"code", answer_code},
     {"echo", answer_first},

@@ -12,8 +12,8 @@
  *     twice     answers two times               code      an error of the code it is given
  *
  * `$/cancel` answers a held call with CANCELLED, `$/stats` says how many notifications came.
- * `$/hello`, `$/ping` and `$/tasks` are as in the protocol, `$/attach` is when it is asked to be.
- */
+ * `$/tasks` lists the tasks a, which is `echo`, b, which is `code`, and c. `$/hello` and `$/ping`
+ * are as in the protocol, `$/attach` is when it is asked to be. */
 #pragma once
 
 #include <pthread.h>
@@ -64,8 +64,10 @@ struct knit_fake {
     bool attaches;       /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
     /* Set by the test at any time. */
-    _Atomic bool is_deaf;        /* reads nothing */
-    _Atomic uint32_t epoch_more; /* than 1 is the tasks' epoch; each moves their names on by one */
+    _Atomic bool is_deaf;         /* reads nothing */
+    _Atomic uint32_t epoch_more;  /* than 1 is the tasks' epoch; each moves their names on by one */
+    const char *_Atomic types;    /* of each task, behind its name; NULL = "(x: int) -> int" */
+    _Atomic uint32_t tasks_asked; /* how often the first page of tasks was */
 
     int listen_fd;
     int fd;

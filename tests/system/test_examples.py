@@ -145,7 +145,7 @@ def compile_c(folder, name, text, *options):
 
 
 def run_module(folder, text):
-    tasks = re.findall(r'KNIT_TASK\((\w+)', text)
+    tasks = re.findall(r'KNIT_(?:TASK|IMPLEMENT)\((\w+)', text)
     if not tasks:
         raise Failure('a module without tasks')
     path = compile_c(folder, tasks[0], text, '-shared', '-fPIC')

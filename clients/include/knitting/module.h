@@ -128,9 +128,10 @@ struct knit_module {
      * NULL = none. */
     int (*bootstrap)(const struct knit_bootstrap *info, char *ret_message, size_t message_size);
     /* Gives the tasks in place of the two members above, which are not read then: for modules that
-     * make them when they are loaded. Runs once in each worker, before everything else, and can call
-     * nothing of the table. What it gives stays, and is the same in all workers of a pool. As the
-     * hook: not 0, with a message, fails the start. NULL = the tasks are those of the members. */
+     * make them when they are loaded. Runs once in each worker, before everything else, and can
+     * call nothing of the table. What it gives stays, and is the same in all workers of a pool. As
+     * the hook: not 0, with a message, fails the start. NULL = the tasks are those of the
+     * members. */
     int (*list)(const struct knit_task *const **ret_tasks, size_t *ret_count, char *ret_message,
         size_t message_size);
 };
