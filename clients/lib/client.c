@@ -80,7 +80,7 @@ void knit_client_progress(struct knit *k)
 void knit_client_flush(struct knit *k)
 {
     if (k->handles.lanes != NULL)
-        knit_lanes_flush(k->handles.lanes);
+        knit_lanes_flush_and_part(k->handles.lanes);
     knit_stream_flush(&k->handles.stream);
 }
 

@@ -165,6 +165,14 @@ static inline void knit_lanes_flush(struct knit_lanes *lanes)
         knit_session_flush(lanes->session);
 }
 
+/* The same, and the caller turns to something else. */
+static inline void knit_lanes_flush_and_part(struct knit_lanes *lanes)
+{
+    knit_lanes_flush(lanes);
+    if (knit_session_in_flight(lanes->session) != 0)
+        knit_session_part(lanes->session);
+}
+
 /* Outcomes that have come, at most max; returns how many. A `held` payload lies in a lane's memory
  * and is given back: after it was copied by knit_lanes_release(), or, if knit_lanes_try_hold()
  * allows to read it in place, at last by knit_lanes_release_held(). */

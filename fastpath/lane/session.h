@@ -132,6 +132,11 @@ void knit_session_unreserve(struct knit_session *session, void *room);
  * do. */
 void knit_session_flush(struct knit_session *session);
 
+/* After a flush whose caller does something else now, and neither waits nor arms for long: calls
+ * that nobody has claimed after a moment may stand behind a long call, of whichever session; then a
+ * parked worker is woken, which steals them. */
+void knit_session_part(struct knit_session *session);
+
 /* Outcomes in the order the lanes announced them, at most max; returns how many. Never blocks.
  * Polling alone does not finish every call: one that is queued behind a long or a stopped task goes
  * to another worker only when its caller waits or arms, so do one of these from time to time. */

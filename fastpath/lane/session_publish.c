@@ -400,3 +400,39 @@ void knit_session_wake_for_unclaimed(struct knit_session *session)
             return;
     }
 }
+
+/* Whether no worker claims the slot's call for WATCH_NS. */
+static bool stays_unclaimed(const struct knit_session *session, uint32_t slot)
+{
+    uint64_t until_ns = 0;
+
+    do {
+        for (int i = 0; i < 8; i++) {
+            if (knit_session_has_started(session, slot))
+                return false;
+            knit_bell_pause();
+        }
+        if (until_ns == 0)
+            until_ns = knit_clock_ns() + WATCH_NS;
+    } while (knit_clock_ns() < until_ns);
+    return true;
+}
+
+void knit_session_part(struct knit_session *session)
+{
+    const uint32_t lanes = session->geometry.lanes;
+    const bool all = ++session->searches % KNIT_BITS_DOUBTED == 0;
+
+    /* W1 lies before, in the flush: a worker that is not parked here looks before it sleeps. */
+    if (knit_lane_bits_next(session->board.parked, 0, lanes, all) >= lanes)
+        return;
+    for (uint32_t i = 0; (i = knit_session_next_lane(session, i, false)) < lanes; i++) {
+        const uint32_t slot = session->lanes[i].last_slot;
+
+        if (session->queued[i] != 0 && slot != KNIT_NO_SLOT &&
+            knit_session_is_pending(session, slot) && stays_unclaimed(session, slot)) {
+            knit_session_wake_for_unclaimed(session);
+            return;
+        }
+    }
+}

@@ -33,6 +33,31 @@ static void a_call_beside_a_long_one(struct conformance *c)
     (void)conformance_int(c, held);
 }
 
+/* Whichever lane it goes to: that of the long call has another session's. */
+static void a_call_behind_another_session(struct conformance *c)
+{
+    struct knit *other = conformance_session(c, NULL);
+
+    for (uint32_t round = 0; round < 10; round++) {
+        const uint32_t id = 10 * round, gate = round + 1;
+        struct knit_handle *held = conformance_hold(c, other, id, gate, true);
+
+        for (uint32_t i = 1; i < 10; i++) {
+            struct knit_handle *handle = NULL;
+
+            conformance_succeeds(c, knit_start(c->k, NULL, &handle, &c->error, "ledger",
+                                        "(int) -> int", (int64_t)id + i));
+            conformance_succeeds(c, knit_flush(c->k, &c->error));
+            place_wait_for(c->place, id + i);
+            (void)conformance_int(c, handle);
+        }
+        place_open_gate(c->place, gate);
+        (void)conformance_int(c, held);
+    }
+    counters_check_session(other);
+    (void)knit_close(other);
+}
+
 /* What ends in TIMEOUT by its time in the queue has not run, what runs does not end in it. */
 static void time_in_the_queue(struct conformance *c)
 {
@@ -317,7 +342,8 @@ static void names_that_are_no_utf8(struct conformance *c)
 
 static const struct conformance_case cases[] = {
     {"K84", "a call beside a long one starts at once, though its caller does nothing more",
-        a_call_beside_a_long_one, 0, AT(LOCAL)},
+        a_call_beside_a_long_one, 0, 0},
+    {"K84b", "the same behind a long call of another session", a_call_behind_another_session, 0, 0},
     {"K85", "no call that ended by its time in the queue has run", time_in_the_queue, 0, 0},
     {"K86", "a call that may not queue runs where a worker is free or not at all",
         no_time_in_the_queue, 0, 0},
