@@ -9,6 +9,8 @@
  */
 #include <sys/socket.h>
 
+#include <knitting/set.h>
+
 #include "bench/counts.h"
 #include "clients/lib/client.h"
 #include "fastpath/lane/cell.h"
@@ -26,6 +28,7 @@ struct library {
     int peer_fd; /* the server's end of the connection */
     struct knit_handle *handles[KNIT_COUNTS_BATCH];
     struct knit_prepared *add;
+    struct knit_set *set;
 };
 
 /* ---- the session ----------------------------------------------------------------------------- */
@@ -143,11 +146,38 @@ static void batch(void *arg)
     }
 }
 
+/* The same with a set in place of an array. */
+static void batch_set(void *arg)
+{
+    struct library *library = arg;
+    struct knit_handle *handle;
+    const void *result;
+    size_t len;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        if (knit_start_raw(&library->k, NULL, &handle, NULL, library->task, library->params.bytes,
+                library->params.len) != KNIT_OK ||
+            knit_set_add(library->set, handle, NULL, NULL) != KNIT_OK)
+            knit_counts_fail("a set refuses a call");
+    }
+    if (knit_set_flush(library->set, NULL) != KNIT_OK)
+        knit_counts_fail("a set cannot flush");
+    counted_not_serve(library);
+    while (knit_set_count(library->set) > 0) {
+        if (knit_set_next(library->set, -1, NULL, &handle, NULL) != KNIT_OK ||
+            knit_result_raw(handle, NULL, &result, &len) != KNIT_OK)
+            knit_counts_fail("a call of a set failed");
+        (void)knit_free(handle);
+    }
+}
+
 KNIT_COUNTED(library_empty, batch)
+KNIT_COUNTED(library_set_empty, batch_set)
 KNIT_COUNTED(library_echo_37, batch)
 KNIT_COUNTED(stream_echo_37, batch)
-static const struct knit_counts_phase phase_empty[] = {
+static const struct knit_counts_phase phases_empty[] = {
     KNIT_COUNTS_PHASE(library_empty, batch, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_PHASE(library_set_empty, batch_set, KNIT_COUNTS_BATCH),
 };
 static const struct knit_counts_phase phase_stream[] = {
     KNIT_COUNTS_PHASE(stream_echo_37, batch, KNIT_COUNTS_BATCH),
@@ -216,7 +246,9 @@ void knit_counts_library(struct knit_counts_lanes *lanes)
     start(&library, lanes);
     library.task = "empty";
     library.params = knit_span("\x90", 1);
-    knit_counts_measure(phase_empty, 1, 1, &library);
+    if (knit_set_new(&library.k, NULL, &library.set) != KNIT_OK)
+        knit_counts_fail("the library makes no set");
+    knit_counts_measure(phases_empty, 2, 1, &library);
     library.task = "echo";
     library.params = knit_counts_params(room, 37);
     knit_counts_measure(phase_echo_37, 1, 1, &library);

@@ -136,14 +136,17 @@ void knit_client_wait(
     knit_stream_sleep(&k->handles.stream, wait_ms);
 }
 
-static bool has_passed(struct knit *k, enum knit_handle_via via, uint64_t until_ns)
+bool knit_client_is_late(struct knit_handle *handle, uint64_t until_ns)
 {
-    uint64_t now_ns = knit_clock_ns();
+    uint64_t now_ns;
 
+    if (until_ns == UINT64_MAX)
+        return false;
+    now_ns = knit_clock_ns();
     if (now_ns < until_ns)
         return false;
-    if (via == KNIT_VIA_LANES)
-        check_lease(k, now_ns);
+    if (knit_handle_via(handle) == KNIT_VIA_LANES)
+        check_lease(handle->handles->session, now_ns);
     return true;
 }
 
@@ -165,8 +168,7 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
         knit_handles_expire(handles, knit_clock_ns());
 }
 
-/* Callbacks of outcomes run when the wait is over; those of values are for the time until then. */
-static __attribute__((noinline)) void give_values(struct knit *k)
+void knit_client_give_values(struct knit *k)
 {
     __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = NULL;
 
@@ -178,28 +180,38 @@ static __attribute__((noinline)) void give_values(struct knit *k)
         knit_watcher_call_first(&k->handles.fresh);
 }
 
+void knit_client_turn(struct knit_handle *handle)
+{
+    if (knit_handle_via(handle) == KNIT_VIA_LANES)
+        turn_for_lanes(handle->handles->session, handle);
+    else
+        knit_client_progress(handle->handles->session);
+}
+
+void knit_client_send_first(struct knit_handle *handle, uint64_t until_ns)
+{
+    struct knit *k = handle->handles->session;
+
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM && knit_stream_has_output(&k->handles.stream)) {
+        knit_client_flush(k);
+        knit_client_wait(k, KNIT_VIA_STREAM, handle, until_ns);
+    }
+}
+
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
 {
     struct knit *k = handle->handles->session;
-    enum knit_handle_via via = knit_handle_via(handle);
 
-    /* What is only sent now has no answer yet: a look for it would cost a system call. */
-    if (via == KNIT_VIA_STREAM && knit_stream_has_output(&k->handles.stream)) {
-        knit_client_flush(k);
-        knit_client_wait(k, via, handle, until_ns);
-    }
+    knit_client_send_first(handle, until_ns);
     for (;;) {
-        if (via == KNIT_VIA_LANES)
-            turn_for_lanes(k, handle);
-        else
-            knit_client_progress(k);
+        knit_client_turn(handle);
         if ((handle->flags & KNIT_HANDLE_DONE) != 0)
             return KNIT_OK;
         if (!TAILQ_EMPTY(&k->handles.fresh))
-            give_values(k);
-        if (until_ns != UINT64_MAX && has_passed(k, via, until_ns))
+            knit_client_give_values(k);
+        if (knit_client_is_late(handle, until_ns))
             return (handle->flags & KNIT_HANDLE_DONE) != 0 ? KNIT_OK : KNIT_PENDING;
-        knit_client_wait(k, via, handle, until_ns);
+        knit_client_wait(k, knit_handle_via(handle), handle, until_ns);
     }
 }
 

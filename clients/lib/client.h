@@ -111,6 +111,20 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_client_try_await(struct knit_handle
            handle->handles->lanes->session->dirty == 0 && knit_handle_try_collect(handle);
 }
 
+/* Callbacks of outcomes run when a wait is over; those of values, which these are, until then. Does
+ * nothing inside a callback. */
+void knit_client_give_values(struct knit *k);
+
+/* One turn, of the way that the handle's call went. */
+void knit_client_turn(struct knit_handle *handle);
+
+/* Whether that instant (UINT64_MAX = none) has passed; then the last look was taken. */
+bool knit_client_is_late(struct knit_handle *handle, uint64_t until_ns);
+
+/* What is only sent now has no answer yet, and a look for it would cost a system call: sends it and
+ * sleeps. */
+void knit_client_send_first(struct knit_handle *handle, uint64_t until_ns);
+
 /* Turn and sleep until the handle is done. Returns KNIT_OK, or KNIT_PENDING when it is late. */
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns);
 

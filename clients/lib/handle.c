@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "clients/lib/error.h"
+#include "clients/lib/members.h"
 #include "proto/failure.h"
 #include "proto/printed.h"
 
@@ -36,6 +37,7 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
     TAILQ_INIT(&handles->timed);
     TAILQ_INIT(&handles->ready);
     TAILQ_INIT(&handles->fresh);
+    TAILQ_INIT(&handles->sets);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
 }
 
@@ -43,6 +45,8 @@ void knit_handles_fini(struct knit_handles *handles)
 {
     struct knit_handle_chunk *chunk, *next;
 
+    while (!TAILQ_EMPTY(&handles->sets))
+        knit_handle_set_free(TAILQ_FIRST(&handles->sets));
     for (chunk = handles->chunks; chunk != NULL; chunk = next) {
         next = chunk->next;
         for (int i = 0; i < HANDLES_CHUNK; i++) {
@@ -151,6 +155,8 @@ void knit_handle_set_callback(
 {
     struct knit_handle_list *ready = &handle->handles->ready;
 
+    if ((handle->flags & KNIT_HANDLE_IN_SET) != 0)
+        knit_handle_leave_set(handle);
     handle->on_done = on_done;
     handle->user = user;
     handle->flags &= ~(uint32_t)KNIT_HANDLE_CALLBACK;
@@ -181,6 +187,58 @@ void knit_handle_cancel(struct knit_handle *handle)
         (void)knit_stream_cancel(&handle->handles->stream, handle->slot);
 }
 
+/* ---- sets ---- */
+
+static void leave_waiting(struct knit_handle *handle)
+{
+    struct knit_set *set = handle->set;
+
+    set->waiting[handle->place_in_set] = NULL;
+    set->count--;
+}
+
+void knit_handle_finish_in_set(struct knit_handle *handle)
+{
+    struct knit_set *set = handle->set;
+
+    leave_waiting(handle);
+    handle->next_done = NULL;
+    if (set->done == NULL)
+        set->done = handle;
+    else
+        set->last_done->next_done = handle;
+    set->last_done = handle;
+    set->done_count++;
+}
+
+void knit_handle_leave_set(struct knit_handle *handle)
+{
+    struct knit_set *set = handle->set;
+    struct knit_handle *before = NULL;
+
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_IN_SET;
+    if ((handle->flags & KNIT_HANDLE_WAITING) != 0) {
+        leave_waiting(handle);
+        return;
+    }
+    for (struct knit_handle *at = set->done; at != handle; at = at->next_done)
+        before = at;
+    if (before == NULL)
+        set->done = handle->next_done;
+    else
+        before->next_done = handle->next_done;
+    if (set->last_done == handle)
+        set->last_done = before;
+    set->done_count--;
+}
+
+void knit_handle_set_free(struct knit_set *set)
+{
+    TAILQ_REMOVE(&set->handles->sets, set, entry);
+    free(set->waiting);
+    free(set);
+}
+
 /* ---- outcomes ---- */
 
 static void leave_lists(struct knit_handle *handle)
@@ -194,15 +252,24 @@ static void leave_lists(struct knit_handle *handle)
     handle->flags &= ~(uint32_t)(KNIT_HANDLE_TIMED | KNIT_HANDLE_READY);
 }
 
+/* To who wants to know that it is done. */
+static void announce(struct knit_handle *handle)
+{
+    if ((handle->flags & KNIT_HANDLE_IN_SET) != 0) {
+        knit_handle_finish_in_set(handle);
+        return;
+    }
+    handle->flags |= KNIT_HANDLE_READY;
+    TAILQ_INSERT_TAIL(&handle->handles->ready, handle, entry);
+}
+
 /* flags: what is said of the outcome. */
 static void end(struct knit_handle *handle, uint32_t flags)
 {
     leave_lists(handle);
     handle->flags = (handle->flags & ~(uint32_t)KNIT_HANDLE_WAITING) | KNIT_HANDLE_DONE | flags;
-    if ((handle->flags & KNIT_HANDLE_CALLBACK) != 0) {
-        handle->flags |= KNIT_HANDLE_READY;
-        TAILQ_INSERT_TAIL(&handle->handles->ready, handle, entry);
-    }
+    if ((handle->flags & (KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET)) != 0)
+        announce(handle);
 }
 
 void knit_handle_fail(
@@ -457,6 +524,8 @@ void knit_handle_drop(struct knit_handle *handle)
 
     if (handle->flags == 0 || knit_handle_try_drop(handle))
         return;
+    if ((handle->flags & KNIT_HANDLE_IN_SET) != 0)
+        knit_handle_leave_set(handle);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && is_ours)
         withdraw(handle);
     if ((handle->flags & KNIT_HANDLE_HELD) != 0 && is_ours)

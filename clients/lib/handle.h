@@ -12,7 +12,7 @@
  *     any -> FREE        knit_handle_drop(), by the caller
  *
  * It stands in at most one list: `spare` while FREE, `timed` while WAITING with a deadline, `ready`
- * while DONE with a callback to run.
+ * while DONE with a callback to run. Besides it may be in a set, which has it in place of a callback.
  *
  * One word of flags says all of that, and which of the other members count: those that no flag
  * names hold what the last call left there. So a usual call, which waits without a deadline and
@@ -54,6 +54,7 @@ enum knit_handle_flag {
     KNIT_HANDLE_CANCELLED = 1024,
     KNIT_HANDLE_OUTPUT = 2048,  /* what the task prints comes with the outcome */
     KNIT_HANDLE_WATCHED = 4096, /* `watcher` */
+    KNIT_HANDLE_IN_SET = 8192,  /* set and user */
 };
 
 enum knit_handle_via {
@@ -75,11 +76,18 @@ struct knit_handle {
     struct knit_prepared *prepared; /* what it is a call of; NULL: the protocol's own */
     struct knit_span outcome;       /* DONE: msgpack of the result or the error */
     struct knit_aligned_copy *aligned_copies; /* of elements that lie unaligned in it; or NULL */
-    struct knit_handle *next_spare;
+    union {
+        struct knit_handle *next_spare; /* free */
+        size_t place_in_set;            /* in a set: while it waits, */
+        struct knit_handle *next_done;  /* and when it is done */
+    };
     TAILQ_ENTRY(knit_handle) entry;
     uint64_t deadline_ns; /* 0 = none; this and the next are begin_call()'s, then of TIMED */
     uint64_t start_by_ns; /* through lanes: UINT64_MAX = none, or it has started */
-    void (*on_done)(struct knit_handle *handle, void *user);
+    union {
+        void (*on_done)(struct knit_handle *handle, void *user);
+        struct knit_set *set;
+    };
     void *user;
     void *heap;
     struct knit_watcher *watcher; /* of what the task emits */
@@ -104,6 +112,7 @@ struct knit_handles {
     bool has_local_lease; /* by a pool of this process, which lives; there is no stream then */
     int lost_code;        /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
+    TAILQ_HEAD(, knit_set) sets;
     struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
 

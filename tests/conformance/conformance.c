@@ -42,6 +42,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_ends,
     &conformance_limits,
     &conformance_trials,
+    &conformance_sets,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

@@ -68,6 +68,7 @@ extern const struct conformance_section conformance_errors;
 extern const struct conformance_section conformance_ends;
 extern const struct conformance_section conformance_limits;
 extern const struct conformance_section conformance_trials;
+extern const struct conformance_section conformance_sets;
 
 /* Runs the rest of the case at a pool of its own; c->k is a session with that. */
 void conformance_open_place(struct conformance *c, const struct place_wish *wish);
