@@ -12,7 +12,7 @@
  *     any -> FREE        knit_handle_drop(), by the caller
  *
  * It stands in at most one list: `spare` while FREE, `timed` while WAITING with a deadline, `ready`
- * while DONE with a callback to run. Besides it may be in a set, which has it in place of a callback.
+ * while DONE with a callback to run. Or it is in a set, which has it in place of a callback.
  *
  * One word of flags says all of that, and which of the other members count: those that no flag
  * names hold what the last call left there. So a usual call, which waits without a deadline and

@@ -2,8 +2,8 @@
 /* Sets of calls. What a handle does when it leaves or ends is in handle.c.
  *
  * A set looks first at the call that was added first: workers take calls in their order, so most
- * often that one is done next, and a look at it is one load, as knit_await() of one handle after the
- * other does it. Only if it is not done are the answers of all others collected.
+ * often that one is done next, and a look at it is one load, as knit_await() of one handle after
+ * the other does it. Only if it is not done are the answers of all others collected.
  */
 #include <knitting/set.h>
 

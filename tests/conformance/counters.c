@@ -166,25 +166,45 @@ void counters_lower(struct place *place, struct counters *ret)
 {
     struct counters now;
 
-    /* A worker that starts has fewer descriptors. */
-    (void)KNIT_WAIT_UNTIL(place_is_complete(place), SETTLE_MS);
     counters_read(place, &now);
     LOWER(own_descriptors);
     LOWER(own_threads);
     LOWER(descriptors);
     LOWER(threads);
-    LOWER(worker_descriptors);
-    LOWER(worker_threads);
     LOWER(sessions);
     LOWER(closing);
     LOWER(connections);
     LOWER(running);
 }
 
+/* For whoever reads why the test failed. */
+static void show_descriptors(uint64_t pid)
+{
+    char path[300], link[256];
+    const struct dirent *entry;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%llu/fd", (unsigned long long)pid);
+    dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
+
+        if (len > 0)
+            (void)printf(
+                "%llu has %s: %.*s\n", (unsigned long long)pid, entry->d_name, (int)len, link);
+    }
+    if (dir != NULL)
+        (void)closedir(dir);
+}
+
 void counters_check_place(struct place *place, const struct counters *before)
 {
     char why[WHY_BYTES] = "";
 
-    if (!KNIT_WAIT_UNTIL(is_as_before(place, before, why), SETTLE_MS))
+    if (!KNIT_WAIT_UNTIL(is_as_before(place, before, why), SETTLE_MS)) {
+        show_descriptors((uint64_t)place_pid(place));
+        for (uint32_t lane = 0; lane < place_lanes_serving(place); lane++)
+            show_descriptors(place_lane_stat(place, lane, "pid"));
         fail_msg("something is left: %s", why);
+    }
 }

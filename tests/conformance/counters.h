@@ -30,7 +30,8 @@ bool counters_has_held(struct knit *k);
 
 void counters_read(struct place *place, struct counters *ret);
 
-/* Lowers what is lower now: what is given back late was in use at the first look. */
+/* Lowers what is lower now, but of workers, which may be others: what is given back late was in use
+ * at the first look. */
 void counters_lower(struct place *place, struct counters *ret);
 
 /* Fails the test if one of them is still higher than before after some time. */

@@ -360,11 +360,6 @@ uint32_t place_lanes_serving(struct place *place)
     return (uint32_t)place_stat(place, "pool", "lanes_serving");
 }
 
-bool place_is_complete(struct place *place)
-{
-    return place_stat(place, "pool", "lanes") == place_lanes_serving(place);
-}
-
 void place_wait_for(struct place *place, uint32_t id)
 {
     char lanes[256] = "";

@@ -79,7 +79,6 @@ bool place_has_ended(struct place *place);
 uint64_t place_stat(struct place *place, const char *section, const char *key);
 uint64_t place_lane_stat(struct place *place, uint32_t lane, const char *key);
 uint32_t place_lanes_serving(struct place *place);
-bool place_is_complete(struct place *place); /* every lane has its worker */
 
 /* ---- the ledger ---- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many calls as one. */
+/* Many calls as one: waited for together, taken as they finish, freed at once. */
 #include "tests/conformance/conformance.h"
 
 #include <knitting/set.h>
