@@ -93,10 +93,13 @@ int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_r
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, COUNT(reply_fields) + 2 + (reply->clock != KNIT_ATTACH_UNUSABLE));
+    knit_writer_map(&writer, (uint32_t)(COUNT(reply_fields) + 2 + (reply->balancer.len != 0) +
+                                        (reply->clock != KNIT_ATTACH_UNUSABLE)));
     put_fields(&writer, reply, reply_fields, COUNT(reply_fields));
     knit_writer_member_bool(&writer, "steal", reply->steal);
     knit_writer_member_bool(&writer, "asks_host", reply->asks_host);
+    if (reply->balancer.len != 0)
+        knit_writer_member_str(&writer, "balancer", reply->balancer);
     if (reply->clock != KNIT_ATTACH_UNUSABLE)
         knit_writer_member_uint(&writer, "clock", reply->clock);
     return knit_writer_commit(&writer);
@@ -117,6 +120,8 @@ void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply 
         (void)knit_item_bool(&item, &reply.steal);
     if (knit_walk_find(result, "asks_host", &item) == 0)
         (void)knit_item_bool(&item, &reply.asks_host);
+    if (knit_walk_find(result, "balancer", &item) == 0)
+        (void)knit_item_text(&item, &reply.balancer);
     reply.clock = knit_attach_clock(result);
     *ret_reply = reply;
 }

@@ -47,7 +47,8 @@ struct knit_attach_reply {
     uint64_t
         clock;  /* fastpath/lane/clock.h: the host's difference; KNIT_ATTACH_UNUSABLE = not said */
     bool steal; /* idle workers take calls from other lanes */
-    bool asks_host; /* parked workers are woken through one more descriptor */
+    bool asks_host;            /* parked workers are woken through one more descriptor */
+    struct knit_span balancer; /* by its name, borrowed; empty = not said */
 };
 
 /* The params array. Returns the buffer's error. */

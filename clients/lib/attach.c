@@ -42,6 +42,7 @@ struct attachment {
     struct knit_mapping board, request, reply;
     uint64_t argument_max;
     bool steal;
+    enum knit_balancer balancer;
     bool asks_host;   /* HOST_FD comes too */
     bool knows_clock; /* as of the last answer, and then: */
     int64_t clock_shift;
@@ -56,6 +57,19 @@ static void note_clock(struct attachment *attachment, uint64_t before, struct kn
     attachment->knows_clock =
         host == KNIT_ATTACH_UNUSABLE ||
         knit_clock_shift(before, knit_clock_difference(), host, &attachment->clock_shift);
+}
+
+/* One that this library does not know chooses as the usual one does. */
+static enum knit_balancer balancer_of(struct knit_span name)
+{
+    enum knit_balancer balancer = KNIT_BALANCER_ROUND_ROBIN;
+    char text[32];
+
+    if (name.len == 0 || name.len >= sizeof(text))
+        return balancer;
+    memcpy(text, name.bytes, name.len);
+    text[name.len] = '\0';
+    return knit_balancer_parse(text, &balancer) ? balancer : KNIT_BALANCER_ROUND_ROBIN;
 }
 
 /* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
@@ -102,6 +116,7 @@ static int read_grant(
             "the daemon's answer to $/attach: %s", wrong);
     attachment->argument_max = reply.call_max_bytes;
     attachment->steal = reply.steal;
+    attachment->balancer = balancer_of(reply.balancer);
     attachment->asks_host = reply.asks_host;
     return KNIT_OK;
 }
@@ -216,6 +231,7 @@ static int open_session(const struct attachment *attachment,
     const struct knit_geometry *geometry = &attachment->geometry;
     struct knit_session_options session = {
         .steal = attachment->steal,
+        .balancer = attachment->balancer,
         .argument_max_bytes = attachment->argument_max,
         .spin_us = options->no_spin        ? 0
                    : options->spin_us != 0 ? options->spin_us

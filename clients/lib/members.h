@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a set knows of its calls (<knitting/set.h>): those that wait, in an array, and those that are
- * done, in a list that goes through their handles. A handle tells its set when it ends; the
+/* What a set knows of its calls (<knitting/set.h>): those that wait, in an array, and those that
+ * are done, in a list that goes through their handles. A handle tells its set when it ends; the
  * functions here are in handle.c.
  *
  * Threads: as the session: one at a time.

@@ -27,7 +27,16 @@ static const char *read_request(struct knit_span params, struct knit_attach_requ
     return NULL;
 }
 
-static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_host_grant *grant)
+/* Callers choose lanes themselves, and are to choose as the daemon's loops do. */
+static const char *const balancers[] = {
+    [KNIT_BALANCER_CHOICE_ROUND_ROBIN] = "roundRobin",
+    [KNIT_BALANCER_CHOICE_FIRST_IDLE] = "firstIdle",
+    [KNIT_BALANCER_CHOICE_RANDOM_LANE] = "randomLane",
+    [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = "firstIdleOrRandom",
+};
+
+static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_host_grant *grant,
+    uint64_t balancer)
 {
     const struct knit_attach_reply reply = {
         .layout = grant->geometry.version,
@@ -40,6 +49,7 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
         .call_max_bytes = grant->call_max_bytes,
         .steal = grant->steal,
         .asks_host = grant->asks_host,
+        .balancer = knit_span_text(balancers[balancer]),
         .clock = knit_clock_difference(),
     };
 
@@ -121,7 +131,7 @@ static void attach(
     }
     caller->session_id = grant.id;
     knit_buffer_reset(scratch);
-    r = encode(scratch, msgid, &grant);
+    r = encode(scratch, msgid, &grant, caller->turn->settings->balancer);
     if (r == 0)
         r = caller->ops->hand_over(caller, msgid, knit_buffer_span(scratch), &grant);
     if (r != 0) {

@@ -74,6 +74,9 @@ static void print_attach_reply(FILE *to, const struct knit_attach_reply *reply)
     }
     fputs(reply->steal ? " steal" : "", to);
     fputs(reply->asks_host ? " asks_host" : "", to);
+    if (reply->balancer.len != 0)
+        fprintf(
+            to, " balancer %.*s", (int)reply->balancer.len, (const char *)reply->balancer.bytes);
     if (reply->clock != KNIT_ATTACH_UNUSABLE)
         fprintf(to, " clock %" PRIu64, reply->clock);
 }
