@@ -26,6 +26,7 @@
 
 #include <knitting/knitting.h>
 
+#include "clients/lib/handle_flags.h"
 #include "clients/lib/lanes.h"
 #include "clients/lib/prepared.h"
 #include "clients/lib/stream.h"
@@ -37,36 +38,6 @@ enum {
     /* How long after a deadline a stream's caller still waits for the daemon's own, more exact
        TIMEOUT before the library gives one. */
     KNIT_STREAM_GRACE_MS = 20,
-};
-
-/* Neither WAITING nor DONE: it is free. */
-enum knit_handle_flag {
-    KNIT_HANDLE_WAITING = 1,
-    KNIT_HANDLE_DONE = 2,
-    KNIT_HANDLE_BY_STREAM = 4, /* which way the call went: knit_handle_via() */
-    KNIT_HANDLE_BY_LANES = 8,
-    KNIT_HANDLE_TIMED = 16,    /* it stands in that list */
-    KNIT_HANDLE_READY = 32,    /* in that one */
-    KNIT_HANDLE_CALLBACK = 64, /* on_done and user */
-    KNIT_HANDLE_HELD = 128,    /* the outcome lies in slab or block of `slot`, to be released */
-    KNIT_HANDLE_HEAP = 256,    /* the outcome lies in `heap`, to be freed */
-    KNIT_HANDLE_ERROR = 512,   /* the outcome is one: code and, unless that is 0, started, reason */
-    KNIT_HANDLE_CANCELLED = 1024,
-    KNIT_HANDLE_OUTPUT = 2048,  /* what the task prints comes with the outcome */
-    KNIT_HANDLE_WATCHED = 4096, /* `watcher` */
-    KNIT_HANDLE_IN_SET = 8192,  /* set and user */
-};
-
-enum knit_handle_via {
-    KNIT_VIA_NOTHING = 0,
-    KNIT_VIA_STREAM = KNIT_HANDLE_BY_STREAM,
-    KNIT_VIA_LANES = KNIT_HANDLE_BY_LANES,
-};
-
-/* All flags of a usual call that waits, and of one that has its result. */
-enum {
-    KNIT_HANDLE_USUAL_WAITING = KNIT_HANDLE_WAITING | KNIT_HANDLE_BY_LANES,
-    KNIT_HANDLE_USUAL_DONE = KNIT_HANDLE_DONE | KNIT_HANDLE_BY_LANES,
 };
 
 struct knit_handle {

@@ -55,7 +55,7 @@ ROOMS = {
 # of the folder only files of the layers below its own.
 LAYERS = {
     'clients/lib': [
-        {'error', 'poll_fd', 'pool_options', 'shape', 'transport', 'url'},
+        {'error', 'handle_flags', 'poll_fd', 'pool_options', 'shape', 'transport', 'url'},
         {'args', 'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
         {'connect', 'members', 'prepared'},
         {'handle'},
