@@ -77,6 +77,8 @@ void knit_host_lane_stats(
         .is_running = counts.is_running,
         .calls = counts.calls,
         .stolen = counts.stolen,
+        /* relaxed: a count. */
+        .late = atomic_load_explicit(&pool->shared.note[lane].late, memory_order_relaxed),
         .parks = counts.parks,
         .busy_ns = counts.busy_ns,
         .deaths = worker->deaths,

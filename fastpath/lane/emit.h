@@ -8,8 +8,8 @@
  * middle leaves an odd number, from which the next one goes on.
  *
  * Edges:
- *   Q1 value  the fence behind the odd number, with the reader's fence before it loads `seq` again:
- *             who has read a word of the next value sees that number
+ *   Q1 value  the words, release, with the reader's acquire, before it loads `seq` again: who has
+ *             read a word of the next value sees its odd number. ThreadSanitizer knows no fences.
  *   Q2 value  the even number, release, with the reader's acquire: the words of that value
  *
  * Threads: write: whoever may answer the call; read: the session's.
@@ -56,11 +56,10 @@ static inline void knit_emit_write(
     /* relaxed: Q1 orders it. */
     atomic_store_explicit(
         &cell->seq, gen << KNIT_GEN_SHIFT | knit_emit_seq(odd), memory_order_relaxed);
-    atomic_thread_fence(memory_order_release); /* Q1 */
-    /* relaxed: Q2 publishes them. */
-    atomic_store_explicit(&cell->meta, count << 32 | len, memory_order_relaxed);
+    /* Q1, release. */
+    atomic_store_explicit(&cell->meta, count << 32 | len, memory_order_release);
     for (size_t i = 0; i * 8 < len; i++)
-        atomic_store_explicit(&cell->body[i], words[i], memory_order_relaxed);
+        atomic_store_explicit(&cell->body[i], words[i], memory_order_release);
     /* Q2, release. */
     atomic_store_explicit(
         &cell->seq, gen << KNIT_GEN_SHIFT | knit_emit_seq(odd + 1), memory_order_release);
@@ -89,11 +88,10 @@ KNIT_MUST_CHECK static inline bool knit_emit_read(
             return false;
         if ((word & 1) != 0)
             continue;
-        /* relaxed: Q2 made them visible, and Q1 says whether they are this value's. */
-        meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+        /* Q1, acquire: whether they are this value's. */
+        meta = atomic_load_explicit(&cell->meta, memory_order_acquire);
         for (size_t k = 0; k < KNIT_VALUE_WORDS; k++)
-            ret->body[k] = atomic_load_explicit(&cell->body[k], memory_order_relaxed);
-        atomic_thread_fence(memory_order_acquire); /* Q1 */
+            ret->body[k] = atomic_load_explicit(&cell->body[k], memory_order_acquire);
         if (atomic_load_explicit(&cell->seq, memory_order_relaxed) != word)
             continue;
         ret->word = word;

@@ -76,6 +76,20 @@ static inline uint32_t knit_job_len(const struct knit_job *job)
     return knit_meta_len(job->meta);
 }
 
+/* The result_len of a job whose outcome comes later, by knit_lane_finish(). */
+#define KNIT_JOB_DEFERRED UINT32_MAX
+
+/* Such an outcome; its bytes stay until on_finished. */
+struct knit_finished {
+    struct knit_finished *next; /* the lane's */
+    uint64_t session;           /* id */
+    uint64_t gen;
+    uint32_t slot;
+    uint32_t status;
+    const void *bytes;
+    size_t len;
+};
+
 /* Runs one job, or makes the error of its refusal, and fills in the outcome. Not called again
  * before it returned. */
 typedef void knit_lane_run(void *arg, struct knit_job *job);
@@ -109,6 +123,12 @@ struct knit_lane_options {
         *serve; /* does the same in one function with the loop (lane_serve.h); NULL =
                                    knit_lane_serve */
     void *run_arg;
+    /* With run_arg, on the worker's thread: the lane lets go of the job that was deferred. */
+    void (*on_deferred)(void *arg);
+    /* With run_arg, on any thread: the outcome is written, or its session has gone. */
+    void (*on_finished)(void *arg, struct knit_finished *finished);
+    /* With run_arg, on the worker's thread, while it retires: no outcome is to come. */
+    bool (*is_over)(void *arg);
     /* On the worker's thread, between jobs: this session broke the protocol and is not served any
      * more. */
     void (*on_evict)(void *arg, uint64_t session, const char *reason);
@@ -153,6 +173,27 @@ KNIT_MUST_CHECK int knit_lane_detach(struct knit_lane *lane, uint64_t session);
 void knit_lane_stop(struct knit_lane *lane);
 /* Make a sleeping worker look again. From another thread. */
 void knit_lane_wake(struct knit_lane *lane);
+
+/* The worker claims nothing more, and a turn returns STOPPED when no outcome is to come. What is in
+ * its rings is stolen, or waits for its replacement. From another thread. */
+void knit_lane_retire(struct knit_lane *lane);
+bool knit_lane_is_retiring(const struct knit_lane *lane);
+
+/* The outcome of a job that was deferred, once the lane has let go of it. It is written at the next
+ * turn; while a task runs that is not short, at once, but for what needs a block in the arena of
+ * that task's session. From any thread. */
+void knit_lane_finish(struct knit_lane *lane, struct knit_finished *finished);
+
+/* Of a job that is deferred: what its session was attached with, while it is; until when it may
+ * take, 0 = as long as it likes. While it runs. */
+const struct knit_lane_session *knit_lane_session_of(const struct knit_lane *lane);
+uint64_t knit_lane_hard_ns(const struct knit_lane *lane);
+
+/* The same as the next three, from any thread, of a session that is attached. */
+bool knit_lane_is_cancelled_at(const struct knit_lane_session *in, uint32_t slot, uint64_t gen);
+bool knit_lane_is_served_at(const struct knit_lane_session *in);
+void knit_lane_emit_at(
+    const struct knit_lane_session *in, uint32_t slot, uint64_t gen, struct knit_span value);
 
 /* Only while `job` runs: has its caller given up, has its session closed? One or two loads. */
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);

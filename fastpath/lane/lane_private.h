@@ -11,6 +11,7 @@
  *   lane_steps.h    and its steps, as inline functions
  *   lane_call.c     what is not usual in a call
  *   lane_reply.c    its answer, or its deferred reply
+ *   lane_finish.c   answers of calls whose job returned before
  *   lane_wake.c     callers and siblings that are woken
  */
 #pragma once
@@ -49,6 +50,7 @@ struct knit_deferred_reply {
     uint32_t status;
     unsigned char *bytes;
     size_t len;
+    struct knit_finished *finished; /* whose bytes these are; NULL: they are the lane's */
 };
 
 /* A session as this worker serves it. */
@@ -56,8 +58,9 @@ struct knit_worker_session {
     struct knit_cursor home; /* of this worker's own lane */
     struct knit_deficit deficit;
     struct knit_deferred_reply deferred;
-    struct knit_lane_session in; /* as attached */
-    struct knit_cursor *cursor;  /* [lanes], of the others */
+    struct knit_finished *behind, **behind_end; /* outcomes that wait for the deferred reply */
+    struct knit_lane_session in;                /* as attached */
+    struct knit_cursor *cursor;                 /* [lanes], of the others */
     struct knit_reply_arena arena;
     _Atomic uint32_t *completions;   /* [cells], of the worker's own lane */
     struct knit_lane_line *own_line; /* of the same */
@@ -114,17 +117,19 @@ struct knit_lane {
     /* Out of its cell, or out of its slab where that may not be read in place; at last
      * KNIT_HEAD_SPARE. */
     uint64_t argument[KNIT_SLAB_BYTES / 8 + 2];
-    /* Shared with other threads. The mutex guards the next three. */
+    /* Shared with other threads. The mutex guards the next five. */
     pthread_mutex_t mutex;
     struct knit_handover *handovers, **handovers_end;
-    uint32_t attached; /* sessions served or to be served */
-    _Atomic bool has_handover, is_stopping;
-    _Atomic uint32_t where; /* enum knit_lane_where */
-    bool is_untidy;         /* the job took more than its slot: a room, a copy of its argument */
-    bool was_long;          /* the last call was not short, or sessions came or went during it */
-    bool was_visited;       /* sessions came or went since `where` is AWAY */
-    uint32_t turns;         /* with calls, since the last scan of other lanes' rings */
-    uint64_t scanned_ns;    /* time of the last such scan between calls */
+    struct knit_finished *finished, **finished_end;
+    uint32_t attached;            /* sessions served or to be served */
+    _Atomic bool has_handover;    /* or an outcome that was finished */
+    _Atomic uint32_t is_stopping; /* enum knit_lane_end */
+    _Atomic uint32_t where;       /* enum knit_lane_where */
+    bool is_untidy;      /* the job took more than its slot: a room, a copy of its argument */
+    bool was_long;       /* the last call was not short, or sessions came or went during it */
+    bool was_visited;    /* sessions came or went since `where` is AWAY */
+    uint32_t turns;      /* with calls, since the last scan of other lanes' rings */
+    uint64_t scanned_ns; /* time of the last such scan between calls */
 };
 
 /* Which thread may touch the sessions of a lane. */
@@ -133,6 +138,25 @@ enum knit_lane_where {
     KNIT_LANE_AWAY,    /* none: the worker's thread runs a long task and needs only `current` */
     KNIT_LANE_VISITED, /* another thread, during such a task */
 };
+
+enum knit_lane_end { KNIT_LANE_GOES_ON, KNIT_LANE_RETIRES, KNIT_LANE_STOPS };
+
+/* Writes the outcomes of a list; returns those that wait for the end of the call that runs. */
+struct knit_finished *knit_lane_write_finished(struct knit_lane *lane, struct knit_finished *list);
+
+/* The session goes, and those that wait for room with it. */
+void knit_lane_drop_finished(struct knit_lane *lane, struct knit_worker_session *session);
+
+/* Keeps a reply until there is room. */
+void knit_lane_hold_reply(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_deferred_reply *reply);
+
+/* The deferred reply is sent. False: there is another one behind it. */
+bool knit_lane_end_held_reply(struct knit_lane *lane, struct knit_worker_session *session);
+
+struct knit_lane_answer;
+void knit_lane_answer_with_block(
+    struct knit_worker_session *session, const struct knit_lane_answer *answer, uint64_t block);
 
 /* The first READY call of that ring. False: it has none, or the session was evicted for a bad
  * cell. */

@@ -3,6 +3,7 @@
  * into a block of the reply arena; without room there it is deferred.
  *
  * Edges, beside those of lane_steps.h and reply_arena.h:
+ *   D1 deferral    deferrals release, with the session's acquire: which slot it is
  *   W1 release     fence between blocked_on_arena and the look at `released`; with the session's
  *                  fence between `released` and its look at blocked_on_arena
  */
@@ -38,7 +39,7 @@ void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
     return knit_slab(lane->current->in.reply.slab, knit_job_slot(job));
 }
 
-static void answer_with_block(
+void knit_lane_answer_with_block(
     struct knit_worker_session *session, const struct knit_lane_answer *answer, uint64_t block)
 {
     struct knit_reply_cell *cell = &session->in.reply.reply[answer->slot];
@@ -48,26 +49,33 @@ static void answer_with_block(
     knit_lane_publish_answer(session, cell, answer, KNIT_CELL_IN_ARENA);
 }
 
+void knit_lane_hold_reply(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_deferred_reply *reply)
+{
+    lane->deferred_count++;
+    session->deferred = *reply;
+    atomic_store_explicit(
+        &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
+    knit_bell_fence(); /* W1 */
+    (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
+}
+
 /* No room: keep the result in private memory and set blocked_on_arena, so that the caller notifies
  * this lane when it releases a block. False: there is no private memory either. */
 static bool defer_reply(
     struct knit_lane *lane, struct knit_worker_session *session, const struct knit_job *job)
 {
-    unsigned char *bytes = malloc(job->result_len);
-    if (bytes == NULL)
-        return false;
-    memcpy(bytes, job->result, job->result_len);
-    lane->deferred_count++;
-    session->deferred = (struct knit_deferred_reply){.any = true,
+    const struct knit_deferred_reply reply = {.any = true,
         .slot = knit_job_slot(job),
         .gen = knit_job_gen(job),
         .status = job->status,
-        .bytes = bytes,
+        .bytes = malloc(job->result_len),
         .len = job->result_len};
-    atomic_store_explicit(
-        &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
-    knit_bell_fence(); /* W1 */
-    (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
+
+    if (reply.bytes == NULL)
+        return false;
+    memcpy(reply.bytes, job->result, job->result_len);
+    knit_lane_hold_reply(lane, session, &reply);
     lane->was_long = lane->is_untidy = true;
     return true;
 }
@@ -78,19 +86,25 @@ bool knit_lane_send_deferred(
     struct knit_deferred_reply *deferred = &session->deferred;
     uint64_t block;
     struct knit_lane_answer answer;
-    if (knit_reply_arena_alloc_swept(&session->arena, deferred->len, most, &block) != 0)
-        return false;
-    memcpy(knit_reply_arena_base(&session->arena) + block, deferred->bytes, deferred->len);
-    knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
-    answer =
-        (struct knit_lane_answer){deferred->slot, deferred->status, deferred->gen, deferred->len};
-    answer_with_block(session, &answer, block);
-    knit_lane_note_stray(session); /* perhaps it was stolen */
-    knit_lane_show(lane, session);
+    bool any = false;
+
+    /* While there is another one behind, blocked_on_arena stays as it is. */
+    do {
+        if (knit_reply_arena_alloc_swept(&session->arena, deferred->len, most, &block) != 0)
+            return any;
+        memcpy(knit_reply_arena_base(&session->arena) + block, deferred->bytes, deferred->len);
+        knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
+        answer = (struct knit_lane_answer){
+            deferred->slot, deferred->status, deferred->gen, deferred->len};
+        knit_lane_answer_with_block(session, &answer, block);
+        knit_lane_note_stray(session); /* perhaps it was stolen */
+        knit_lane_show(lane, session);
+        if (deferred->finished == NULL)
+            free(deferred->bytes);
+        any = true;
+    } while (!knit_lane_end_held_reply(lane, session));
     atomic_store_explicit(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
-    free(deferred->bytes);
-    *deferred = (struct knit_deferred_reply){0};
     lane->deferred_count--;
     return true;
 }
@@ -137,15 +151,37 @@ static __attribute__((noinline)) void answer_in_arena(
     }
     answer = (struct knit_lane_answer){
         knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
-    answer_with_block(session, &answer, block);
+    knit_lane_answer_with_block(session, &answer, block);
+}
+
+/* The call takes no time of the lane any more, which a caller that limits how much a lane holds is
+ * told. There is no completion, so the loop over the ring begins anew. */
+static __attribute__((noinline)) void let_go(
+    struct knit_lane *lane, struct knit_worker_session *session)
+{
+    const struct knit_job *job = &lane->job;
+
+    /* relaxed: D1 publishes it. */
+    atomic_store_explicit(&session->in.reply.reply[knit_job_slot(job)].block, knit_job_gen(job),
+        memory_order_relaxed);
+    /* D1 deferral, release. */
+    (void)atomic_fetch_add_explicit(session->in.reply.deferrals, 1, memory_order_release);
+    if (!session->has_answers)
+        lane->answered[lane->answered_count++] = session;
+    session->has_answers = true;
+    lane->was_long = lane->is_untidy = true;
+    lane->options.on_deferred(lane->options.run_arg);
 }
 
 void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session)
 {
-    if (lane->job.result_len <= KNIT_SLAB_BYTES)
+    if (lane->job.result_len <= KNIT_SLAB_BYTES) {
         answer_in_slab(session, &lane->job);
-    else
+    } else if (lane->job.result_len == KNIT_JOB_DEFERRED) {
+        let_go(lane, session);
+    } else {
         answer_in_arena(lane, session);
+    }
 }
 
 bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most)

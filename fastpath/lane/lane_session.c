@@ -84,6 +84,7 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
     session->own_line = &session->in.reply.lane[lane->options.index];
     session->reply_meta = knit_meta(lane->options.index, 0, 0, 0);
     session->result_max = find_result_max(lane, source);
+    session->behind_end = &session->behind;
     *ret = session;
     return 0;
 }
@@ -100,12 +101,23 @@ static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
     atomic_store_explicit(&lane->has_handover, true, memory_order_seq_cst);
 }
 
+/* The same for an outcome. */
+static void hand_over_finished(struct knit_lane *lane, struct knit_finished *finished)
+{
+    finished->next = NULL;
+    *lane->finished_end = finished;
+    lane->finished_end = &finished->next;
+    /* H1, seq_cst. */
+    atomic_store_explicit(&lane->has_handover, true, memory_order_seq_cst);
+}
+
 static void take_out(struct knit_lane *lane, uint64_t id)
 {
     for (uint32_t i = 0; i < lane->session_count; i++) {
         if (lane->sessions[i]->in.id != id)
             continue;
         lane->deferred_count -= lane->sessions[i]->deferred.any;
+        knit_lane_drop_finished(lane, lane->sessions[i]);
         (void)knit_worker_session_free(lane->sessions[i]);
         lane->sessions[i] = lane->sessions[--lane->session_count];
         pthread_mutex_lock(&lane->mutex);
@@ -117,18 +129,12 @@ static void take_out(struct knit_lane *lane, uint64_t id)
         lane->options.on_detached(lane->options.event_arg, id);
 }
 
-/* The whole list is taken, and applied in its order. A session whose call runs now stays until the
- * call has ended. */
-void knit_lane_apply_handovers(struct knit_lane *lane)
+/* A session whose call runs now stays until the call has ended. Returns the ends that have to wait
+ * for that. */
+static struct knit_handover *apply_list(struct knit_lane *lane, struct knit_handover *list)
 {
     struct knit_handover *postponed = NULL;
-    struct knit_handover *list;
-    pthread_mutex_lock(&lane->mutex);
-    list = lane->handovers;
-    lane->handovers = NULL;
-    lane->handovers_end = &lane->handovers;
-    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
-    pthread_mutex_unlock(&lane->mutex);
+
     while (list != NULL) {
         struct knit_handover *handover = list;
         list = handover->next;
@@ -147,11 +153,44 @@ void knit_lane_apply_handovers(struct knit_lane *lane)
     for (uint32_t i = 0; i < lane->session_count; i++)
         lane->occupied[i] = lane->sessions[i]->in.request.occupied;
     knit_poll_begin(&lane->poll, lane->session_count);
-    if (postponed != NULL) {
-        pthread_mutex_lock(&lane->mutex);
-        hand_over(lane, postponed);
-        pthread_mutex_unlock(&lane->mutex);
+    return postponed;
+}
+
+/* The whole lists are taken, and applied in their order: outcomes before the ends of their
+ * sessions. */
+void knit_lane_apply_handovers(struct knit_lane *lane)
+{
+    struct knit_handover *list, *postponed = NULL;
+    struct knit_finished *finished;
+
+    pthread_mutex_lock(&lane->mutex);
+    list = lane->handovers;
+    lane->handovers = NULL;
+    lane->handovers_end = &lane->handovers;
+    finished = lane->finished;
+    lane->finished = NULL;
+    lane->finished_end = &lane->finished;
+    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
+    pthread_mutex_unlock(&lane->mutex);
+    if (finished != NULL) {
+        finished = knit_lane_write_finished(lane, finished);
+        /* Before sessions go: `answered` must not name one of them. */
+        knit_lane_wake_callers(lane);
     }
+    if (list != NULL)
+        postponed = apply_list(lane, list);
+    if (postponed == NULL && finished == NULL)
+        return;
+    pthread_mutex_lock(&lane->mutex);
+    if (postponed != NULL)
+        hand_over(lane, postponed);
+    while (finished != NULL) {
+        struct knit_finished *next = finished->next;
+
+        hand_over_finished(lane, finished);
+        finished = next;
+    }
+    pthread_mutex_unlock(&lane->mutex);
 }
 
 /* From any thread: applies what was handed over while the worker's thread is away. A call may take
@@ -238,4 +277,13 @@ int knit_lane_detach(struct knit_lane *lane, uint64_t session)
     visit(lane);
     knit_lane_wake(lane);
     return 0;
+}
+
+void knit_lane_finish(struct knit_lane *lane, struct knit_finished *finished)
+{
+    pthread_mutex_lock(&lane->mutex);
+    hand_over_finished(lane, finished);
+    pthread_mutex_unlock(&lane->mutex);
+    visit(lane);
+    knit_lane_wake(lane);
 }

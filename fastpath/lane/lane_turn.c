@@ -11,9 +11,10 @@
 
 #include "fastpath/lane/wake.h"
 
-#define TURN_ANSWERS  16u
-#define BURST_ANSWERS 4u  /* of one session, then others have their turn */
-#define SCAN_TURNS    64u /* of short calls, between two reads of the clock */
+#define TURN_ANSWERS   16u
+#define BURST_ANSWERS  4u        /* of one session, then others have their turn */
+#define RETIRE_LOOK_NS 50000000u /* a caller may release a block meanwhile */
+#define SCAN_TURNS     64u       /* of short calls, between two reads of the clock */
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
@@ -33,6 +34,7 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     }
     pthread_mutex_init(&lane->mutex, NULL);
     lane->handovers_end = &lane->handovers;
+    lane->finished_end = &lane->finished;
     lane->busy = &options->board.busy[options->index];
     lane->slab_max = KNIT_SLAB_BYTES;
     if (options->argument_max_bytes != 0 && options->argument_max_bytes < KNIT_SLAB_BYTES)
@@ -61,8 +63,10 @@ struct knit_lane *knit_lane_free(struct knit_lane *lane)
     if (lane == NULL)
         return NULL;
     knit_lane_apply_handovers(lane);
-    for (uint32_t i = 0; i < lane->session_count; i++)
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        knit_lane_drop_finished(lane, lane->sessions[i]);
         (void)knit_worker_session_free(lane->sessions[i]);
+    }
     pthread_mutex_destroy(&lane->mutex);
     free(lane->copy);
     free(lane->park_notified);
@@ -78,8 +82,22 @@ void knit_lane_wake(struct knit_lane *lane)
 
 void knit_lane_stop(struct knit_lane *lane)
 {
-    atomic_store_explicit(&lane->is_stopping, true, memory_order_seq_cst);
+    atomic_store_explicit(&lane->is_stopping, KNIT_LANE_STOPS, memory_order_seq_cst);
     knit_lane_wake(lane);
+}
+
+void knit_lane_retire(struct knit_lane *lane)
+{
+    uint32_t goes_on = KNIT_LANE_GOES_ON;
+
+    (void)atomic_compare_exchange_strong_explicit(&lane->is_stopping, &goes_on, KNIT_LANE_RETIRES,
+        memory_order_seq_cst, memory_order_relaxed);
+    knit_lane_wake(lane);
+}
+
+bool knit_lane_is_retiring(const struct knit_lane *lane)
+{
+    return atomic_load_explicit(&lane->is_stopping, memory_order_relaxed) == KNIT_LANE_RETIRES;
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */
@@ -193,15 +211,36 @@ static uint32_t serve_home(struct knit_lane *lane)
     return answers;
 }
 
+/* A turn of a worker that claims nothing more: it waits for the outcomes that are to come. */
+static __attribute__((cold, noinline)) int retire(struct knit_lane *lane)
+{
+    _Atomic uint32_t *bell = &lane->options.pool.lane_bell[lane->options.index].value;
+    /* W3, acquire. Before the looks: who finishes a call stores that, then changes the bell. */
+    const uint32_t before = atomic_load_explicit(bell, memory_order_acquire);
+
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    if (knit_lane_send_any_deferred(lane, UINT32_MAX))
+        knit_lane_wake_callers(lane);
+    if (atomic_load_explicit(&lane->has_handover, memory_order_acquire))
+        return KNIT_LANE_RUNNING;
+    if (lane->deferred_count == 0 && lane->options.is_over(lane->options.run_arg))
+        return KNIT_LANE_STOPPED;
+    (void)knit_bell_wait(bell, before, knit_clock_ns() + RETIRE_LOOK_NS);
+    return KNIT_LANE_RUNNING;
+}
+
 int knit_lane_turn(struct knit_lane *lane)
 {
+    uint32_t end;
+
     if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
         /* Before sessions go: `answered` must not name one of them. */
         knit_lane_wake_callers(lane);
         knit_lane_apply_handovers(lane);
     }
-    if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
-        return KNIT_LANE_STOPPED;
+    end = atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
+    if (end != KNIT_LANE_GOES_ON)
+        return end == KNIT_LANE_STOPS ? KNIT_LANE_STOPPED : retire(lane);
     if (serve_home(lane) == 0) {
         knit_lane_idle(lane);
         return KNIT_LANE_RUNNING;

@@ -84,6 +84,7 @@ static uint64_t walk_reply(
     view->state = place(&at, KNIT_LINE, KNIT_LINE);
     view->notified = place(&at, 4, KNIT_LINE);
     view->strays = place(&at, 4, 4);
+    view->deferrals = place(&at, 4, 4);
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);

@@ -168,6 +168,7 @@ struct knit_note_line {
     _Atomic uint32_t code;        /* si_code */
     _Atomic uint32_t answered_by; /* of the lane's worker that answered a call last */
     _Atomic uint64_t address;
+    _Atomic uint64_t late; /* deferred calls that were completed in vain, by all workers */
 };
 
 static_assert(
@@ -221,6 +222,7 @@ struct knit_reply_view {
     struct knit_state_line *state;
     _Atomic uint32_t *notified;          /* last arm that was woken; only raised */
     _Atomic uint32_t *strays;            /* rises with answers to stolen calls; in the same line */
+    _Atomic uint32_t *deferrals;         /* rises with calls that are deferred; in the same line */
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_cell *progress; /* [slots] */

@@ -70,6 +70,7 @@ static void start_from_segments(struct knit_session *session)
         atomic_store_explicit(&session->request.occupied[i], 0, memory_order_relaxed);
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.notified, memory_order_acquire) >> 1;
+    session->deferrals = atomic_load_explicit(session->reply.deferrals, memory_order_acquire);
     session->strays = atomic_load_explicit(session->reply.strays, memory_order_acquire);
     session->scan_from = KNIT_NO_SLOT;
     session->unread_left = (uint64_t)geometry->cells << 14;

@@ -218,6 +218,9 @@ uint32_t knit_session_slots_free(const struct knit_session *session);
 bool knit_session_has_room(const struct knit_session *session);
 bool knit_session_has_room_in(const struct knit_session *session, uint32_t lane);
 
+/* Calls that were deferred count for nothing in their lanes: before asking for room. */
+void knit_session_note_deferrals(struct knit_session *session);
+
 /* From now on lanes are filled with as much as fits. */
 void knit_session_fill_lanes(struct knit_session *session);
 bool knit_session_is_closed(const struct knit_session *session);

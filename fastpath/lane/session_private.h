@@ -93,6 +93,7 @@ struct knit_session {
     uint32_t crowded_flushes;     /* that found calls queued behind others */
     uint32_t searches;            /* for a parked worker */
     uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
+    uint32_t deferrals; /* value when the calls that are deferred were looked for last */
     uint32_t strays;    /* value at the last look at all lanes */
     uint32_t looks;     /* for completions; UINT32_MAX: the next one is at all lanes */
     uint32_t completion_lane; /* lane whose completions are read next */

@@ -21,6 +21,33 @@
 
 /* ---- the depth of lanes --------------------------------------------------------------------- */
 
+/* Calls that are deferred wait for something, and take no time of their lane. The pool's words are
+ * hints: a wrong one makes a lane look emptier than it is. */
+static __attribute__((noinline)) void find_deferred(struct knit_session *session)
+{
+    for (uint32_t i = 0; i < session->geometry.slots; i++) {
+        struct knit_session_slot *slot = &session->slots[i];
+
+        if (!knit_session_is_pending(session, i) || slot->work_ns == 0 ||
+            atomic_load_explicit(&session->reply.reply[i].block, memory_order_relaxed) !=
+                knit_session_gen(session, i))
+            continue;
+        session->work_ns[slot->lane] -= slot->work_ns;
+        slot->work_ns = 0;
+    }
+}
+
+void knit_session_note_deferrals(struct knit_session *session)
+{
+    /* D1, acquire: the slots that were marked. */
+    const uint32_t deferrals = atomic_load_explicit(session->reply.deferrals, memory_order_acquire);
+
+    if (session->work_ns == NULL || deferrals == session->deferrals)
+        return;
+    session->deferrals = deferrals;
+    find_deferred(session);
+}
+
 bool knit_session_has_room_in(const struct knit_session *session, uint32_t lane)
 {
     return session->work_ns == NULL ||

@@ -17,6 +17,9 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     const uint32_t lanes = session->geometry.lanes;
     bool all;
 
+    if (session->work_ns != NULL &&
+        atomic_load_explicit(session->reply.deferrals, memory_order_acquire) != session->deferrals)
+        return true;
     if (__builtin_expect(session->watch_count != 0, 0) && knit_session_has_values(session))
         return true;
     if (index != KNIT_SLOT_ANY)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <knitting/build.h>
 #include <knitting/module.h>
@@ -59,8 +60,10 @@ struct knit_call {
     struct knit_span whole;        /* the placed result, head included */
     struct knit_buffer fixed;      /* over the job's body or over the lane's room */
     struct knit_signature_args args;
-    struct knit_call_place *found; /* in the runner: getters have a const call */
-    void *const *users;            /* knit_modules_users() */
+    struct knit_call_place *found;       /* in the runner: getters have a const call */
+    void *const *users;                  /* knit_modules_users() */
+    struct knit_deferreds *deferreds;    /* where it may be deferred; or NULL */
+    struct knit_deferred_call *deferred; /* it is one of these; or NULL */
 };
 
 /* It has an outcome. */
@@ -73,4 +76,15 @@ static inline bool knit_call_is_settled(const struct knit_call *call)
 static inline int knit_call_code(const struct knit_call *call)
 {
     return call->job->status == KNIT_STATUS_RESULT ? KNIT_OK : call->code;
+}
+
+static inline void knit_call_free_copies(struct knit_call *call)
+{
+    while (call->copies != NULL) {
+        struct knit_call_copy *next = call->copies->next;
+
+        knit_builder_free(&call->copies->builder);
+        free(call->copies);
+        call->copies = next;
+    }
 }

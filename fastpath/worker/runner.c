@@ -17,6 +17,7 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_serve.h"
 #include "fastpath/lane/mark.h"
+#include "fastpath/worker/deferred.h"
 #include "fastpath/worker/float_state.h"
 #include "fastpath/worker/outcome.h"
 #include "proto/limits.h"
@@ -38,6 +39,7 @@ struct knit_runner {
     struct knit_span text; /* what the task printed */
     bool is_cut;
     struct knit_call_place found;
+    struct knit_deferreds deferreds;
 };
 
 static int fill_tasks(struct knit_runner *runner, const struct knit_runner_options *options)
@@ -80,6 +82,9 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->capture = options->capture;
     runner->call.found = &runner->found;
     runner->call.users = knit_modules_users(options->modules);
+    runner->deferreds = (struct knit_deferreds){
+        .max = options->deferred_max, .abort_grace_ms = options->abort_grace_ms};
+    runner->call.deferreds = &runner->deferreds;
     if (fill_tasks(runner, options) != 0) {
         knit_runner_free(runner);
         return -ENOMEM;
@@ -92,22 +97,11 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     return 0;
 }
 
-static void free_copies(struct knit_call *call)
-{
-    while (call->copies != NULL) {
-        struct knit_call_copy *next = call->copies->next;
-
-        knit_builder_free(&call->copies->builder);
-        free(call->copies);
-        call->copies = next;
-    }
-}
-
 struct knit_runner *knit_runner_free(struct knit_runner *runner)
 {
     if (runner == NULL)
         return NULL;
-    free_copies(&runner->call);
+    knit_call_free_copies(&runner->call);
     knit_buffer_fini(&runner->call.results);
     knit_buffer_fini(&runner->call.errors);
     free(runner->tasks);
@@ -118,6 +112,36 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner)
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane)
 {
     runner->call.lane = lane;
+    runner->deferreds.lane = lane;
+}
+
+void knit_runner_let_go(void *arg)
+{
+    struct knit_runner *runner = arg;
+
+    knit_deferred_let_go(&runner->deferreds);
+}
+
+bool knit_runner_is_over(void *arg)
+{
+    struct knit_runner *runner = arg;
+
+    return knit_deferred_is_over(&runner->deferreds);
+}
+
+void knit_runner_count_late(struct knit_runner *runner, _Atomic uint64_t *late)
+{
+    runner->deferreds.late = late;
+}
+
+void knit_runner_end_deferred(struct knit_runner *runner)
+{
+    knit_deferred_fini(&runner->deferreds);
+}
+
+void knit_runner_close_session(struct knit_runner *runner, uint64_t session)
+{
+    knit_deferred_close_session(&runner->deferreds, session);
 }
 
 /* Makes the error of a call that the lane claimed and does not start. */
@@ -302,7 +326,10 @@ static __attribute__((cold, noinline)) void end_capture(
     if (runner->capture != NULL)
         text = runner->capture->end(&is_cut);
     runner->output = runner->log_output;
-    knit_outcome_add_output(call, text, is_cut);
+    if (call->job->result_len == KNIT_JOB_DEFERRED)
+        knit_deferred_keep_output(&runner->deferreds, text, is_cut);
+    else
+        knit_outcome_add_output(call, text, is_cut);
 }
 
 static void trim(struct knit_buffer *buffer)
@@ -318,7 +345,7 @@ static __attribute__((noinline)) void empty(struct knit_call *call)
 {
     trim(&call->results);
     trim(&call->errors);
-    free_copies(call);
+    knit_call_free_copies(call);
     call->is_placed = false;
     call->refused_bytes = 0;
     call->is_used = false;

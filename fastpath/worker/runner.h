@@ -46,7 +46,9 @@ struct knit_runner_options {
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
     const struct knit_runner_capture *capture; /* NULL = nothing is kept */
-    FILE *output; /* a line in it that has no end gets one after the task; NULL = none */
+    uint32_t deferred_max;   /* calls that are deferred at once; 0 = none may be */
+    uint32_t abort_grace_ms; /* of those; 0 = no limit */
+    FILE *output;            /* a line in it that has no end gets one after the task; NULL = none */
 };
 
 /* Returns 0 or -ENOMEM. */
@@ -56,6 +58,20 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner);
 
 /* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
+
+/* What the lane's options on_deferred and is_over are with a runner; deferred.h has on_finished. */
+void knit_runner_let_go(void *arg);
+bool knit_runner_is_over(void *arg);
+
+/* The lane uses the session no more, and its memory goes. */
+void knit_runner_close_session(struct knit_runner *runner, uint64_t session);
+
+/* Where deferred calls are counted that are completed in vain; NULL (as at first): nowhere. */
+void knit_runner_count_late(struct knit_runner *runner, _Atomic uint64_t *late);
+
+/* No call is deferred any more, and none has its outcome handed to the lane: before the lane is
+ * freed. */
+void knit_runner_end_deferred(struct knit_runner *runner);
 
 /* A knit_lane_run; arg is the runner. */
 void knit_runner_run(void *arg, struct knit_job *job);

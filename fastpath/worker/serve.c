@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "fastpath/worker/deferred.h"
 #include "fastpath/worker/float_state.h"
 
 int knit_serve_init(struct knit_serve *serve, const struct knit_runner_options *runner,
@@ -20,15 +21,21 @@ int knit_serve_init(struct knit_serve *serve, const struct knit_runner_options *
         return error;
     own.run = knit_runner_run;
     own.serve = knit_runner_serve;
+    own.on_deferred = knit_runner_let_go;
+    own.on_finished = knit_deferred_on_finished;
+    own.is_over = knit_runner_is_over;
     own.run_arg = serve->runner;
     error = knit_lane_new(&own, &serve->lane);
     if (error == 0)
         knit_runner_set_lane(serve->runner, serve->lane);
+    knit_runner_count_late(serve->runner, &own.pool.note[own.index].late);
     return error;
 }
 
 void knit_serve_fini(struct knit_serve *serve)
 {
+    if (serve->runner != NULL)
+        knit_runner_end_deferred(serve->runner);
     serve->lane = knit_lane_free(serve->lane);
     serve->runner = knit_runner_free(serve->runner);
 }

@@ -23,7 +23,7 @@ struct knit_serve {
     struct knit_lane *lane;
 };
 
-/* Of the lane's options, `run`, `serve` and `run_arg` are set here. Returns 0 or -ENOMEM;
+/* Of the lane's options, those that the runner is, are set here. Returns 0 or -ENOMEM;
  * knit_serve_fini() is needed in both cases. */
 KNIT_MUST_CHECK int knit_serve_init(struct knit_serve *serve,
     const struct knit_runner_options *runner, const struct knit_lane_options *lane);

@@ -11,6 +11,7 @@
 #include <knitting/values.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/worker/deferred.h"
 #include "fastpath/worker/outcome.h"
 #include "proto/check.h"
 #include "proto/head.h"
@@ -385,7 +386,10 @@ static __attribute__((noinline)) int emit(struct knit_call *call, const void *ms
 {
     if (!knit_progress_check(knit_span(msgpack, len)))
         return KNIT_BAD_ARGUMENT;
-    knit_lane_emit(call->lane, call->job, msgpack, len);
+    if (call->lane != NULL)
+        knit_lane_emit(call->lane, call->job, msgpack, len);
+    else
+        knit_deferred_emit(call, knit_span(msgpack, len));
     return KNIT_OK;
 }
 
@@ -422,15 +426,20 @@ static bool aborted(const struct knit_call *call)
 {
     const struct knit_lane *lane = call->lane;
 
-    return lane != NULL && (knit_lane_aborted(lane, call->job) || is_late(call));
+    if (lane == NULL)
+        return call->deferred != NULL && knit_deferred_call_aborted(call);
+    return knit_lane_aborted(lane, call->job) || is_late(call);
 }
 
 /* The outcome of a task that saw its abort flag and stopped. No caller reads that of a call whose
  * own caller has closed its session, so a session that is closed means the end of the pool. */
 static int return_aborted(struct knit_call *call)
 {
-    bool is_cancelled = call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
-                        !knit_lane_aborted(call->lane, call->job);
+    bool is_cancelled =
+        call->deferred != NULL
+            ? knit_deferred_call_cancelled(call) || !knit_deferred_call_aborted(call)
+            : call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
+                  !knit_lane_aborted(call->lane, call->job);
     struct knit_failure failure =
         is_late(call)  ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
         : is_cancelled ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
@@ -475,6 +484,10 @@ const struct knit_api *knit_task_api(void)
         .progress = progress,
         .refuse = refuse,
         .task_user = task_user,
+        .defer = knit_deferred_new,
+        .deferred_open = knit_deferred_open,
+        .deferred_close = knit_deferred_close,
+        .deferred_aborted = knit_deferred_aborted,
     };
 
     return &api;

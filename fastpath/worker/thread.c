@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fastpath/lane/fd.h"
+#include "fastpath/worker/deferred.h"
 #include "fastpath/worker/module.h"
 #include "fastpath/worker/serve.h"
 #include "fastpath/worker/task_api.h"
@@ -225,6 +226,8 @@ static void on_detached(void *arg, uint64_t id)
     struct knit_thread *thread = arg;
     struct place *place;
 
+    /* Threads of deferred calls look at its memory. */
+    knit_runner_close_session(thread->serve.runner, id);
     (void)pthread_mutex_lock(&thread->mutex);
     place = find_place(thread, id);
     if (place != NULL) {
@@ -364,6 +367,7 @@ static bool begin(struct knit_thread *thread)
 {
     const struct knit_runner_options runner = {.modules = thread->crew->modules,
         .result_max_bytes = thread->lane.result_max_bytes,
+        .deferred_max = KNIT_DEFERRED_MAX,
         .busy = &thread->lane.board.busy[thread->lane.index],
         .pool = thread->lane.pool};
     bool has_memory = true, is_up = false;

@@ -36,6 +36,7 @@
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/worker/capture.h"
+#include "fastpath/worker/deferred.h"
 #include "fastpath/worker/fatal.h"
 #include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
@@ -314,6 +315,8 @@ static void on_detached(void *arg, uint64_t id)
 {
     struct worker *worker = arg;
 
+    /* Threads of deferred calls look at its memory. */
+    knit_runner_close_session(worker->serve.runner, id);
     pthread_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
         if (worker->attached[i].id == id)
@@ -492,6 +495,8 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .leftovers = knit_leftovers_touched(),
         .undo_leftovers = knit_leftovers_undo,
         .capture = &capture,
+        .deferred_max = KNIT_DEFERRED_MAX,
+        .abort_grace_ms = serve->abort_grace_ms,
         .output = stdout};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
@@ -538,6 +543,11 @@ static void serve(struct worker *worker)
     knit_fatal_begin(worker->note, worker->busy, worker->owner);
     knit_leftovers_begin();
     knit_serve_run(&worker->serve, on_thread_end, NULL);
+    if (!knit_lane_is_retiring(worker->serve.lane))
+        return;
+    /* Threads of the module go on, so nothing of the process is taken down under them. */
+    (void)fprintf(stderr, "knitting-worker: leaves, since a deferred call did not end in time\n");
+    _exit(0);
 }
 
 /* False: the descriptor is no control socket, so the program was started by hand. */

@@ -386,6 +386,7 @@ size_t knit_router_turn(struct knit_router *router)
     if (count > 0)
         measure(router, count);
     expire(router);
+    knit_session_note_deferrals(knit_router_session(router));
     if (knit_share_resume(&router->share, KNIT_SHARE_TURN_NS))
         knit_session_flush(knit_router_session(router));
     return count;

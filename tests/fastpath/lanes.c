@@ -27,6 +27,7 @@ static void map_new(uint64_t bytes, struct knit_mapping *ret)
 void lanes_init(struct lanes *lanes, uint32_t count, bool steal, uint32_t spin_us)
 {
     *lanes = (struct lanes){.lanes = count, .steal = steal, .spin_us = spin_us};
+    pthread_mutex_init(&lanes->mutex, NULL);
     map_new(knit_layout_board_bytes(count), &lanes->board_mapping);
     map_new(knit_layout_pool_bytes(count), &lanes->pool_mapping);
     knit_layout_board(count, lanes->board_mapping.base, &lanes->board);
@@ -104,6 +105,7 @@ static uint32_t argument(const struct knit_job *job)
 struct runner {
     struct lanes *lanes;
     struct knit_lane *lane;
+    struct lanes_deferred *deferred; /* by the job that runs */
 };
 
 static struct runner runners[LANES_WORKERS_MAX];
@@ -135,6 +137,19 @@ static void run(void *arg, struct knit_job *job)
             knit_bell_pause();
         break;
     }
+    case LANES_DEFER:
+        runner->deferred = calloc(1, sizeof(*runner->deferred) + job->result_len + 1);
+        assert_non_null(runner->deferred);
+        memcpy(runner->deferred + 1, job->payload, job->result_len);
+        runner->deferred->lane = runner->lane;
+        runner->deferred->finished = (struct knit_finished){.session = job->session,
+            .slot = knit_job_slot(job),
+            .gen = knit_job_gen(job),
+            .status = KNIT_STATUS_RESULT,
+            .bytes = runner->deferred + 1,
+            .len = job->result_len};
+        job->result_len = KNIT_JOB_DEFERRED;
+        break;
     case LANES_EMIT:
         knit_lane_emit(runner->lane, job, "\7", 1);
         __attribute__((fallthrough));
@@ -160,6 +175,57 @@ static void run(void *arg, struct knit_job *job)
     default:
         break;
     }
+}
+
+static void on_deferred(void *arg)
+{
+    struct runner *runner = arg;
+    struct lanes *lanes = runner->lanes;
+
+    atomic_fetch_add_explicit(&lanes->to_come, 1, memory_order_seq_cst);
+    pthread_mutex_lock(&lanes->mutex);
+    assert_true(lanes->deferred_count < LANES_DEFERRED_MAX);
+    lanes->deferred[lanes->deferred_count++] = runner->deferred;
+    pthread_mutex_unlock(&lanes->mutex);
+    runner->deferred = NULL;
+}
+
+static void on_finished(void *arg, struct knit_finished *finished)
+{
+    struct lanes *lanes = ((struct runner *)arg)->lanes;
+
+    free(finished);
+    atomic_fetch_add_explicit(&lanes->finished, 1, memory_order_seq_cst);
+    atomic_fetch_sub_explicit(&lanes->to_come, 1, memory_order_seq_cst);
+}
+
+static bool is_over(void *arg)
+{
+    struct lanes *lanes = ((struct runner *)arg)->lanes;
+
+    return atomic_load_explicit(&lanes->to_come, memory_order_seq_cst) == 0;
+}
+
+struct lanes_deferred *lanes_take_deferred(struct lanes *lanes, bool first)
+{
+    struct lanes_deferred *deferred = NULL;
+
+    pthread_mutex_lock(&lanes->mutex);
+    if (lanes->deferred_count > 0) {
+        uint32_t at = first ? 0 : lanes->deferred_count - 1;
+
+        deferred = lanes->deferred[at];
+        lanes->deferred_count--;
+        memmove(&lanes->deferred[at], &lanes->deferred[at + 1],
+            (lanes->deferred_count - at) * sizeof(lanes->deferred[0]));
+    }
+    pthread_mutex_unlock(&lanes->mutex);
+    return deferred;
+}
+
+void lanes_finish(struct lanes_deferred *deferred)
+{
+    knit_lane_finish(deferred->lane, &deferred->finished);
 }
 
 static void on_evict(void *arg, uint64_t session, const char *reason)
@@ -204,6 +270,9 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
         .park_ms = 1,
         .run = run,
         .run_arg = &runners[index],
+        .on_deferred = on_deferred,
+        .on_finished = on_finished,
+        .is_over = is_over,
         .on_evict = on_evict,
         .on_detached = on_detached,
         .event_arg = &runners[index]};

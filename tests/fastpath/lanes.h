@@ -23,7 +23,16 @@ enum lanes_task {
     LANES_SPIN,  /* the argument is a u32 of microseconds to be busy */
     LANES_GATE,  /* waits until lanes.gate opens */
     LANES_ROOM,  /* as ECHO, but within the second room in the arena that it asks for */
+    LANES_DEFER, /* as ECHO, but the outcome is what lanes_finish() takes from lanes.deferred */
     LANES_EMIT,  /* emits one byte, 7, and then is as GATE */
+};
+
+#define LANES_DEFERRED_MAX 4096u
+
+/* A call that was deferred, whose bytes are a copy of its argument. */
+struct lanes_deferred {
+    struct knit_finished finished;
+    struct knit_lane *lane;
 };
 
 #define LANES_ROOM_SKIPS   32u /* of the room, before what LANES_ROOM writes */
@@ -59,6 +68,11 @@ struct lanes {
     _Atomic uint32_t gate;
     _Atomic uint32_t at_gate;
     _Atomic uint32_t evictions, detached, refused;
+    pthread_mutex_t mutex; /* of the next two */
+    struct lanes_deferred *deferred[LANES_DEFERRED_MAX];
+    uint32_t deferred_count;
+    _Atomic uint32_t finished;   /* outcomes that lanes have done with */
+    _Atomic uint32_t to_come;    /* and those that they have not */
     const void *_Atomic payload; /* of the call that ran last */
     _Atomic bool saw_watched;    /* somebody looked at the values of that call */
 };
@@ -81,6 +95,11 @@ void lanes_fini(struct lanes *lanes);
 
 /* A call of that task, for any lane. */
 struct knit_session_call lanes_call(uint32_t task, const void *payload, size_t len);
+
+/* Takes one of the calls that were deferred, the oldest if `first`; NULL: there is none. */
+struct lanes_deferred *lanes_take_deferred(struct lanes *lanes, bool first);
+/* Hands its outcome over. */
+void lanes_finish(struct lanes_deferred *deferred);
 
 /* Waits for the outcome of that slot's call, and fails the test when none comes. */
 void lanes_wait_for(

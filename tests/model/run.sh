@@ -56,6 +56,7 @@ arena -DN=3 -DDEATHS=1
 arena -DN=4 -DDEATHS=1 -DBLOCKS=2
 visit -DS=2
 progress -DG=2 -DV=2
+defer -DN=2
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -93,6 +94,7 @@ arena -DN=4 -DDEATHS=2
 arena -DN=6 -DDEATHS=3
 visit -DS=3
 progress -DG=3 -DV=3
+defer -DN=2 -DT=3
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -202,6 +204,13 @@ progress EVEN_EARLY -DG=2: copy0==copy1
 progress NOT_LOADED_AGAIN -DG=2: copy0==copy1
 progress SEQ_FROM_ZERO -DG=2: copy0==copy1
 progress GEN_IGNORED -DG=2: (copy0/4)==mine
+defer RETURN_NOT_LOOKED_AT -DN=2: answered[i]
+defer LEAVE_NO_CHECK -DN=2: len(finished)==0
+defer NOT_VISITED -DN=2: len(finished)==0
+defer TOKEN_WITHOUT_USE -DN=2: place_call[p]==(call+1)
+defer BEFORE_RETURN -DN=2: answered[(c-1)]
+defer LIMIT_FREES_OPEN -DN=2: answered[(c-1)]
+defer UNMAPPED_FIRST -DN=2: mapped
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -82,7 +82,7 @@ static void expect_lane(struct knit_span all)
     assert_int_equal(knit_walk_array(&walk, value_of(all, "lanes")), 0);
     assert_int_equal(knit_walk_next(&walk, &item), 0);
     lane = item.raw;
-    expect_keys(lane, "state pid is_parked is_running calls stolen parks busy_ns deaths");
+    expect_keys(lane, "state pid is_parked is_running calls stolen late parks busy_ns deaths");
     assert_int_equal(number_of(lane, "pid"), 41);
     assert_int_equal(number_of(lane, "calls"), 42);
     assert_int_equal(number_of(lane, "busy_ns"), 43);

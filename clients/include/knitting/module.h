@@ -18,7 +18,9 @@ extern "C" {
 /* Rises when the layout of a structure below changes incompatibly. */
 #define KNIT_MODULE_ABI 1u
 
-struct knit_call; /* one invocation, opaque */
+struct knit_call;     /* one invocation, opaque */
+struct knit_deferred; /* one that ends after its task has returned, opaque: no address */
+
 /* The functions that the worker offers a module. Grows at its end only; `size` is its length. */
 struct knit_api {
     uint32_t abi;
@@ -81,6 +83,15 @@ struct knit_api {
     int (*refuse)(struct knit_call *call, const char *message);
     /* `user` of the call's task. */
     void *(*task_user)(const struct knit_call *call);
+
+    /* The call ends later, from any thread, and takes no outcome itself any more. NULL: too many
+     * have not ended, or there is no memory. */
+    struct knit_deferred *(*defer)(struct knit_call *call);
+    /* The deferred call, for one thread until it is closed; NULL: it has ended, or another thread
+     * has it. If it has an outcome when it is closed, it ends. */
+    struct knit_call *(*deferred_open)(struct knit_deferred *deferred);
+    int (*deferred_close)(struct knit_call *call);
+    bool (*deferred_aborted)(const struct knit_deferred *deferred);
 };
 
 /* One task, as its module declares it. */

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that end after their task has returned.
+ *
+ * A task may return before its call has an outcome, which some thread of the module gives later:
+ *
+ *     struct knit_deferred *deferred = knit_defer(call);
+ *
+ *     if (deferred == NULL || !hand_to_a_thread(deferred))
+ *         return knit_fail(call, 1, "too much at once");
+ *     return 0;
+ *
+ * and there
+ *
+ *     knit_deferred_return_int(deferred, 42);
+ *
+ * Meanwhile the worker runs other calls. knit_defer() returns NULL when 64 calls of the worker are
+ * deferred, or memory or a thread is lacking, and the call is as it was. After it the call takes no
+ * outcome any more in the task, whose return value means nothing. A deferred call is aborted as any
+ * other one, has the same deadline and hard timeout, and its caller is told WORKER_DIED if the
+ * process ends. If it runs past its hard timeout, or goes on for abort_grace_ms when nobody waits
+ * any more, it alone is ended; its worker takes no further calls, and is replaced when the others
+ * have ended.
+ *
+ * What knit_defer() returned is a token and no address. It may be kept, copied, and used by any
+ * number of threads at once, also when the call is over: then it does nothing. So whichever of
+ * several threads is first gives the outcome.
+ *
+ * knit_deferred_open() gives one thread the call itself, as the task had it: its arguments, which
+ * were copied, progress, and all that gives an outcome. knit_deferred_close() ends that. NULL: the
+ * call is over, or another thread has it open; there is nothing to close. The functions below that
+ * are named as those of a task do the three at once. They return the code that the call ended with,
+ * or KNIT_CANCELLED where knit_deferred_open() returned NULL.
+ *
+ * Threads: knit_defer() in the task, all others from any thread of the worker. What a thread prints
+ * goes to the daemon's log; the option `output` of a call has what its task printed. */
+#pragma once
+
+#include <knitting/code.h>
+#include <knitting/task.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+static inline struct knit_deferred *knit_defer(struct knit_call *call)
+{
+    return knit_api->defer(call);
+}
+
+static inline struct knit_call *knit_deferred_open(struct knit_deferred *deferred)
+{
+    return knit_api->deferred_open(deferred);
+}
+
+/* The code that the call ended with; 0 if it has not ended, or with a result. */
+static inline int knit_deferred_close(struct knit_call *call)
+{
+    return knit_api->deferred_close(call);
+}
+
+/* As knit_aborted(); true also for a call that is over. From any thread, whoever has it open. */
+static inline bool knit_deferred_aborted(const struct knit_deferred *deferred)
+{
+    return knit_api->deferred_aborted(deferred);
+}
+
+#define KNIT_DEFERRED_END(deferred, outcome)                                                       \
+    struct knit_call *call = knit_api->deferred_open(deferred);                                    \
+                                                                                                   \
+    if (call == NULL)                                                                              \
+        return KNIT_CANCELLED;                                                                     \
+    (void)(outcome);                                                                               \
+    return knit_api->deferred_close(call)
+
+static inline int knit_deferred_return_nil(struct knit_deferred *deferred)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_nil(call));
+}
+
+static inline int knit_deferred_return_bool(struct knit_deferred *deferred, bool value)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_bool(call, value));
+}
+
+static inline int knit_deferred_return_int(struct knit_deferred *deferred, int64_t value)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_int(call, value));
+}
+
+static inline int knit_deferred_return_uint(struct knit_deferred *deferred, uint64_t value)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_uint(call, value));
+}
+
+static inline int knit_deferred_return_float(struct knit_deferred *deferred, double value)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_float(call, value));
+}
+
+static inline int knit_deferred_return_str(
+    struct knit_deferred *deferred, const char *text, size_t len)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_str(call, text, len));
+}
+
+static inline int knit_deferred_return_bin(
+    struct knit_deferred *deferred, const void *bytes, size_t len)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_bin(call, bytes, len));
+}
+
+static inline int knit_deferred_return_raw(
+    struct knit_deferred *deferred, const void *msgpack, size_t len)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_raw(call, msgpack, len));
+}
+
+static inline int knit_deferred_fail(
+    struct knit_deferred *deferred, int64_t code, const char *message)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->fail(call, code, message, NULL, 0));
+}
+
+static inline int knit_deferred_return_aborted(struct knit_deferred *deferred)
+{
+    KNIT_DEFERRED_END(deferred, knit_api->return_aborted(call));
+}
+
+#undef KNIT_DEFERRED_END
+
+#ifdef __cplusplus
+}
+#endif
