@@ -10,12 +10,15 @@
 #include <sys/socket.h>
 
 #include <knitting/set.h>
+#include <knitting/typed.h>
 
 #include "bench/counts.h"
 #include "clients/lib/client.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/session_private.h"
 #include "proto/plain.h"
+
+KNIT_TYPED(add, ((int, a), (int, b)), ((int, sum)));
 
 enum { STREAM_BYTES = 128 * 1024 };
 
@@ -231,11 +234,26 @@ static void call_add_prepared(void *arg)
     }
 }
 
+/* The same by a declaration. */
+static void call_add_typed(void *arg)
+{
+    struct library *library = arg;
+    int64_t sum = 0;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        counted_not_answer_ahead(library);
+        if (KNIT_CALL(add, &library->k, NULL, (7, 256), (&sum)) != KNIT_OK || sum != 263)
+            knit_counts_fail("a call of a declaration failed");
+    }
+}
+
 KNIT_COUNTED(library_call_add, call_add)
 KNIT_COUNTED(library_prepared_add, call_add_prepared)
+KNIT_COUNTED(library_typed_add, call_add_typed)
 static const struct knit_counts_phase phases_call_add[] = {
     KNIT_COUNTS_PHASE(library_call_add, call_add, KNIT_COUNTS_BATCH),
     KNIT_COUNTS_PHASE(library_prepared_add, call_add_prepared, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_PHASE(library_typed_add, call_add_typed, KNIT_COUNTS_BATCH),
 };
 
 void knit_counts_library(struct knit_counts_lanes *lanes)
@@ -254,7 +272,7 @@ void knit_counts_library(struct knit_counts_lanes *lanes)
     knit_counts_measure(phase_echo_37, 1, 1, &library);
     if (knit_prepare(&library.k, NULL, "add", "(int, int) -> int", &library.add) != KNIT_OK)
         knit_counts_fail("the library prepares no call");
-    knit_counts_measure(phases_call_add, 2, 1, &library);
+    knit_counts_measure(phases_call_add, 3, 1, &library);
     library.k.handles.lanes = NULL;
     knit_counts_measure(phase_stream, 1, 1, &library);
 }

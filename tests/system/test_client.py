@@ -88,6 +88,16 @@ class Examples(Shared):
                 self.assertEqual(sorted(output[:5], key=int), ['50', '100', '150', '200', '250'])
                 self.assertIn('the loop turned', output[5])
 
+    def test_shopping(self):
+        with Daemon(module=os.path.join(EXAMPLES, 'shop.so')) as daemon:
+            for url in self.urls(daemon):
+                self.assertEqual(self.succeed(os.path.join(EXAMPLES, 'shopping'), url, 'wrench', '4'),
+                                 '4 x wrench: 49.00, not in stock\npaid at once: 47.53\n0 percent off: 49.00\n'
+                                 '10 percent off: 44.10\n100 percent off: 0.00\n')
+                self.assertIn('there is no such article', run(os.path.join(EXAMPLES, 'shopping'), url, 'x', '1').stdout)
+                self.assertIn('BAD_ARGUMENT: argument 2 (pieces): expected uint (0 to 65535), got -1',
+                              run(os.path.join(EXAMPLES, 'shopping'), url, 'bolt', '-1').stdout)
+
     def test_plain_python(self):
         path = os.path.join(os.environ['KNIT_SOURCE'], 'clients', 'examples', 'caller.py')
         with open(path, encoding='utf-8') as file:
