@@ -77,9 +77,8 @@ void knit_forks_add(struct knit *k)
 
 void knit_forks_remove(struct knit *k)
 {
-    if (k->in_process.le_prev == NULL)
-        return;
     pthread_mutex_lock(&mutex);
-    LIST_REMOVE(k, in_process);
+    if (k->in_process.le_prev != NULL)
+        LIST_REMOVE(k, in_process);
     pthread_mutex_unlock(&mutex);
 }
