@@ -170,14 +170,16 @@ static void first_idle_or_random(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
-    {"D33a", "roundRobin gives as many calls as lanes one each", round_robin, 0, 0},
-    {"D33b", "robinRound is the same", round_robin_by_its_other_name, 0, 0},
+    {"D33a", "roundRobin gives as many calls as lanes one each", round_robin, 0, AT_IN_HOUSE, 0},
+    {"D33b", "robinRound is the same", round_robin_by_its_other_name, 0, AT_IN_HOUSE, 0},
     {"D33c", "an unknown balancer is refused by its name, also with one lane", an_unknown_balancer,
-        0, 0},
-    {"D34", "firstIdle takes the first lane that is idle, and else each in turn", first_idle, 0, 0},
-    {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, 0},
+        0, AT_IN_HOUSE, 0},
+    {"D34", "firstIdle takes the first lane that is idle, and else each in turn", first_idle, 0,
+        AT_IN_HOUSE, 0},
+    {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, AT_IN_HOUSE,
+        0},
     {"D36", "firstIdleOrRandom takes the first lane that is idle, and else any",
-        first_idle_or_random, 0, 0},
+        first_idle_or_random, 0, AT_IN_HOUSE, 0},
 };
 
 const struct conformance_section conformance_balancer = CONFORMANCE_SECTION("balancer", cases);

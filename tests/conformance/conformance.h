@@ -4,7 +4,8 @@
  * A case is a sentence and a function. It gets a session at the distance that is run, and asserts
  * with cmocka what the sentence says. Where a distance cannot do what it says, the case names the
  * distance in `refused_at` and asserts the named error there. What a distance does not have yet
- * stands in `missing_at`: that is shown as missing and counted, never as passed.
+ * stands in `missing_at`: that is shown as missing and counted, never as passed. Where the sentence
+ * has no meaning (there is no daemon to kill), it is not run, by `absent_at`.
  *
  * After each case the frame looks whether anything is left: calls, slots and blocks of the session,
  * references to prepared calls; then, with the session closed, sessions, memory, threads and
@@ -44,6 +45,7 @@ struct conformance_case {
     void (*run)(struct conformance *c);
     unsigned refused_at; /* AT() of those where it asserts the named error */
     unsigned missing_at; /* of those that do not have it yet */
+    unsigned absent_at;  /* of those where the sentence has no meaning */
 };
 
 struct conformance_section {

@@ -84,7 +84,8 @@ static void a_drain(struct conformance *c)
     conformance_succeeds(c, knit_flush(c->k, &c->error));
     place_kill(c->place, SIGTERM);
     assert_true(KNIT_WAIT_UNTIL(is_refused_now(c), PLACE_MS));
-    conformance_fails(c, c->error.code, KNIT_DRAINING);
+    conformance_fails(
+        c, c->error.code, (AT(c->distance) & AT_IN_HOUSE) != 0 ? KNIT_SHUTDOWN : KNIT_DRAINING);
     assert_int_equal(c->error.started, KNIT_STARTED_NO);
     assert_true(c->error.retryable);
     /* What was accepted ends well. */
@@ -128,7 +129,7 @@ static void a_drain_that_is_over(struct conformance *c)
 
 static void tasks_that_end_their_worker(struct conformance *c)
 {
-    static const struct place_wish wish = {.options = {"deaths_per_minute=0"}};
+    static const struct place_wish wish = {.options = {"deaths_per_minute=10000"}};
     static const struct {
         const char *how;
         int signal;
@@ -242,8 +243,30 @@ static void be_a_caller(struct conformance *c)
         (void)pause();
 }
 
+/* A child of the pool's own process has no pool. */
+static void a_child_is_refused(struct conformance *c)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct knit *k;
+        bool is_told = place_session(c->place, NULL, &k, &c->error) == KNIT_DISCONNECTED &&
+                       knit_call(c->k, &c->error, "empty", "()") == KNIT_DISCONNECTED;
+
+        _exit(is_told ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void a_caller_that_is_killed(struct conformance *c)
 {
+    if ((AT(c->distance) & AT_IN_HOUSE) != 0) {
+        a_child_is_refused(c);
+        return;
+    }
     for (int round = 0; round < 3; round++) {
         int status;
         pid_t pid;
@@ -304,23 +327,24 @@ static void a_worker_that_is_stopped(struct conformance *c)
 
 static const struct conformance_case cases[] = {
     {"H66a", "a bootstrap hook runs before tasks, with the text and its worker's place",
-        bootstrap_comes_first, 0, 0},
+        bootstrap_comes_first, 0, 0, 0},
     {"H66b", "a start with a bad module is refused in a sentence that names file and cause",
-        modules_that_are_refused, 0, 0},
-    {"H67a", "a pool that drains refuses new calls and ends the others well", a_drain, 0, 0},
+        modules_that_are_refused, 0, 0, 0},
+    {"H67a", "a pool that drains refuses new calls and ends the others well", a_drain, 0, 0, 0},
     {"H67b", "when its time is over, calls that run and wait end in SHUTDOWN", a_drain_that_is_over,
-        0, 0},
+        0, 0, 0},
     {"H68", "a task that ends its worker fails its call with the signal, and no other",
-        tasks_that_end_their_worker, 0, 0},
+        tasks_that_end_their_worker, 0, 0, 0},
     {"H69", "a worker that is killed costs the call it ran; those behind it run once",
-        a_worker_that_is_killed, 0, 0},
+        a_worker_that_is_killed, 0, 0, 0},
     {"H70", "callers of a daemon that is killed are told, and its workers end",
-        a_daemon_that_is_killed, 0, 0},
-    {"H71", "a caller that is killed costs nobody else anything", a_caller_that_is_killed, 0, 0},
+        a_daemon_that_is_killed, 0, 0, AT_IN_HOUSE},
+    {"H71", "a caller that is killed costs nobody else anything", a_caller_that_is_killed,
+        AT_IN_HOUSE, 0, 0},
     {"H72", "a task in which workers die again and again is quarantined", a_task_that_kills_workers,
-        0, 0},
+        0, 0, 0},
     {"H73", "with a worker stopped others go on, and deadlines end calls", a_worker_that_is_stopped,
-        0, 0},
+        0, 0, 0},
 };
 
 const struct conformance_section conformance_ends =

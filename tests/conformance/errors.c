@@ -141,14 +141,15 @@ static void wrong_arguments(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
-    {"G60", "a task's failure arrives with message, code and data", failures_of_tasks, 0, 0},
+    {"G60", "a task's failure arrives with message, code and data", failures_of_tasks, 0, 0, 0},
     {"G61", "a result that cannot be given fails its call, and the worker lives",
-        results_that_cannot_be_given, 0, 0},
-    {"G62", "every failure has code, started, retryable and origin", what_every_failure_says, 0, 0},
-    {"G63", "a long message is cut with a mark and between characters", long_messages, 0, 0},
-    {"G64", "an unknown task is answered with the nearest name", unknown_tasks, 0, 0},
-    {"G65", "a wrong argument is named, with what was expected and what came", wrong_arguments, 0,
+        results_that_cannot_be_given, 0, 0, 0},
+    {"G62", "every failure has code, started, retryable and origin", what_every_failure_says, 0, 0,
         0},
+    {"G63", "a long message is cut with a mark and between characters", long_messages, 0, 0, 0},
+    {"G64", "an unknown task is answered with the nearest name", unknown_tasks, 0, 0, 0},
+    {"G65", "a wrong argument is named, with what was expected and what came", wrong_arguments, 0,
+        0, 0},
 };
 
 const struct conformance_section conformance_errors = CONFORMANCE_SECTION("errors", cases);

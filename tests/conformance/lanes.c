@@ -133,17 +133,17 @@ static void every_name_leads_to_its_task(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
-    {"C26", "500 calls over four workers each run exactly once", each_call_once, 0, 0},
+    {"C26", "500 calls over four workers each run exactly once", each_call_once, 0, 0, 0},
     {"C27", "calls of one session in one lane run in their order", one_lane_is_first_in_first_out,
-        0, 0},
+        0, 0, 0},
     {"C28", "with one worker held the others run everything else",
-        others_take_what_a_held_worker_has, 0, 0},
+        others_take_what_a_held_worker_has, 0, 0, 0},
     {"C29", "large arguments reach whichever worker takes the call, and are freed once",
-        large_arguments_go_to_any_worker, 0, 0},
+        large_arguments_go_to_any_worker, 0, 0, 0},
     {"C31", "each name leads to its task, in whatever order and module it was declared",
-        every_name_leads_to_its_task, 0, 0},
+        every_name_leads_to_its_task, 0, 0, 0},
     {"C32", "a greedy session leaves a modest one its share",
-        a_greedy_session_leaves_others_their_share, 0, 0},
+        a_greedy_session_leaves_others_their_share, 0, 0, 0},
 };
 
 const struct conformance_section conformance_lanes = CONFORMANCE_SECTION("lanes", cases);

@@ -34,7 +34,8 @@ static void the_largest_arguments(struct conformance *c)
         conformance_serves(c);
     }
     free(bytes);
-    for (size_t i = 0; i < 2; i++) {
+    /* In a pool of the program's own 0 is the default. */
+    for (size_t i = (AT(c->distance) & AT_IN_HOUSE) != 0; i < 2; i++) {
         const struct place_wish wish = {.workers = 1, .options = {bad[i].option}};
         char *said = place_refused(c->distance, &wish);
 
@@ -186,12 +187,12 @@ static void connections_that_do_nothing_right(struct conformance *c)
 
 static const struct conformance_case cases[] = {
     {"I75", "arguments of an eighth of the arena pass, one byte more is refused with numbers",
-        the_largest_arguments, 0, 0},
+        the_largest_arguments, 0, 0, 0},
     {"I76a", "announced lengths cost nothing, and no message is taken before it is whole",
-        announcements, 0, 0},
-    {"I76b", "random bytes end their connection at most", random_bytes, 0, 0},
+        announcements, 0, 0, AT_IN_HOUSE},
+    {"I76b", "random bytes end their connection at most", random_bytes, 0, 0, AT_IN_HOUSE},
     {"I77", "peers that never write, never read, half close and reset disturb nobody",
-        connections_that_do_nothing_right, 0, 0},
+        connections_that_do_nothing_right, 0, 0, AT_IN_HOUSE},
 };
 
 const struct conformance_section conformance_limits =

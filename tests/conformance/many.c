@@ -126,8 +126,8 @@ static void random_values(struct conformance *c)
 
 static const struct conformance_case cases[] = {
     {"A16", "120 texts of 4 KiB through four workers are all exact", texts_through_four_workers, 0,
-        0},
-    {"A17", "100,000 random values come back exactly", random_values, 0, 0},
+        0, 0},
+    {"A17", "100,000 random values come back exactly", random_values, 0, 0, 0},
 };
 
 const struct conformance_section conformance_many = CONFORMANCE_SECTION("many values", cases);

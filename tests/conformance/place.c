@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include <knitting/pool.h>
 #include <knitting/values.h>
 
 #include "tests/support/deadline.h"
@@ -37,6 +39,9 @@ struct place {
     char url[TEXT_MAX], admin_url[TEXT_MAX];
     struct knit_process daemon;
     int expected_status;
+    struct knit_pool *pool; /* in this process; NULL: there is a daemon */
+    pthread_t closer;       /* is_closing: closes it */
+    bool is_closing;
     struct knit *admin; /* for stats; opened when they are asked for */
     _Atomic uint32_t *gate;
     struct entry *entry;
@@ -191,14 +196,79 @@ static void read_urls(struct place *place)
     assert_true(place->url[0] != '\0' && place->admin_url[0] != '\0');
 }
 
+/* ---- pools of this process ---- */
+
+static bool is_in_house(enum distance distance)
+{
+    return (AT(distance) & AT_IN_HOUSE) != 0;
+}
+
+/* "name=value" of the daemon's settings, where a pool has an option of that name. */
+static void wish_of_pool(struct knit_pool_options *options, const char **modules, const char *wish)
+{
+    const struct {
+        const char *name;
+        uint32_t *option;
+    } numbers[] = {{"hard_timeout_ms=", &options->hard_timeout_ms},
+        {"abort_grace_ms=", &options->abort_grace_ms},
+        {"deaths_per_minute=", &options->deaths_per_minute}, {"drain_ms=", &options->drain_ms}};
+    const char *value = strchr(wish, '=') + 1;
+
+    if (strncmp(wish, "module=", 7) == 0)
+        modules[3] = value;
+    if (strncmp(wish, "call_max_bytes=", 15) == 0)
+        options->call_max_bytes = strtoull(value, NULL, 10);
+    if (strcmp(wish, "steal=off") == 0)
+        options->no_steal = true;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (strncmp(wish, numbers[i].name, strlen(numbers[i].name)) == 0)
+            *numbers[i].option = (uint32_t)strtoul(value, NULL, 10);
+    }
+}
+
+static int open_pool(
+    struct place *place, const struct place_wish *wish, struct knit_error *ret_error)
+{
+    const char *modules[5] = {
+        program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"), program("KNIT_VALUES")};
+    struct knit_pool_options options = {.kind = KNIT_POOL_PROCESSES,
+        .workers = wish->workers != 0 ? wish->workers : 2,
+        .modules = modules,
+        .bootstrap = place->ledger_path,
+        .worker_path = program("KNIT_WORKER"),
+        .arena_bytes = 16 << 20};
+
+    for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
+        if (wish->options[i] != NULL)
+            wish_of_pool(&options, modules, wish->options[i]);
+    }
+    return knit_pool_open(&options, &place->pool, ret_error);
+}
+
+static void *close_pool(void *arg)
+{
+    struct place *place = arg;
+
+    place->pool = knit_pool_close(place->pool);
+    return NULL;
+}
+
+static void join_closer(struct place *place)
+{
+    if (place->is_closing)
+        assert_int_equal(pthread_join(place->closer, NULL), 0);
+    place->is_closing = false;
+}
+
 /* ---- the table of distances ---- */
 
 static const struct {
     const char *name;
     const char *is_missing; /* NULL: there are such pools */
 } distances[DISTANCES] = {
-    [THREADS] = {"threads", "there is no pool in the caller's process yet"},
-    [PROCESSES] = {"processes", "there is no pool in the caller's process yet"},
+    [THREADS] = {"threads",
+        "the tasks of these tests have what threads cannot have, a hard timeout"},
+    [PROCESSES] = {"processes", NULL},
     [LOCAL] = {"local", NULL},
     [UNIX] = {"unix", NULL},
     [TCP] = {"tcp", NULL},
@@ -241,7 +311,13 @@ static void free_place(struct place *place)
 struct place *place_open(enum distance distance, const struct place_wish *wish)
 {
     struct place *place = new_place(distance);
+    struct knit_error error;
 
+    if (is_in_house(distance)) {
+        if (open_pool(place, wish, &error) != KNIT_OK)
+            fail_msg("%s: %s", error.name, error.message);
+        return place;
+    }
     start_daemon(place, wish);
     (void)KNIT_WAIT_UNTIL(is_ready_or_over(place), PLACE_MS);
     if (access(place->ready, F_OK) != 0) {
@@ -255,9 +331,16 @@ struct place *place_open(enum distance distance, const struct place_wish *wish)
 char *place_refused(enum distance distance, const struct place_wish *wish)
 {
     struct place *place = new_place(distance);
+    struct knit_error error;
     char *text;
     int status;
 
+    if (is_in_house(distance)) {
+        status = open_pool(place, wish, &error);
+        place_abandon(place);
+        assert_true(status == KNIT_BAD_ARGUMENT || status == KNIT_NO_WORKER);
+        return strdup(error.message);
+    }
     start_daemon(place, wish);
     status = knit_process_wait(&place->daemon, PLACE_MS);
     text = knit_scratch_read(place->daemon.output, NULL);
@@ -272,6 +355,9 @@ void place_abandon(struct place *place)
     if (place == NULL)
         return;
     place_open_gates(place);
+    join_closer(place);
+    place->admin = knit_close(place->admin);
+    place->pool = knit_pool_close(place->pool);
     (void)knit_process_stop(&place->daemon, SIGKILL, PLACE_MS);
     free_place(place);
 }
@@ -280,6 +366,10 @@ void place_close(struct place *place)
 {
     int status;
 
+    if (is_in_house(place->distance)) {
+        place_abandon(place);
+        return;
+    }
     place->admin = knit_close(place->admin);
     place_open_gates(place);
     status = knit_process_stop(&place->daemon, SIGTERM, PLACE_MS);
@@ -291,12 +381,13 @@ void place_close(struct place *place)
 int place_session(struct place *place, const struct knit_open_options *options, struct knit **ret,
     struct knit_error *ret_error)
 {
-    return knit_open(place->url, options, ret, ret_error);
+    return place->pool != NULL ? knit_pool_session(place->pool, options, ret, ret_error)
+                               : knit_open(place->url, options, ret, ret_error);
 }
 
 pid_t place_pid(const struct place *place)
 {
-    return place->daemon.pid;
+    return is_in_house(place->distance) ? getpid() : place->daemon.pid;
 }
 
 const char *place_url(const struct place *place)
@@ -307,12 +398,21 @@ const char *place_url(const struct place *place)
 void place_kill(struct place *place, int signal)
 {
     place->admin = knit_close(place->admin);
+    if (is_in_house(place->distance)) {
+        assert_int_equal(signal, SIGTERM);
+        assert_int_equal(pthread_create(&place->closer, NULL, close_pool, place), 0);
+        place->is_closing = true;
+        return;
+    }
     assert_int_equal(kill(place->daemon.pid, signal), 0);
     place->expected_status = signal == SIGTERM ? 0 : KNIT_PROCESS_SIGNALLED + signal;
 }
 
 bool place_has_ended(struct place *place)
 {
+    join_closer(place);
+    if (is_in_house(place->distance))
+        return true;
     if (knit_process_wait(&place->daemon, PLACE_MS) != place->expected_status)
         return false;
     place->expected_status = 0; /* of a program that has ended */
@@ -327,7 +427,11 @@ static struct knit_value read_stats(struct place *place)
     const void *map = NULL;
     size_t len = 0;
 
-    if (place->admin != NULL || knit_open(place->admin_url, NULL, &place->admin, NULL) == KNIT_OK)
+    if (place->admin == NULL && place->pool != NULL)
+        (void)!knit_pool_session(place->pool, NULL, &place->admin, NULL);
+    else if (place->admin == NULL)
+        (void)!knit_open(place->admin_url, NULL, &place->admin, NULL);
+    if (place->admin != NULL)
         (void)!knit_stats(place->admin, NULL, &map, &len);
     return knit_read(NULL, map, len);
 }

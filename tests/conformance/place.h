@@ -65,14 +65,15 @@ char *place_refused(enum distance distance, const struct place_wish *wish);
 int place_session(struct place *place, const struct knit_open_options *options, struct knit **ret,
     struct knit_error *ret_error);
 
-/* Of its daemon; 0: it has none. */
+/* Of its daemon, or this one. */
 pid_t place_pid(const struct place *place);
 const char *place_url(const struct place *place);
 
-/* Sends the daemon that signal; place_close() then expects this end of it. */
+/* Sends the daemon that signal; place_close() then expects this end of it. A pool of this process
+ * takes SIGTERM alone: another thread closes it. */
 void place_kill(struct place *place, int signal);
 
-/* Waits for the end of a daemon that was told to end. */
+/* Waits for the end of a pool that was told to end. */
 bool place_has_ended(struct place *place);
 
 /* What its stats say: the number at `section`, `key`; or of a lane. UINT64_MAX: there is none. */

@@ -255,14 +255,16 @@ static void a_set_that_never_empties(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
-    {"L1", "all calls of a set end, each with what it was added with", all_of_a_set, 0, 0},
+    {"L1", "all calls of a set end, each with what it was added with", all_of_a_set, 0, 0, 0},
     {"L2", "a set gives the calls that are done, and the one that is not at last", any_of_a_set, 0,
+        0, 0},
+    {"L3", "a set holds outcomes of every kind, each the call's own", outcomes_of_every_kind, 0, 0,
         0},
-    {"L3", "a set holds outcomes of every kind, each the call's own", outcomes_of_every_kind, 0, 0},
     {"L4", "a call leaves its set when it is freed or gets a callback", calls_that_leave_a_set, 0,
+        0, 0},
+    {"L5", "a set that is freed cancels and frees its calls", sets_that_are_freed, 0, 0, 0},
+    {"L6", "5,000 calls pass through a set that holds a hundred", a_set_that_never_empties, 0, 0,
         0},
-    {"L5", "a set that is freed cancels and frees its calls", sets_that_are_freed, 0, 0},
-    {"L6", "5,000 calls pass through a set that holds a hundred", a_set_that_never_empties, 0, 0},
 };
 
 const struct conformance_section conformance_sets = CONFORMANCE_SECTION("sets", cases);

@@ -225,18 +225,19 @@ static void outcomes_out_of_order(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
-    {"B18", "a hundred calls at once, eighty times, all settle", hundred_at_once, 0, 0},
+    {"B18", "a hundred calls at once, eighty times, all settle", hundred_at_once, 0, 0, 0},
     {"B19", "with all slots taken a caller waits, or is told that it would", one_more_than_slots, 0,
+        0, 0},
+    {"B20", "20,000 calls over 16 slots each get their own outcome", rings_that_wrap_around, 0, 0,
         0},
-    {"B20", "20,000 calls over 16 slots each get their own outcome", rings_that_wrap_around, 0, 0},
     {"B21", "results that find no room wait for it, and other sessions are not affected",
-        results_that_fill_the_arena, 0, 0},
+        results_that_fill_the_arena, 0, 0, 0},
     {"B22", "arguments that find no room wait for it, and go on after a release",
-        arguments_that_fill_the_arena, 0, 0},
+        arguments_that_fill_the_arena, 0, 0, 0},
     {"B23", "a reply that nobody waits for is dropped, and its slot is used again",
-        replies_that_nobody_waits_for, 0, 0},
+        replies_that_nobody_waits_for, 0, 0, 0},
     {"B25", "32 calls in flight get their own outcomes in whatever order they end",
-        outcomes_out_of_order, 0, 0},
+        outcomes_out_of_order, 0, 0, 0},
 };
 
 const struct conformance_section conformance_slots =

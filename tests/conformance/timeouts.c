@@ -239,16 +239,17 @@ static void a_caller_that_goes_away(struct conformance *c)
 
 static const struct conformance_case cases[] = {
     {"E45", "a call that expires in the queue ends at its deadline and never starts",
-        a_call_that_expires_in_the_queue, 0, 0},
+        a_call_that_expires_in_the_queue, 0, 0, 0},
     {"E46", "a timeout of 0 has expired; negative ones, NaN and infinity are none",
-        special_timeouts, 0, 0},
-    {"E47", "the caller of a computation is answered at the deadline", a_computation, 0, 0},
-    {"E48", "a late result is dropped, and changes no outcome", a_late_result, 0, 0},
-    {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, 0, 0},
-    {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0},
-    {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,
+        special_timeouts, 0, 0, 0},
+    {"E47", "the caller of a computation is answered at the deadline", a_computation, 0, 0, 0},
+    {"E48", "a late result is dropped, and changes no outcome", a_late_result, 0, 0, 0},
+    {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, 0, 0, 0},
+    {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0,
         0},
-    {"E53", "the calls of a caller that goes away are aborted", a_caller_that_goes_away, 0, 0},
+    {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,
+        0, 0},
+    {"E53", "the calls of a caller that goes away are aborted", a_caller_that_goes_away, 0, 0, 0},
 };
 
 const struct conformance_section conformance_timeouts =
