@@ -3,15 +3,30 @@
  *
  * A task may return before its call has an outcome, which some thread of the module gives later:
  *
- *     struct knit_deferred *deferred = knit_defer(call);
+ *     #include <pthread.h>
  *
- *     if (deferred == NULL || !hand_to_a_thread(deferred))
- *         return knit_fail(call, 1, "too much at once");
- *     return 0;
+ *     #include <knitting/deferred.h>
  *
- * and there
+ *     KNIT_MODULE("1.0");
  *
- *     knit_deferred_return_int(deferred, 42);
+ *     static void *answer(void *deferred)
+ *     {
+ *         knit_deferred_return_int(deferred, 42);
+ *         return NULL;
+ *     }
+ *
+ *     KNIT_TASK(later, "later() -> int")
+ *     {
+ *         struct knit_deferred *deferred = knit_defer(call);
+ *         pthread_t thread;
+ *
+ *         if (deferred == NULL)
+ *             return knit_fail(call, 1, "too much at once");
+ *         if (pthread_create(&thread, NULL, answer, deferred) != 0)
+ *             return knit_deferred_fail(deferred, 1, "no thread");
+ *         pthread_detach(thread);
+ *         return 0;
+ *     }
  *
  * Meanwhile the worker runs other calls. knit_defer() returns NULL when 64 calls of the worker are
  * deferred, or memory or a thread is lacking, and the call is as it was. After it the call takes no
