@@ -424,6 +424,13 @@ int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure
     return 0;
 }
 
+bool knit_failure_is(struct knit_span error, uint32_t code)
+{
+    const uint8_t front[] = {0x93, 0xcd, (uint8_t)(code >> 8), (uint8_t)code};
+
+    return error.len > sizeof(front) && memcmp(error.bytes, front, sizeof(front)) == 0;
+}
+
 int knit_failure_convert(
     struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form)
 {

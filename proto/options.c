@@ -10,7 +10,7 @@
 #include "proto/walk.h"
 #include "proto/writer.h"
 
-enum rule { TIME, UINT, BOOL, PRIORITY, KEY, TEXT, AFFINITY };
+enum rule { TIMEOUT, TIME, UINT, BOOL, PRIORITY, KEY, TEXT, AFFINITY };
 
 static const struct option {
     const char *name;
@@ -18,8 +18,8 @@ static const struct option {
     size_t offset;
     const char *reason;
 } table[] = {
-    {"timeout", TIME, offsetof(struct knit_options, timeout_ns),
-        "option timeout must be a number of milliseconds"},
+    {"timeout", TIMEOUT, offsetof(struct knit_options, timeout_ns),
+        "option timeout must be a number of milliseconds, or a map"},
     {"queue", TIME, offsetof(struct knit_options, queue_ns),
         "option queue must be a number of milliseconds"},
     {"progress", BOOL, offsetof(struct knit_options, progress), "option progress must be a bool"},
@@ -100,12 +100,25 @@ static bool read_key(const struct knit_item *item, struct knit_span *ret_key)
     return item->body.len > 0 && item->body.len <= KNIT_KEY_BYTES_MAX;
 }
 
-static bool read_option(
-    const struct option *option, const struct knit_item *item, struct knit_options *options)
+/* A number, or a map of what the caller gets then. *reason: what is wrong, if more can be said. */
+static bool read_timeout(
+    const struct knit_item *item, struct knit_options *options, const char **reason)
+{
+    if (item->head.type != KNIT_HEAD_MAP)
+        return read_time(item, &options->timeout_ns);
+    return knit_substitute_decode(item->raw, &options->substitute, &options->timeout_ns, reason) ==
+           0;
+}
+
+/* *reason: as with read_timeout(). */
+static bool read_option(const struct option *option, const struct knit_item *item,
+    struct knit_options *options, const char **reason)
 {
     void *member = (char *)options + option->offset;
 
     switch (option->rule) {
+    case TIMEOUT:
+        return read_timeout(item, options, reason);
     case TIME:
         return read_time(item, member);
     case UINT:
@@ -141,6 +154,7 @@ int knit_options_decode(
 {
     struct knit_options options = knit_options();
     const struct option *option;
+    const char *reason;
     struct knit_walk walk;
     struct knit_item item;
     int r;
@@ -157,8 +171,9 @@ int knit_options_decode(
         option = find(item.key);
         if (option == NULL || item.head.type == KNIT_HEAD_NIL)
             continue;
-        if (!read_option(option, &item, &options)) {
-            *ret_reason = option->reason;
+        reason = option->reason;
+        if (!read_option(option, &item, &options, &reason)) {
+            *ret_reason = reason;
             return KNIT_OPTIONS_E_BAD;
         }
     }
@@ -185,13 +200,18 @@ uint64_t knit_options_timeout_alone(struct knit_span map)
     return knit_head_as_float(&head, &ms) ? knit_options_ns(ms) : KNIT_OPTION_NONE;
 }
 
+static bool has_timeout(const struct knit_options *options)
+{
+    return options->timeout_ns != KNIT_OPTION_NONE ||
+           options->substitute.kind != KNIT_SUBSTITUTE_NONE;
+}
+
 static uint32_t count_set(const struct knit_options *options)
 {
-    return (options->timeout_ns != KNIT_OPTION_NONE) + (options->queue_ns != KNIT_OPTION_NONE) +
-           options->progress + options->output + (options->keep != 0) +
-           (options->key.bytes != NULL) + (options->priority != 0) +
-           (options->affinity != KNIT_OPTION_NONE) + (options->trace.bytes != NULL) +
-           (options->epoch != KNIT_OPTION_NONE);
+    return has_timeout(options) + (options->queue_ns != KNIT_OPTION_NONE) + options->progress +
+           options->output + (options->keep != 0) + (options->key.bytes != NULL) +
+           (options->priority != 0) + (options->affinity != KNIT_OPTION_NONE) +
+           (options->trace.bytes != NULL) + (options->epoch != KNIT_OPTION_NONE);
 }
 
 bool knit_options_is_empty(const struct knit_options *options)
@@ -199,16 +219,30 @@ bool knit_options_is_empty(const struct knit_options *options)
     return count_set(options) == 0;
 }
 
-/* Whole milliseconds as an int, others as a float. */
+void knit_options_put_time(struct knit_writer *writer, uint64_t ns)
+{
+    if (ns % 1000000 == 0)
+        knit_writer_uint(writer, ns / 1000000);
+    else
+        knit_writer_float(writer, (double)ns / 1e6);
+}
+
 static void put_time(struct knit_writer *writer, const char *name, uint64_t ns)
 {
     if (ns == KNIT_OPTION_NONE)
         return;
     knit_writer_text(writer, name);
-    if (ns % 1000000 == 0)
-        knit_writer_uint(writer, ns / 1000000);
-    else
-        knit_writer_float(writer, (double)ns / 1e6);
+    knit_options_put_time(writer, ns);
+}
+
+static void put_timeout(struct knit_writer *writer, const struct knit_options *options)
+{
+    if (options->substitute.kind == KNIT_SUBSTITUTE_NONE) {
+        put_time(writer, "timeout", options->timeout_ns);
+        return;
+    }
+    knit_writer_text(writer, "timeout");
+    knit_substitute_write(writer, &options->substitute, options->timeout_ns);
 }
 
 static void put_uint(struct knit_writer *writer, const char *name, uint64_t value, uint64_t none)
@@ -225,7 +259,7 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
 
     knit_writer_init(&writer, buffer);
     knit_writer_map(&writer, count_set(options));
-    put_time(&writer, "timeout", options->timeout_ns);
+    put_timeout(&writer, options);
     put_time(&writer, "queue", options->queue_ns);
     if (options->progress) {
         knit_writer_text(&writer, "progress");

@@ -10,6 +10,9 @@
 
 #include "proto/buffer.h"
 #include "proto/span.h"
+#include "proto/substitute.h"
+
+struct knit_writer;
 
 enum {
     KNIT_OPTIONS_E_BAD = 1, /* an option of the wrong type or range: BAD_ARGUMENT */
@@ -23,6 +26,7 @@ struct knit_options {
     uint64_t affinity;   /* KNIT_OPTION_NONE = none; a str is hashed to a number below that */
     uint64_t epoch;      /* KNIT_OPTION_NONE = not given */
     uint64_t keep;       /* how many later references may use the outcome */
+    struct knit_substitute substitute; /* what the caller gets when the timeout is over */
     bool progress;
     bool output;            /* what the task prints comes with the outcome */
     uint8_t priority;       /* 0..KNIT_PRIORITY_MAX */
@@ -57,3 +61,6 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
 /* A time from the wire, in ms. NaN, negative numbers, and numbers beyond 64 bits of ns are
  * KNIT_OPTION_NONE; fractions of a nanosecond are rounded up. */
 uint64_t knit_options_ns(double ms);
+
+/* The reverse: whole milliseconds as an int, others as a float. */
+void knit_options_put_time(struct knit_writer *writer, uint64_t ns);

@@ -7,6 +7,7 @@
 #include <msgpack.h>
 
 #include "proto/limits.h"
+#include "proto/substitute.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 
@@ -96,13 +97,17 @@ int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task
     knit_writer_init(&writer, buffer);
     knit_writer_map(&writer, 3u + (entry->doc.bytes != NULL) + (entry->timeout_ms != 0) +
                                  (entry->flags != 0) + (entry->module.bytes != NULL) +
-                                 (entry->deaths != 0 ? 3u : 0));
+                                 (entry->on_timeout.bytes != NULL) + (entry->deaths != 0 ? 3u : 0));
     knit_writer_member_uint(&writer, "id", entry->id);
     knit_writer_member_str(&writer, "name", entry->name);
     knit_writer_member_str(&writer, "signature", entry->signature);
     knit_writer_member_str(&writer, "doc", entry->doc);
     if (entry->timeout_ms)
         knit_writer_member_uint(&writer, "timeout", entry->timeout_ms);
+    if (entry->on_timeout.bytes != NULL) {
+        knit_writer_text(&writer, "on_timeout");
+        knit_writer_raw(&writer, entry->on_timeout.bytes, entry->on_timeout.len);
+    }
     if (entry->flags)
         knit_writer_member_uint(&writer, "flags", entry->flags);
     knit_writer_member_str(&writer, "module", entry->module);
@@ -138,6 +143,15 @@ int knit_tasks_page_decode(
     return 0;
 }
 
+static bool read_on_timeout(const struct knit_item *item, struct knit_task_entry *entry)
+{
+    struct knit_substitute substitute;
+    const char *reason;
+
+    entry->on_timeout = item->raw;
+    return knit_substitute_decode(item->raw, &substitute, NULL, &reason) == 0;
+}
+
 /* What is wrong with this member, or NULL. */
 static const char *read_member(const struct knit_item *item, struct knit_task_entry *entry)
 {
@@ -157,6 +171,8 @@ static const char *read_member(const struct knit_item *item, struct knit_task_en
         return knit_item_uint(item, &entry->flags) ? NULL : "flags must be a number";
     if (knit_span_is(item->key, "module"))
         return knit_item_utf8(item, &entry->module) ? NULL : "module must be a str";
+    if (knit_span_is(item->key, "on_timeout"))
+        return read_on_timeout(item, entry) ? NULL : "on_timeout must be as option timeout has it";
     if (knit_span_is(item->key, "deaths"))
         return knit_item_uint(item, &entry->deaths) ? NULL : "deaths must be a number";
     if (knit_span_is(item->key, "signal"))

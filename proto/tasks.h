@@ -40,12 +40,13 @@ struct knit_task_entry {
     uint64_t id;
     struct knit_span name;
     struct knit_span signature;
-    struct knit_span doc;    /* may be absent */
-    uint64_t timeout_ms;     /* 0 = none */
-    uint64_t flags;          /* KNIT_TASK_* of <knitting/task.h> */
-    struct knit_span module; /* its file; may be absent */
-    uint64_t deaths;         /* workers that it took down by its own fault */
-    uint64_t signal;         /* of the last of them; 0 = it exited */
+    struct knit_span doc;        /* may be absent */
+    uint64_t timeout_ms;         /* 0 = none */
+    uint64_t flags;              /* KNIT_TASK_* of <knitting/task.h> */
+    struct knit_span module;     /* its file; may be absent */
+    struct knit_span on_timeout; /* a map of substitute.h; may be absent */
+    uint64_t deaths;             /* workers that it took down by its own fault */
+    uint64_t signal;             /* of the last of them; 0 = it exited */
     bool is_quarantined;
 };
 

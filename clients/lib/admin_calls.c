@@ -241,6 +241,7 @@ static int add_entry(
     struct knit_registry **registry = user;
     struct knit_registry_task task = {
         .timeout_ms = entry->timeout_ms < UINT32_MAX ? (uint32_t)entry->timeout_ms : 0,
+        .on_timeout = entry->on_timeout,
         .flags = (uint32_t)entry->flags,
     };
     struct knit_signature *signature = NULL;

@@ -10,189 +10,12 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
+#include "clients/lib/client.h"
 #include "clients/lib/error.h"
-#include "clients/lib/typed.h"
-#include "fastpath/control/registry.h"
-#include "fastpath/lane/bell.h"
-#include "proto/signature.h"
-#include "proto/text.h"
-
-/* A call that is being started: what the caller gave, and what choose_way() adds. */
-struct start {
-    const struct knit_call_options *options; /* NULL = none */
-    struct knit_prepared *prepared;
-    struct knit_span params;
-    bool is_by_lanes;
-    uint64_t timeout_ns; /* KNIT_OPTION_NONE = none, also of the next */
-    uint64_t queue_ns;   /* 0: it is started at once or not at all */
-};
+#include "clients/lib/start.h"
 
 /* ---- starting ---- */
-
-/* setting: the daemon's, which decided. */
-static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t bytes,
-    uint64_t limit, const char *setting)
-{
-    knit_error_make(ret_error, KNIT_TOO_LARGE, KNIT_STARTED_NO,
-        "the %s %llu bytes, %llu are allowed (%s)", what, (unsigned long long)bytes,
-        (unsigned long long)limit, setting);
-    if (ret_error != NULL) {
-        ret_error->limit = (int64_t)limit;
-        ret_error->actual = (int64_t)bytes;
-    }
-    return KNIT_TOO_LARGE;
-}
-
-static int start_on_stream(struct knit_handle *handle, const struct start *start)
-{
-    struct knit_options options;
-
-    if (start->options == NULL)
-        return knit_handle_start_on_stream(handle, start->prepared->task, start->params, NULL);
-    options = knit_options();
-    options.timeout_ns = knit_options_ns(start->options->timeout_ms);
-    options.queue_ns = start->queue_ns;
-    options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
-    options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
-    return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
-}
-
-size_t knit_arguments_max(struct knit *k)
-{
-    if (!knit_client_is_ours(k))
-        return 0;
-    return k->handles.lanes != NULL ? knit_lanes_argument_max(k->handles.lanes)
-                                    : k->handles.stream.arguments_max;
-}
-
-/* One attempt. */
-static inline int try_start(struct knit_handle *handle, const struct start *start)
-{
-    if (!start->is_by_lanes)
-        return start_on_stream(handle, start);
-    return knit_handle_start_on_lanes(
-        handle, start->prepared->task_id, start->params, start->queue_ns == 0);
-}
-
-static int explain(
-    struct knit *k, int code, const struct start *start, struct knit_error *ret_error)
-{
-    const struct knit_stream *stream = &k->handles.stream;
-    const char *task = start->prepared->task;
-
-    if ((code == KNIT_DRAINING || code == KNIT_DISCONNECTED) &&
-        knit_lanes_local(k->handles.lanes) != NULL)
-        return knit_client_refuse_local(start->is_by_lanes ? NULL : task, ret_error);
-    if (code == KNIT_TOO_LARGE && start->is_by_lanes)
-        return refuse_large(ret_error, "arguments are", start->params.len,
-            knit_lanes_argument_max(k->handles.lanes), "call_max_bytes");
-    if (code == KNIT_TOO_LARGE && start->params.len > stream->arguments_max &&
-        stream->arguments_max < stream->request_max)
-        return refuse_large(
-            ret_error, "arguments are", start->params.len, stream->arguments_max, "call_max_bytes");
-    if (code == KNIT_TOO_LARGE)
-        return refuse_large(ret_error, "message is", stream->refused_bytes, stream->request_max,
-            "message_max_bytes");
-    if (code == KNIT_DRAINING)
-        return knit_error_make(ret_error, code, KNIT_STARTED_NO, "the server is shutting down");
-    if (code == KNIT_DISCONNECTED)
-        return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
-            !knit_handles_has_lease(&k->handles) ? k->handles.stream.reason
-                                                 : "the pool has closed this session");
-    if (!knit_text_is_utf8(task, strlen(task)))
-        return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
-            "there is no task '%s': names of tasks are UTF-8", task);
-    return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
-}
-
-/* There was no room: wait and try again until the call is started or its time is over. */
-static __attribute__((noinline)) int wait_and_start(
-    struct knit_handle *handle, const struct start *start)
-{
-    struct knit *k = handle->handles->session;
-    enum knit_handle_via via = start->is_by_lanes ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
-    uint64_t until_ns = handle->deadline_ns != 0 ? handle->deadline_ns : UINT64_MAX;
-
-    if (handle->start_by_ns < until_ns)
-        until_ns = handle->start_by_ns;
-    for (;;) {
-        int code;
-
-        knit_client_progress(k);
-        code = try_start(handle, start);
-        /* A slot whose call was settled early is free again once a worker has answered it. Without
-           a pool that never happens, so waiting for room would not end. */
-        if (code == KNIT_WOULD_BLOCK && !knit_handles_has_lease(&k->handles))
-            return KNIT_DISCONNECTED;
-        if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
-            return code;
-        if (until_ns != UINT64_MAX && knit_clock_ns() >= until_ns)
-            return KNIT_TIMEOUT;
-        knit_client_wait(k, via, NULL, until_ns);
-    }
-}
-
-/* The task's number and timeout, which are the session's registry's. */
-static __attribute__((noinline)) int resolve(
-    struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error)
-{
-    struct knit_lanes *lanes = k->handles.lanes;
-    const struct knit_registry_task *task;
-    int code = knit_lanes_find(lanes, prepared->task, k->admin_ms, &task, ret_error);
-
-    if (code == KNIT_OK && prepared->typed != NULL)
-        code = knit_typed_compare_on_lanes(k, prepared, &task, ret_error);
-    if (code != KNIT_OK)
-        return code;
-    prepared->task_id = task->id;
-    prepared->head = knit_lanes_head(lanes, task->id);
-    prepared->timeout_ns =
-        task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
-    prepared->age = knit_lanes_age(lanes);
-    prepared->usual_age = task->timeout_ms != 0 ? 0 : prepared->age;
-    return KNIT_OK;
-}
-
-/* Which way the call goes, and when the caller stops waiting: by its own limit and, through lanes,
- * by the task's as well. On a stream the daemon applies the task's limit. */
-static int choose_way(struct knit *k, struct start *start, struct knit_error *ret_error)
-{
-    struct knit_prepared *prepared = start->prepared;
-    int code = KNIT_OK;
-
-    start->timeout_ns = start->queue_ns = KNIT_OPTION_NONE;
-    if (start->options != NULL) {
-        start->timeout_ns = knit_options_ns(start->options->timeout_ms);
-        start->queue_ns = knit_options_ns(start->options->queue_ms);
-    }
-    start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
-    if (!start->is_by_lanes)
-        return knit_typed_is_compared(k, prepared)
-                   ? KNIT_OK
-                   : knit_typed_compare_on_stream(k, prepared, ret_error);
-    if (prepared->age != knit_lanes_age(k->handles.lanes))
-        code = resolve(k, prepared, ret_error);
-    if (prepared->timeout_ns < start->timeout_ns)
-        start->timeout_ns = prepared->timeout_ns;
-    return code;
-}
-
-/* As a worker checks them, but for types, and in its words. */
-static int check_raw(struct knit_span params, struct knit_error *ret_error)
-{
-    struct knit_signature_mismatch why;
-    char text[128];
-    int r = knit_signature_check(NULL, params.bytes, params.len, NULL, &why);
-
-    if (r == 0)
-        return KNIT_OK;
-    (void)knit_signature_explain(&why, false, text, sizeof(text));
-    return knit_error_make(ret_error,
-        r == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "%s",
-        text);
-}
 
 /* The usual call: through lanes, without options and timeouts, with room for it. Raw arguments go
  * to the worker as they are, since it checks them all. */
@@ -213,75 +36,17 @@ KNIT_ALWAYS_INLINE bool try_begin(struct knit *k, struct knit_prepared *prepared
     return true;
 }
 
-static __attribute__((noinline)) int begin_call(
-    struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
-{
-    uint64_t now_ns = 0;
-    struct knit_handle *handle;
-    int code = KNIT_OK;
-
-    /* On a stream they become a part of a message, and a limit may end the call before a worker
-     * sees it. */
-    if (start->prepared->shape == NULL)
-        code = check_raw(start->params, ret_error);
-    if (code == KNIT_OK)
-        code = choose_way(k, start, ret_error);
-    if (code != KNIT_OK)
-        return code;
-    handle = knit_handle_new(&k->handles);
-    if (handle == NULL)
-        return knit_error_make(
-            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    handle->prepared = start->prepared;
-    start->prepared->references++;
-    handle->deadline_ns = 0;
-    handle->start_by_ns = UINT64_MAX;
-    if (start->options != NULL && start->options->output)
-        handle->flags |= KNIT_HANDLE_OUTPUT;
-    if (start->options != NULL && start->options->progress && !knit_handle_watch(handle)) {
-        knit_handle_drop(handle);
-        return knit_error_make(
-            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    }
-    if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
-        now_ns = knit_clock_ns();
-    if (start->timeout_ns < UINT64_MAX - now_ns)
-        handle->deadline_ns = now_ns + start->timeout_ns;
-    if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
-        handle->start_by_ns = now_ns + (start->queue_ns != 0 ? start->queue_ns : KNIT_AT_ONCE_NS);
-
-    code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start);
-    if (code == KNIT_WOULD_BLOCK && start->queue_ns == 0)
-        code = KNIT_OVERLOADED;
-    if (code == KNIT_WOULD_BLOCK)
-        code = wait_and_start(handle, start);
-    if (code != KNIT_OK && code != KNIT_TIMEOUT && code != KNIT_OVERLOADED) {
-        knit_handle_drop(handle);
-        return code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
-    }
-    if (code == KNIT_OVERLOADED)
-        knit_handle_fail(
-            handle, code, KNIT_STARTED_NO, "no worker is free to start the call at once");
-    else if (code == KNIT_TIMEOUT)
-        knit_handle_fail(
-            handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
-    else if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)
-        knit_handle_set_deadline(handle, handle->deadline_ns);
-    *ret = handle;
-    return KNIT_OK;
-}
-
 /* A caller whose call is refused does not flush. But looking for room or for the task's number may
  * have settled other calls, whose callbacks are due at the next dispatch: the descriptor must say
  * so. */
-static int start_call(
-    struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
+static int start_call(struct knit *k, struct knit_start *start, struct knit_handle **ret,
+    struct knit_error *ret_error)
 {
     int code;
 
     if (start->options == NULL && try_begin(k, start->prepared, start->params, ret))
         return KNIT_OK;
-    code = begin_call(k, start, ret, ret_error);
+    code = knit_begin_call(k, start, ret, ret_error);
     if (code != KNIT_OK)
         knit_client_update_poll_fd(k);
     return code;
@@ -373,7 +138,7 @@ KNIT_ALWAYS_INLINE int encode(struct knit *k, const struct knit_shape *shape,
 }
 
 /* The call of start->prepared. */
-static int start_by_values(struct start *start, struct knit_shape_values *values,
+static int start_by_values(struct knit_start *start, struct knit_shape_values *values,
     struct knit_handle **ret, struct knit_error *ret_error)
 {
     struct knit *k = start->prepared->all->session;
@@ -385,7 +150,7 @@ static int start_by_values(struct start *start, struct knit_shape_values *values
 int knit_start(struct knit *k, const struct knit_call_options *options, struct knit_handle **ret,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {.options = options};
+    struct knit_start start = {.options = options};
     struct knit_shape_values values;
     int code = find(k, task, signature, &start.prepared, ret_error);
 
@@ -402,7 +167,7 @@ int knit_start(struct knit *k, const struct knit_call_options *options, struct k
 int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, ...)
 {
-    struct start start = {.options = options, .prepared = prepared};
+    struct knit_start start = {.options = options, .prepared = prepared};
     struct knit_shape_values values;
     int code = knit_call_check(prepared, ret_error);
 
@@ -420,7 +185,7 @@ static __attribute__((noinline)) int start_raw(struct knit *k,
     const struct knit_call_options *options, const char *task, struct knit_span params,
     struct knit_handle **ret, struct knit_error *ret_error)
 {
-    struct start start = {.options = options, .params = params};
+    struct knit_start start = {.options = options, .params = params};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
     return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
@@ -442,7 +207,7 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
 int knit_call_start(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_span params, struct knit_handle **ret, struct knit_error *ret_error)
 {
-    struct start start = {.options = options, .prepared = prepared, .params = params};
+    struct knit_start start = {.options = options, .prepared = prepared, .params = params};
 
     return start_call(prepared->all->session, &start, ret, ret_error);
 }
@@ -520,7 +285,7 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
 
 /* Start and wait. The handle with its outcome becomes `last` of the session. */
 static __attribute__((noinline)) int run(
-    struct knit *k, struct start *start, struct knit_error *ret_error)
+    struct knit *k, struct knit_start *start, struct knit_error *ret_error)
 {
     int code;
 
@@ -530,7 +295,7 @@ static __attribute__((noinline)) int run(
     if (!knit_client_end_last(k, &start->params))
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory to start the call");
-    code = begin_call(k, start, &k->last, ret_error);
+    code = knit_begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");
@@ -543,7 +308,7 @@ static __attribute__((noinline)) int run(
 int knit_call_run(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_span params, struct knit_error *ret_error)
 {
-    struct start start = {.options = options, .prepared = prepared, .params = params};
+    struct knit_start start = {.options = options, .prepared = prepared, .params = params};
 
     return run(prepared->all->session, &start, ret_error);
 }
@@ -581,7 +346,7 @@ static __attribute__((noinline)) int call_by_values(struct knit_prepared *prepar
     struct knit_error *ret_error)
 {
     struct knit *k = prepared->all->session;
-    struct start start = {.options = options, .prepared = prepared};
+    struct knit_start start = {.options = options, .prepared = prepared};
     int code = encode(k, prepared->shape, values, &start.params, ret_error);
 
     if (code == KNIT_OK)
@@ -682,7 +447,7 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const void *params, size_t params_len,
     const void **ret_result, size_t *ret_len)
 {
-    struct start start = {.options = options, .params = knit_span(params, params_len)};
+    struct knit_start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
     if (code == KNIT_OK &&

@@ -13,6 +13,7 @@
 #include "clients/lib/error.h"
 #include "clients/lib/members.h"
 #include "proto/failure.h"
+#include "proto/limits.h"
 #include "proto/printed.h"
 
 enum {
@@ -20,6 +21,8 @@ enum {
     COLLECT_MAX = 16,
     ERROR_BYTES_MAX = 16 * 1024 * 1024,
 };
+
+#define TIMEOUT_PASSED "the call's timeout has passed"
 
 struct knit_handle_chunk {
     struct knit_handle_chunk *next;
@@ -55,6 +58,8 @@ void knit_handles_fini(struct knit_handles *handles)
                 free(chunk->handle[i].heap);
             if ((chunk->handle[i].flags & KNIT_HANDLE_WATCHED) != 0)
                 (void)knit_watcher_free(chunk->handle[i].watcher, &handles->fresh);
+            if ((chunk->handle[i].flags & KNIT_HANDLE_LATE) != 0)
+                free((void *)chunk->handle[i].late.bytes);
         }
         free(chunk);
     }
@@ -107,6 +112,7 @@ int knit_handle_start_on_lanes(
         (call.deadline_ns == 0 || handle->start_by_ns < call.deadline_ns)) {
         call.deadline_ns = handle->start_by_ns;
         call.flags = KNIT_CELL_START_BY;
+        handle->flags |= KNIT_HANDLE_QUEUE;
     }
     if ((handle->flags & KNIT_HANDLE_OUTPUT) != 0)
         call.flags |= KNIT_CELL_OUTPUT;
@@ -305,6 +311,60 @@ static void finish_copied(struct knit_handle *handle, bool is_error, struct knit
     finish_at(handle, is_error, knit_span(place, outcome.len), is_small ? 0 : KNIT_HANDLE_HEAP);
 }
 
+/* ---- the end of a timeout ---- */
+
+int knit_handle_keep_late(struct knit_handle *handle, const struct knit_substitute *substitute)
+{
+    struct knit_buffer map;
+    int r;
+
+    knit_buffer_init(&map, KNIT_OPTIONS_BYTES_MAX);
+    r = knit_substitute_put(&map, substitute);
+    if (r != 0) {
+        knit_buffer_fini(&map);
+        return r;
+    }
+    handle->late = knit_buffer_span(&map);
+    handle->flags |= KNIT_HANDLE_LATE;
+    return 0;
+}
+
+static void fail_late(struct knit_handle *handle, const struct knit_substitute *substitute,
+    enum knit_started started, const char *reason)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, reason);
+    struct knit_buffer error;
+
+    failure.started = started;
+    failure.origin = KNIT_ORIGIN_CLIENT;
+    knit_substitute_fail(substitute, &failure);
+    knit_buffer_init(&error, 2 * KNIT_OPTIONS_BYTES_MAX);
+    if (knit_failure_put(&error, &failure, KNIT_FAILURE_COMPACT) == 0)
+        finish_copied(handle, true, knit_buffer_span(&error));
+    else
+        knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+    knit_buffer_fini(&error);
+}
+
+void knit_handle_time_out(struct knit_handle *handle, enum knit_started started, const char *reason)
+{
+    struct knit_substitute substitute;
+    const char *flaw;
+
+    if ((handle->flags & KNIT_HANDLE_LATE) == 0 ||
+        knit_substitute_decode(handle->late, &substitute, NULL, &flaw) != 0) {
+        knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+        return;
+    }
+    if (substitute.kind == KNIT_SUBSTITUTE_ERROR) {
+        fail_late(handle, &substitute, started, reason);
+        return;
+    }
+    /* Nobody has put what the task printed beside this result. */
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_OUTPUT;
+    finish_copied(handle, false, substitute.result);
+}
+
 int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
@@ -412,6 +472,26 @@ static __attribute__((noinline)) void take_last_value(struct knit_handle *handle
     on_value(handle->handles, &value);
 }
 
+/* A worker found the timeout over. True: the call has something else than TIMEOUT, and got it. */
+static __attribute__((noinline)) bool finish_late(
+    struct knit_handle *handle, const struct knit_session_outcome *outcome)
+{
+    struct knit_span error = knit_span(outcome->payload, outcome->len);
+    enum knit_started started = KNIT_STARTED_YES;
+    struct knit_failure failure;
+
+    if (outcome->status == KNIT_STATUS_RESULT || (handle->flags & KNIT_HANDLE_QUEUE) != 0 ||
+        !knit_failure_is(error, KNIT_TIMEOUT))
+        return false;
+    /* A long one has what the task printed, and lies where others can write. */
+    if (!outcome->held && knit_failure_decode(error, &failure) == 0)
+        started = failure.started;
+    knit_handle_time_out(handle, started, TIMEOUT_PASSED);
+    if (outcome->held)
+        knit_lanes_release(handle->handles->lanes, outcome->slot);
+    return true;
+}
+
 static void finish(struct knit_handle *handle, const struct knit_session_outcome *outcome)
 {
     struct knit_lanes *lanes = handle->handles->lanes;
@@ -420,6 +500,8 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
 
     if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
         take_last_value(handle, outcome->slot);
+    if ((handle->flags & KNIT_HANDLE_LATE) != 0 && finish_late(handle, outcome))
+        return;
     if (outcome->held && knit_lanes_try_hold(lanes, outcome->len)) {
         finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
@@ -537,6 +619,8 @@ void knit_handle_drop(struct knit_handle *handle)
         free(handle->heap);
     if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
         (void)knit_watcher_free(handle->watcher, &handles->fresh);
+    if ((handle->flags & KNIT_HANDLE_LATE) != 0)
+        free((void *)handle->late.bytes);
     if (handle->prepared != NULL)
         knit_prepared_release(handle->prepared);
     knit_handle_push_spare(handle);
@@ -545,7 +629,7 @@ void knit_handle_drop(struct knit_handle *handle)
 static void expire(struct knit_handle *handle, uint64_t now_ns)
 {
     struct knit_lanes *lanes = handle->handles->lanes;
-    const char *reason = "the call's timeout has passed";
+    const char *reason = TIMEOUT_PASSED;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
     if (knit_handle_via(handle) == KNIT_VIA_LANES) {
@@ -557,12 +641,12 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
             return;
         }
         if (knit_lanes_settle(lanes, handle->slot, &started))
-            knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+            knit_handle_time_out(handle, started, reason);
         return;
     }
     if (withdraw_request(handle))
         started = KNIT_STARTED_NO;
-    knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+    knit_handle_time_out(handle, started, reason);
 }
 
 /* When something is due: the end of the call, or of its time in the queue. The daemon's own TIMEOUT

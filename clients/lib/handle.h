@@ -33,6 +33,7 @@
 #include "clients/lib/watcher.h"
 #include "proto/buffer.h"
 #include "proto/span.h"
+#include "proto/substitute.h"
 
 enum {
     /* How long after a deadline a stream's caller still waits for the daemon's own, more exact
@@ -62,6 +63,7 @@ struct knit_handle {
     void *user;
     void *heap;
     struct knit_watcher *watcher; /* of what the task emits */
+    struct knit_span late;        /* a map of substitute.h, to be freed */
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
     const char *reason;
@@ -187,6 +189,14 @@ void knit_handle_take_ready(struct knit_handle *handle);
 
 /* Ask for the end of a call that waits. */
 void knit_handle_cancel(struct knit_handle *handle);
+
+/* Keep what it ends with when its timeout is over. Returns 0 or -ENOMEM. */
+KNIT_MUST_CHECK int knit_handle_keep_late(
+    struct knit_handle *handle, const struct knit_substitute *substitute);
+
+/* Give the outcome that it has then. */
+void knit_handle_time_out(
+    struct knit_handle *handle, enum knit_started started, const char *reason);
 
 /* Give the outcome: an error of the library's own. `reason` outlives the handle. */
 void knit_handle_fail(

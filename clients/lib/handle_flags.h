@@ -20,6 +20,8 @@ enum knit_handle_flag {
     KNIT_HANDLE_OUTPUT = 2048,  /* what the task prints comes with the outcome */
     KNIT_HANDLE_WATCHED = 4096, /* `watcher` */
     KNIT_HANDLE_IN_SET = 8192,  /* set and user */
+    KNIT_HANDLE_LATE = 16384,   /* `late` says what comes in the place of TIMEOUT */
+    KNIT_HANDLE_QUEUE = 32768,  /* through lanes: its deadline there is the end of `queue` */
 };
 
 enum knit_handle_via {

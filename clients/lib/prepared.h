@@ -33,10 +33,11 @@ struct knit_prepared {
     const char *task_at, *signature_at; /* where the two lay that were given; or NULL */
     uint16_t task_size, signature_size; /* with their ends */
     struct knit_shape *shape;
-    uint64_t timeout_ns; /* through lanes, the task's own; KNIT_OPTION_NONE = none */
-    uint32_t references; /* by its owner and by each handle of a call */
-    uint32_t age;        /* knit_lanes_age() when these were asked for; 0 = not yet */
-    uint32_t usual_age;  /* the same, if the task has no timeout; else 0, which no age is */
+    uint64_t timeout_ns;         /* through lanes, the task's own; KNIT_OPTION_NONE = none */
+    struct knit_span on_timeout; /* and what comes then, in the registry; absent = TIMEOUT */
+    uint32_t references;         /* by its owner and by each handle of a call */
+    uint32_t age;                /* knit_lanes_age() when these were asked for; 0 = not yet */
+    uint32_t usual_age;          /* the same, if the task has no timeout; else 0, which no age is */
     uint32_t task_id;
     uint64_t head;                  /* knit_lanes_head() */
     bool is_short;                  /* its shape is */

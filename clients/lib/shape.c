@@ -289,10 +289,12 @@ uint8_t *knit_shape_put_short(
 
 /* ---- results ---- */
 
-/* The next of the caller's pointers. */
+/* The next of the caller's pointers; NULL: there are none, as where a result is only checked. */
 static void *next_pointer(struct cursor *cursor)
 {
-    return cursor->places != NULL ? *cursor->places++ : va_arg(cursor->values->list, void *);
+    if (cursor->places != NULL)
+        return *cursor->places++;
+    return cursor->values != NULL ? va_arg(cursor->values->list, void *) : NULL;
 }
 
 static int differs(

@@ -101,8 +101,8 @@ KNIT_MUST_CHECK int knit_shape_encode(const struct knit_shape *shape,
 
 /* Write a result through the pointers in `values`, which stand behind the arguments; unless it
  * returns 0, none is written. Runs of bytes point into `result`, or into copies in *copies, which
- * are of this result alone; missing ones are added.
- * Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
+ * are of this result alone; missing ones are added. values and copies NULL: the result is only
+ * checked. Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
 KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_aligned_copy **copies,
     struct knit_shape_flaw *ret_flaw);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "clients/tool/arguments.h"
+#include "clients/tool/call_options.h"
 #include "clients/tool/interrupt.h"
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
@@ -30,6 +31,7 @@ struct outcome {
 };
 
 struct batch {
+    struct knit_tool_call_options options;
     const struct knit_tool *tool;
     const char *task;
     struct knit *k;
@@ -116,16 +118,13 @@ static int read_arguments(
 /* False: the session has no room, and the line waits. */
 static bool start_line(struct batch *batch, const char *line, size_t len)
 {
-    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *handle;
     struct knit_error error;
     int code = read_arguments(batch, line, len, &error);
 
-    if (batch->tool->has_timeout)
-        options.timeout_ms = batch->tool->timeout_ms;
     if (code == KNIT_OK)
-        code = knit_start_raw(batch->k, &options, &handle, &error, batch->task, batch->params.bytes,
-            batch->params.len);
+        code = knit_start_raw(batch->k, &batch->options.call, &handle, &error, batch->task,
+            batch->params.bytes, batch->params.len);
     batch->is_full = code == KNIT_WOULD_BLOCK;
     if (code == KNIT_WOULD_BLOCK)
         return false;
@@ -382,7 +381,10 @@ int knit_tool_batch(const struct knit_tool *tool, int argc, char **argv)
     batch.fd = is_stdin ? STDIN_FILENO : open(argv[1], O_RDONLY | O_CLOEXEC);
     if (batch.fd < 0)
         return knit_tool_usage(tool, "cannot read %s: %s", argv[1], strerror(errno));
-    status = open_and_run(&batch);
+    status = knit_tool_call_options_init(&batch.options, tool);
+    if (status == KNIT_TOOL_OK)
+        status = open_and_run(&batch);
+    knit_tool_call_options_fini(&batch.options);
     if (!is_stdin)
         close(batch.fd);
     return status;

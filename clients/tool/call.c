@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clients/tool/arguments.h"
+#include "clients/tool/call_options.h"
 #include "clients/tool/interrupt.h"
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
@@ -68,7 +69,7 @@ static int print_result(const struct knit_tool *tool, struct knit_span result)
 static int run(const struct knit_tool *tool, struct knit *k, int interrupt_fd, const char *task,
     const struct knit_buffer *params)
 {
-    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_tool_call_options options;
     struct knit_handle *handle = NULL;
     struct knit_error error;
     const void *result;
@@ -76,10 +77,13 @@ static int run(const struct knit_tool *tool, struct knit *k, int interrupt_fd, c
     bool is_cut;
     int code;
 
-    if (tool->has_timeout)
-        options.timeout_ms = tool->timeout_ms;
-    options.output = tool->wants_output;
-    code = knit_start_raw(k, &options, &handle, &error, task, params->bytes, params->len);
+    code = knit_tool_call_options_init(&options, tool);
+    if (code != KNIT_TOOL_OK) {
+        knit_tool_call_options_fini(&options);
+        return code;
+    }
+    code = knit_start_raw(k, &options.call, &handle, &error, task, params->bytes, params->len);
+    knit_tool_call_options_fini(&options);
     if (code == KNIT_OK)
         code = await(k, interrupt_fd, handle, &error);
     if (code == KNIT_PENDING)

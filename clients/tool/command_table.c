@@ -8,7 +8,7 @@
 #include "clients/tool/command.h"
 
 /* Options without a letter. */
-enum { OPTION_RAW = 256, OPTION_JSON, OPTION_OUTPUT };
+enum { OPTION_RAW = 256, OPTION_JSON, OPTION_OUTPUT, OPTION_DEFAULT, OPTION_MAYBE, OPTION_ERROR };
 
 enum { JOBS_MAX = 1000 };
 
@@ -71,6 +71,25 @@ static const char *set_timeout(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_timeout_default(struct knit_tool *tool, const char *value)
+{
+    tool->timeout_default = value;
+    return NULL;
+}
+
+static const char *set_timeout_maybe(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->timeout_maybe = true;
+    return NULL;
+}
+
+static const char *set_timeout_error(struct knit_tool *tool, const char *value)
+{
+    tool->timeout_error = value;
+    return NULL;
+}
+
 static const char *set_jobs(struct knit_tool *tool, const char *value)
 {
     char *end;
@@ -113,6 +132,11 @@ const struct knit_tool_option knit_tool_options[] = {
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         set_timeout},
+    {OPTION_DEFAULT, "timeout-default", "JSON", "call batch",
+        "the result of a call whose time is over, which is no failure then", set_timeout_default},
+    {OPTION_MAYBE, "timeout-maybe", NULL, "call batch", "the same with null", set_timeout_maybe},
+    {OPTION_ERROR, "timeout-error", "TEXT", "call batch",
+        "the message of the error TIMEOUT, if none of those two is given", set_timeout_error},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_RAW, "raw", NULL, "call stats",
         "print the bytes of a str or bin as they are, anything else as\n"

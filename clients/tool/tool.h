@@ -31,6 +31,8 @@ struct knit_tool {
     bool is_raw;
     bool is_json;
     bool wants_output;
+    const char *timeout_default, *timeout_error; /* NULL: not given */
+    bool timeout_maybe;
 };
 
 /* Each runs one command; argv are its own arguments. Returns the exit status. */

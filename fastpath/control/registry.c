@@ -15,10 +15,11 @@
 
 #include "proto/limits.h"
 #include "proto/nearest.h"
+#include "proto/substitute.h"
 #include "proto/text.h"
 
 #define ANNOUNCE_MAGIC   0x6765724bu /* "Kreg" */
-#define ANNOUNCE_VERSION 1u
+#define ANNOUNCE_VERSION 2u
 #define NO_ID            UINT32_MAX
 
 struct announce_head {
@@ -35,9 +36,10 @@ struct announce_task {
     uint32_t module;
     uint32_t signature_len;
     uint32_t doc_len;
+    uint32_t on_timeout_len;
 };
 
-static_assert(sizeof(struct announce_head) == 16 && sizeof(struct announce_task) == 24,
+static_assert(sizeof(struct announce_head) == 16 && sizeof(struct announce_task) == 28,
     "no padding: announcements are compared byte for byte");
 
 struct knit_registry {
@@ -118,11 +120,26 @@ struct knit_registry *knit_registry_free(struct knit_registry *registry)
     for (uint32_t id = 0; id < registry->count; id++) {
         knit_signature_free((struct knit_signature *)registry->tasks[id].signature);
         free((char *)registry->tasks[id].doc);
+        free((uint8_t *)registry->tasks[id].on_timeout.bytes);
     }
     free(registry->tasks);
     free(registry->table);
     free(registry);
     return NULL;
+}
+
+static int copy_span(struct knit_span span, struct knit_span *ret)
+{
+    uint8_t *bytes = NULL;
+
+    if (span.bytes != NULL) {
+        bytes = malloc(span.len);
+        if (bytes == NULL)
+            return -ENOMEM;
+        memcpy(bytes, span.bytes, span.len);
+    }
+    *ret = knit_span(bytes, span.len);
+    return 0;
 }
 
 int knit_registry_add(struct knit_registry *registry, const struct knit_registry_task *task,
@@ -133,6 +150,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
     const char *doc = task->doc != NULL ? task->doc : "";
     size_t doc_len = knit_text_cut(doc, strlen(doc), KNIT_REGISTRY_DOC_BYTES_MAX);
     uint32_t entry = find_entry(registry, name, name_len);
+    struct knit_span on_timeout;
     char *doc_copy;
 
     if (registry->table[entry] != NO_ID)
@@ -147,8 +165,10 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
         entry = find_entry(registry, name, name_len);
     }
     doc_copy = strndup(doc, doc_len);
-    if (doc_copy == NULL)
+    if (doc_copy == NULL || copy_span(task->on_timeout, &on_timeout) != 0) {
+        free(doc_copy);
         return -ENOMEM;
+    }
     registry->tasks[registry->count] = (struct knit_registry_task){
         .id = registry->count,
         .name = name,
@@ -157,6 +177,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
         .doc = doc_copy,
         .timeout_ms = task->timeout_ms,
         .hard_timeout_ms = task->hard_timeout_ms,
+        .on_timeout = on_timeout,
         .flags = task->flags,
         .module = task->module,
     };
@@ -183,11 +204,14 @@ int knit_registry_put(const struct knit_registry *registry, struct knit_buffer *
             .module = task->module,
             .signature_len = (uint32_t)strlen(text),
             .doc_len = (uint32_t)strlen(task->doc),
+            .on_timeout_len = (uint32_t)task->on_timeout.len,
         };
 
         (void)knit_buffer_append(buffer, &record, sizeof(record));
         (void)knit_buffer_append(buffer, text, record.signature_len);
         (void)knit_buffer_append(buffer, task->doc, record.doc_len);
+        if (record.on_timeout_len != 0)
+            (void)knit_buffer_append(buffer, task->on_timeout.bytes, record.on_timeout_len);
     }
     return buffer->error;
 }
@@ -202,12 +226,30 @@ static bool read_bytes(struct knit_span *rest, void *ret, size_t len)
     return true;
 }
 
+/* Whether the next bytes are such a map, or there are none. */
+static bool read_on_timeout(struct knit_span *rest, uint32_t len, struct knit_span *ret)
+{
+    struct knit_substitute substitute;
+    const char *reason;
+
+    *ret = knit_span(NULL, 0);
+    if (len == 0)
+        return true;
+    if (len > rest->len || len > KNIT_REGISTRY_ON_TIMEOUT_MAX)
+        return false;
+    *ret = knit_span(rest->bytes, len);
+    rest->bytes += len;
+    rest->len -= len;
+    return knit_substitute_decode(*ret, &substitute, NULL, &reason) == 0;
+}
+
 /* One record. The worker has checked the same, but it has run foreign code since. */
 static int parse_task(struct knit_registry *registry, struct knit_span *rest)
 {
     struct announce_task record;
     struct knit_registry_task task;
     struct knit_signature *signature;
+    struct knit_span on_timeout;
     char doc[KNIT_REGISTRY_DOC_BYTES_MAX + 1];
     const char *text;
     int error;
@@ -222,12 +264,15 @@ static int parse_task(struct knit_registry *registry, struct knit_span *rest)
         !knit_text_is_utf8(doc, record.doc_len))
         return KNIT_REGISTRY_E_BAD;
     doc[record.doc_len] = '\0';
+    if (!read_on_timeout(rest, record.on_timeout_len, &on_timeout))
+        return KNIT_REGISTRY_E_BAD;
     error = knit_signature_parse(text, record.signature_len, &signature, NULL);
     if (error != 0)
         return error < 0 ? error : KNIT_REGISTRY_E_BAD;
     task = (struct knit_registry_task){.doc = doc,
         .timeout_ms = record.timeout_ms,
         .hard_timeout_ms = record.hard_timeout_ms,
+        .on_timeout = on_timeout,
         .flags = record.flags,
         .module = record.module};
     error = knit_registry_add(registry, &task, signature);

@@ -24,11 +24,12 @@
 #include "proto/signature.h"
 #include "proto/span.h"
 
-#define KNIT_REGISTRY_TASKS_MAX     ((uint32_t)KNIT_TASKS_MAX)
-#define KNIT_REGISTRY_DOC_BYTES_MAX 1024u
-#define KNIT_REGISTRY_BYTES_MAX     (64u << 20) /* of an announcement */
-#define KNIT_REGISTRY_EPOCH_FIRST   1u
-#define KNIT_REGISTRY_NEAREST_MAX   4096u
+#define KNIT_REGISTRY_TASKS_MAX      ((uint32_t)KNIT_TASKS_MAX)
+#define KNIT_REGISTRY_DOC_BYTES_MAX  1024u
+#define KNIT_REGISTRY_ON_TIMEOUT_MAX 2200u       /* what takes 2048 bytes, as a map */
+#define KNIT_REGISTRY_BYTES_MAX      (64u << 20) /* of an announcement */
+#define KNIT_REGISTRY_EPOCH_FIRST    1u
+#define KNIT_REGISTRY_NEAREST_MAX    4096u
 
 enum {
     KNIT_REGISTRY_E_FULL = 1,      /* more tasks than ids */
@@ -46,6 +47,8 @@ struct knit_registry_task {
     uint32_t timeout_ms;                    /* 0 = none */
     uint32_t hard_timeout_ms;               /* 0 = the pool's */
     uint32_t flags;                         /* KNIT_TASK_* */
+    struct knit_span on_timeout;            /* what a caller gets when timeout_ms are over, a map of
+                                               substitute.h; absent = TIMEOUT */
     uint32_t module;                        /* by its place among the pool's; in an announcement
                                                what the worker says, and unchecked */
 };

@@ -33,6 +33,7 @@ void knit_host_describe_task(struct knit_host *pool, const struct knit_registry_
         .name = knit_span(task->name, task->name_len),
         .signature = knit_span_text(knit_signature_text(task->signature)),
         .timeout_ms = task->timeout_ms,
+        .on_timeout = task->on_timeout,
         .flags = task->flags};
     if (task->doc[0] != '\0')
         ret_entry->doc = knit_span_text(task->doc);

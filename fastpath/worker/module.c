@@ -16,6 +16,7 @@
 
 #include "fastpath/control/image.h"
 #include "fastpath/worker/float_state.h"
+#include "proto/substitute.h"
 
 #define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
 /* The size of each structure in its first version; there is no smaller one. */
@@ -265,6 +266,29 @@ static int check_task(const char *path, const struct knit_task *task, struct kni
     return 0;
 }
 
+/* What the task says of the end of its timeout, as the registry has it; *to holds the bytes. */
+static int read_on_timeout(const char *path, const struct knit_task *task,
+    const struct knit_signature *signature, struct knit_sentence *ret_why, struct knit_buffer *to)
+{
+    struct knit_signature_mismatch why;
+    struct knit_substitute substitute;
+    const char *reason;
+    char text[128];
+
+    if (knit_substitute_from(task->on_timeout, &substitute, &reason) != 0)
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: task %s: on_timeout: %s",
+            path, task->name, reason);
+    if (substitute.kind == KNIT_SUBSTITUTE_RESULT &&
+        knit_signature_check_result(
+            signature, substitute.result.bytes, substitute.result.len, &why) != 0) {
+        (void)knit_signature_explain(&why, true, text, sizeof(text));
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: on_timeout: the value does not fit the signature: %s", path, task->name,
+            text);
+    }
+    return substitute.kind != KNIT_SUBSTITUTE_NONE ? knit_substitute_put(to, &substitute) : 0;
+}
+
 static int grow_runs(struct knit_modules *modules)
 {
     uint32_t capacity = modules->runs_capacity != 0 ? modules->runs_capacity * 2 : 32;
@@ -295,6 +319,7 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
     struct knit_task task = {0};
     struct knit_signature *signature = NULL;
     struct knit_registry_task entry;
+    struct knit_buffer on_timeout;
     size_t size = modules->modules[index]->task_size;
     int error;
 
@@ -302,14 +327,20 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
     error = check_task(path, &task, ret_why, &signature);
     if (error != 0)
         return error;
+    knit_buffer_init(&on_timeout, KNIT_REGISTRY_ON_TIMEOUT_MAX);
+    error = read_on_timeout(path, &task, signature, ret_why, &on_timeout);
     entry = (struct knit_registry_task){.doc = task.doc,
         .timeout_ms = task.timeout_ms,
         .hard_timeout_ms = task.hard_timeout_ms,
         .flags = task.flags,
         .module = index};
-    error = id == modules->runs_capacity ? grow_runs(modules) : 0;
+    if (on_timeout.len != 0)
+        entry.on_timeout = knit_buffer_span(&on_timeout);
+    if (error == 0 && id == modules->runs_capacity)
+        error = grow_runs(modules);
     if (error == 0)
         error = knit_registry_add(modules->registry, &entry, signature);
+    knit_buffer_fini(&on_timeout);
     if (error != 0)
         knit_signature_free(signature);
     if (error == KNIT_REGISTRY_E_DUPLICATE) {

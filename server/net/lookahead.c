@@ -38,6 +38,7 @@ struct entry {
     uint32_t len;
     uint32_t msgid;
     enum entry_state state;
+    bool has_late; /* at `due` its caller gets something else than TIMEOUT */
 };
 
 struct knit_lookahead {
@@ -333,7 +334,8 @@ static void begin_call(
         settle_with(connection, entry, &failure);
         return;
     }
-    entry->due.ns = knit_router_deadline(&connection->caller, message, entry->since_ns);
+    entry->due.ns =
+        knit_router_deadline(&connection->caller, message, entry->since_ns, &entry->has_late);
     if (entry->due.ns != UINT64_MAX)
         (void)!knit_dues_add(&connection->lookahead->dues, &entry->due);
 }
@@ -467,6 +469,40 @@ void knit_lookahead_scan(struct knit_net *net)
 
 /* ---- answering ----------------------------------------------------------------------------- */
 
+/* The entry's message once more, from the input. False: its bytes were another message before. */
+static bool read_again(const struct knit_connection *connection, const struct entry *entry,
+    struct knit_message *ret_message)
+{
+    const struct knit_lookahead *lookahead = connection->lookahead;
+    const uint8_t *begin = connection->input.bytes;
+    struct knit_scan scan;
+    const char *reason;
+    size_t used;
+
+    for (uint32_t i = lookahead->first; entry_at(lookahead, i) != entry; i++)
+        begin += entry_at(lookahead, i)->len;
+    if (knit_plain_take(begin, entry->len, lookahead->scan.limits.message_bytes, ret_message) != 0)
+        return true;
+    knit_scan_init(&scan, &lookahead->scan.limits);
+    return knit_scan_feed(&scan, begin, entry->len, &used) == KNIT_SCAN_E_DONE &&
+           knit_message_parse(begin, used, &scan, ret_message, &reason) == 0;
+}
+
+/* The timeout of a call is over that has something else than TIMEOUT. */
+static void time_out(struct knit_connection *connection, struct entry *entry)
+{
+    struct knit_message message;
+
+    if (!read_again(connection, entry, &message)) {
+        settle(connection, entry, KNIT_TIMEOUT, KNIT_ROUTER_WAITED);
+        KNIT_COUNT(connection->net->turn, calls_timed_out);
+        return;
+    }
+    end_entry(connection, entry);
+    KNIT_COUNT(connection->net->turn, requests);
+    knit_router_time_out(&connection->caller, &message);
+}
+
 static void expire(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
@@ -480,7 +516,11 @@ static void expire(struct knit_connection *connection)
             KNIT_COUNT(connection->net->turn, calls_overloaded);
             continue;
         }
-        settle(connection, entry, KNIT_TIMEOUT, "the call waited for a slot for as long as it may");
+        if (entry->has_late) {
+            time_out(connection, entry);
+            continue;
+        }
+        settle(connection, entry, KNIT_TIMEOUT, KNIT_ROUTER_WAITED);
         KNIT_COUNT(connection->net->turn, calls_timed_out);
     }
     if (knit_lookahead_is_settled(connection))

@@ -4,7 +4,8 @@
  *     waits          in its caller, which a connection does as lookahead.h says
  *     published      a record, charged to the caller; requests also stand in the caller's table
  *     answered       outcome, record and charge gone
- *     deadline       TIMEOUT, table entry gone; record and charge stay until answered
+ *     deadline       TIMEOUT, or what is in its place (late.h), table entry gone; record and charge
+ *                    stay until answered
  *     `queue` over   the same, if it has not started
  *     cancelled      not started: CANCELLED, as with `queue`; else the abort flag, and all stays
  *                    until answered
@@ -24,6 +25,7 @@
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
+#include "server/rpc/late.h"
 #include "server/rpc/router_private.h"
 
 enum {
@@ -51,6 +53,8 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
 
 void knit_router_fini(struct knit_router *router)
 {
+    for (uint32_t slot = 0; router->records != NULL && slot < router->slots; slot++)
+        free(router->records[slot].late);
     free(router->records);
     router->records = NULL;
     knit_share_fini(&router->share);
@@ -129,6 +133,30 @@ static void finish_early(
     caller->ops->refuse(caller, msgid, failure);
 }
 
+static struct knit_late *take_late(struct knit_record *record)
+{
+    struct knit_late *late = record->late;
+
+    record->late = NULL;
+    return late;
+}
+
+/* The same at its deadline, for one with something else than TIMEOUT. */
+static void finish_late(
+    struct knit_router *router, uint32_t slot, struct knit_failure *failure, int started)
+{
+    struct knit_record *record = &router->records[slot];
+    struct knit_caller *caller = record->caller;
+    struct knit_late *late = take_late(record);
+    uint32_t msgid = record->msgid;
+
+    failure->started = (enum knit_started)started;
+    detach_caller(record);
+    record->is_settled = true;
+    knit_late_answer(caller, msgid, late, failure);
+    free(late);
+}
+
 void knit_router_give_up(struct knit_router *router)
 {
     const struct knit_failure failure = knit_failure(KNIT_SHUTDOWN, "the pool is shut down");
@@ -170,7 +198,10 @@ static void time_out(struct knit_router *router, uint32_t slot)
 
     if (!knit_session_settle(knit_router_session(router), slot, &started))
         return;
-    finish_early(router, slot, &failure, started);
+    if (router->records[slot].late != NULL)
+        finish_late(router, slot, &failure, started);
+    else
+        finish_early(router, slot, &failure, started);
     KNIT_COUNT(router->turn, calls_timed_out);
 }
 
@@ -245,9 +276,34 @@ static void emit_last(struct knit_router *router, uint32_t slot)
         emit(router, &value);
 }
 
+/* Whether a worker has found the call's deadline over. A long error, which has what the task
+ * printed, lies in memory that others can write. */
+static bool is_timeout(const struct knit_session_outcome *outcome)
+{
+    return outcome->status != KNIT_STATUS_RESULT &&
+           knit_failure_is(knit_span(outcome->payload, outcome->len), KNIT_TIMEOUT);
+}
+
+/* A call that has something else than TIMEOUT came back as that. */
+static void deliver_late(struct knit_caller *caller, uint32_t msgid, const struct knit_late *late,
+    const struct knit_session_outcome *outcome)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the call's timeout has passed"), own;
+
+    failure.origin = KNIT_ORIGIN_WORKER;
+    if (outcome->held)
+        failure.started = KNIT_STARTED_YES;
+    else if (knit_failure_decode(knit_span(outcome->payload, outcome->len), &own) == 0)
+        failure.started = own.started;
+    knit_late_answer(caller, msgid, late, &failure);
+    if (outcome->held)
+        knit_router_release(caller, outcome->slot);
+}
+
 static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
 {
     struct knit_record *record = &router->records[outcome->slot];
+    struct knit_late *late = take_late(record);
     struct knit_caller *caller, *charged_to;
 
     if (record->is_watched)
@@ -267,9 +323,14 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         if (!outcome->held)
             knit_share_note_end(&router->share, caller);
         detach_caller(record);
-        caller->ops->deliver(caller, record->msgid, outcome);
+        if (late != NULL && is_timeout(outcome))
+            deliver_late(caller, record->msgid, late, outcome);
+        else
+            caller->ops->deliver(caller, record->msgid, outcome);
+        free(late);
         return;
     }
+    free(late);
     if (outcome->held)
         knit_session_release(knit_router_session(router), outcome->slot);
     if (charged_to != NULL)
@@ -301,7 +362,7 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
     uint32_t lane;
     uint8_t *to;
 
-    if (stage == NULL || record->argument_bytes != 0 || record->is_watched)
+    if (stage == NULL || record->argument_bytes != 0 || record->is_watched || record->late != NULL)
         return false;
     to = stage->bytes + stage->len;
     head_len = knit_message_pack_response_head(to, record->msgid);

@@ -30,9 +30,13 @@
 /* The text of OVERLOADED for a call that is started at once or not at all. */
 #define KNIT_ROUTER_NO_WORKER_FREE "no worker is free to start the call at once"
 
+/* And of TIMEOUT for one that never got as far as the lanes. */
+#define KNIT_ROUTER_WAITED "the call waited for a slot for as long as it may"
+
 struct knit_access;
 struct knit_host;
 struct knit_host_own_session;
+struct knit_late;
 struct knit_registry;
 struct knit_stats_sources;
 
@@ -47,6 +51,7 @@ struct knit_record {
     uint32_t argument_bytes; /* in the request arena */
     bool is_settled;         /* its outcome was given early */
     bool is_watched;         /* its values go to its caller */
+    struct knit_late *late;  /* what its caller gets at the deadline; NULL = TIMEOUT */
 };
 
 /* What all routers of a daemon ask. Constant while they run; may be NULL where no method does. */
@@ -106,9 +111,13 @@ static inline bool knit_router_is_full(const struct knit_router *router)
 struct knit_failure knit_router_overloaded(const struct knit_router *router);
 
 /* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may
- * not wait at all; UINT64_MAX = never, or it will be refused. */
-uint64_t knit_router_deadline(
-    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
+ * not wait at all; UINT64_MAX = never, or it will be refused. *ret_has_late: its caller gets
+ * something else than TIMEOUT then, by knit_router_time_out(). */
+uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, bool *ret_has_late);
+
+/* Gives a request that waited in its caller the outcome that its timeout has. */
+void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message);
 
 /* The message that waited at the caller's front need not: go on behind it. */
 void knit_router_stop_waiting(struct knit_caller *caller);

@@ -7,10 +7,12 @@
 #include "server/rpc/router_private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
 #include "server/config/setting.h"
+#include "server/rpc/late.h"
 
 enum {
     NAME_SHOWN_MAX = 64,
@@ -125,6 +127,26 @@ static void refuse_overdue(
     refuse(caller, message, &failure);
 }
 
+/* The same where it is the timeout that has passed: the caller may get something else. */
+static void refuse_late(const struct way *way, const char *text)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+    struct knit_late *late;
+
+    if (way->message->kind != KNIT_MESSAGE_REQUEST || !knit_late_has(way->options, way->task)) {
+        refuse_overdue(way->caller, way->message, text);
+        return;
+    }
+    failure.started = KNIT_STARTED_NO;
+    KNIT_COUNT(way->caller->turn, calls_timed_out);
+    late = knit_late_new(way->options, way->task);
+    if (late != NULL)
+        knit_late_answer(way->caller, way->message->msgid, late, &failure);
+    else
+        way->caller->ops->close_without_memory(way->caller);
+    free(late);
+}
+
 /* ---- publishing ---------------------------------------------------------------------------- */
 
 /* Not inlined: callers name the same task again and again. */
@@ -194,14 +216,15 @@ static uint64_t queue_deadline_of(const struct knit_options *options, uint64_t s
                                                  : knit_router_after(since_ns, options->queue_ns);
 }
 
-uint64_t knit_router_deadline(
-    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, bool *ret_has_late)
 {
     const struct knit_registry_task *task;
     struct knit_options options;
     uint64_t deadline_ns, queue_deadline_ns;
     const char *reason;
 
+    *ret_has_late = false;
     if (knit_options_decode(message->options, &options, &reason) != 0)
         return UINT64_MAX;
     task = find_task(caller, &message->method);
@@ -211,7 +234,25 @@ uint64_t knit_router_deadline(
         return 0;
     deadline_ns = deadline_of(task, options.timeout_ns, since_ns);
     queue_deadline_ns = queue_deadline_of(&options, since_ns);
-    return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
+    if (deadline_ns > queue_deadline_ns)
+        return queue_deadline_ns;
+    *ret_has_late = deadline_ns != UINT64_MAX && knit_late_has(&options, task);
+    return deadline_ns;
+}
+
+void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_options options;
+    struct way way = {.caller = caller, .message = message, .options = &options};
+    const char *reason;
+
+    if (knit_options_decode(message->options, &options, &reason) != 0)
+        options = knit_options();
+    way.task = find_task(caller, &message->method);
+    if (way.task != NULL)
+        refuse_late(&way, KNIT_ROUTER_WAITED);
+    else
+        refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
 }
 
 /* What the message's arguments take of the request arena. */
@@ -290,6 +331,12 @@ static bool is_overdue(const struct knit_record *record, uint64_t now_ns)
            (record->abort_ns != 0 && record->abort_ns <= now_ns);
 }
 
+/* Its timeout is over, and was first. */
+static bool is_timed_out(const struct knit_record *record, uint64_t now_ns)
+{
+    return record->deadline_ns <= now_ns && record->deadline_ns <= record->queue_deadline_ns;
+}
+
 /* What becomes of a call that the session has not taken. False: it waits. */
 static bool settle_unpublished(const struct way *way, int r, uint32_t lane)
 {
@@ -321,6 +368,19 @@ static bool settle_unpublished(const struct way *way, int r, uint32_t lane)
     return true;
 }
 
+/* What its caller gets at the deadline, if that is not TIMEOUT. False: out of memory, and its
+ * caller is ended. */
+static bool remember_late(const struct way *way, struct knit_record *record)
+{
+    if (record->deadline_ns == UINT64_MAX || way->message->kind != KNIT_MESSAGE_REQUEST ||
+        !knit_late_has(way->options, way->task))
+        return true;
+    record->late = knit_late_new(way->options, way->task);
+    if (record->late == NULL)
+        way->caller->ops->close_without_memory(way->caller);
+    return record->late != NULL;
+}
+
 static bool publish(const struct way *way, uint32_t lane, uint32_t argument_bytes)
 {
     struct knit_caller *caller = way->caller;
@@ -343,14 +403,22 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
     uint32_t slot;
     int r;
 
-    if (is_overdue(&record, caller->turn->now_ns)) {
-        refuse_overdue(caller, message, "the call waited for a slot for as long as it may");
+    if (is_timed_out(&record, caller->turn->now_ns)) {
+        refuse_late(way, KNIT_ROUTER_WAITED);
         return true;
     }
+    if (is_overdue(&record, caller->turn->now_ns)) {
+        refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
+        return true;
+    }
+    if (!remember_late(way, &record))
+        return true;
     r = must_not_wait(way->options) ? knit_session_publish_at_once(session, &call, &slot)
                                     : knit_session_publish(session, &call, &slot);
-    if (r != 0)
+    if (r != 0) {
+        free(record.late);
         return settle_unpublished(way, r, lane);
+    }
     record.is_watched = (call.flags & KNIT_CELL_PROGRESS) != 0 && knit_session_watch(session, slot);
     remember(way, &record, slot);
     if (must_not_wait(way->options))
@@ -386,7 +454,7 @@ static bool refuse_bad_call(struct way *way)
         return true;
     }
     if (way->options->timeout_ns == 0) {
-        refuse_overdue(caller, message, "the timeout is 0");
+        refuse_late(way, "the timeout is 0");
         return true;
     }
     if (!caller->has_waited && knit_router_is_full(caller->router)) {
@@ -461,7 +529,9 @@ static __attribute__((noinline)) enum knit_router_verdict call_generally(
         return KNIT_ROUTER_DONE;
     }
     if (is_at_most_in_flight(caller)) {
-        if (knit_router_deadline(caller, message, since_ns) == 0) {
+        bool has_late;
+
+        if (knit_router_deadline(caller, message, since_ns, &has_late) == 0) {
             refuse_waiting(caller, message);
             return KNIT_ROUTER_DONE;
         }
@@ -506,7 +576,8 @@ static inline bool publish_usual(
     task = find_named(caller, &message->method);
     if (place->slot_plus_one != 0 || task == NULL ||
         !is_free_to_call(caller, message->params.len) ||
-        knit_principal_refuses_call(&caller->principal, task->id) != NULL)
+        knit_principal_refuses_call(&caller->principal, task->id) != NULL ||
+        (task->timeout_ms != 0 && task->on_timeout.bytes != NULL))
         return false;
     if (message->options.bytes != NULL) {
         timeout_ns = knit_options_timeout_alone(message->options);

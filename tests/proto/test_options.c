@@ -50,6 +50,34 @@ static void all_options_come_back_as_they_were_put(void **state)
     knit_buffer_fini(&buffer);
 }
 
+/* Nested too deep for the arrays in which it may come to stand, and what no notation can write. */
+static void a_default_that_nobody_could_read_is_refused(void **state)
+{
+    static const char *const bad[] = {"\xa1\xff", "\xd4\x20\x01", "\xc1"};
+    static const uint8_t front[] = "\x81\xa7timeout\x81\xa7"
+                                   "default";
+    uint8_t map[80];
+    struct knit_options options;
+    const char *reason;
+
+    (void)state;
+    memcpy(map, front, sizeof(front) - 1);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        memcpy(map + sizeof(front) - 1, bad[i], strlen(bad[i]));
+        assert_int_equal(knit_options_decode(
+                             knit_span(map, sizeof(front) - 1 + strlen(bad[i])), &options, &reason),
+            KNIT_OPTIONS_E_BAD);
+    }
+    for (size_t depth = KNIT_DEPTH_MAX - 2; depth <= KNIT_DEPTH_MAX - 1; depth++) {
+        memset(map + sizeof(front) - 1, 0x91, depth);
+        map[sizeof(front) - 1 + depth - 1] = 0x90;
+        assert_int_equal(
+            knit_options_decode(knit_span(map, sizeof(front) - 1 + depth), &options, &reason),
+            depth <= KNIT_DEPTH_MAX - 2 ? 0 : KNIT_OPTIONS_E_BAD);
+    }
+    assert_string_equal(reason, "option timeout: default must be a well-formed value");
+}
+
 static void options_that_are_absent_have_their_defaults(void **state)
 {
     struct knit_options options;
@@ -159,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_timeout_alone_is_read_as_with_others),
         cmocka_unit_test(all_options_come_back_as_they_were_put),
+        cmocka_unit_test(a_default_that_nobody_could_read_is_refused),
         cmocka_unit_test(options_that_are_absent_have_their_defaults),
         cmocka_unit_test(times_are_rounded_up_and_never_wrap),
         cmocka_unit_test(a_key_may_be_64_bytes_and_no_more),

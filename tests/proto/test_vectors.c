@@ -273,6 +273,24 @@ static void limits_are_kept_as_specified(void **state)
 
 /* ---- Options ---- */
 
+static void describe_substitute(const struct knit_substitute *substitute, FILE *to)
+{
+    const struct knit_span values[] = {substitute->result, substitute->data};
+    static const char *const names[] = {" result", " data"};
+
+    if (substitute->kind == KNIT_SUBSTITUTE_ERROR)
+        fputs(" error", to);
+    if (substitute->message.bytes != NULL)
+        fprintf(to, " message %.*s", (int)substitute->message.len, substitute->message.bytes);
+    for (unsigned i = 0; i < 2; i++) {
+        if (values[i].bytes == NULL)
+            continue;
+        fprintf(to, "%s ", names[i]);
+        for (size_t at = 0; at < values[i].len; at++)
+            fprintf(to, "%02x", values[i].bytes[at]);
+    }
+}
+
 static char *describe_options(const struct knit_options *options)
 {
     const struct {
@@ -305,6 +323,7 @@ static char *describe_options(const struct knit_options *options)
         fprintf(to, "%02x", options->key.bytes[i]);
     if (options->trace.bytes != NULL)
         fprintf(to, "trace %.*s", (int)options->trace.len, options->trace.bytes);
+    describe_substitute(&options->substitute, to);
     fclose(to);
     return text;
 }

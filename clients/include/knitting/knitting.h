@@ -54,6 +54,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/call_options.h>
 #include <knitting/code.h>
 #include <knitting/error.h>
 #include <knitting/progress.h>
@@ -139,21 +140,6 @@ struct knit_time {
     int64_t seconds; /* since 1970-01-01 00:00 UTC */
     uint32_t nanoseconds;
 };
-
-/* Per call. Start from KNIT_CALL_OPTIONS_INIT: a zeroed timeout has expired already. */
-struct knit_call_options {
-    double timeout_ms; /* from now to the outcome, queueing included; 0 = expired already; negative
-                          or NaN = none */
-    double queue_ms;   /* of that, how long it may wait before it starts, which never ends a call
-                          that has started; 0 = not at all: OVERLOADED unless a worker is idle;
-                          negative or NaN = no such limit */
-    bool output;       /* what the task prints comes with the outcome: see knit_output() */
-    bool progress;     /* what the task emits while it runs is given to knit_on_progress() */
-    uint64_t reserved[4];
-};
-/* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, {0}}
-/* clang-format on */
 
 /* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or
  * knit_close(). */

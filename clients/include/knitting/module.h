@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/on_timeout.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -105,6 +107,9 @@ struct knit_task {
     uint32_t flags;           /* KNIT_TASK_*; unknown bits refuse the module */
     void *user;               /* knit_task_user() in its calls: which task it is, where several have
                                  one function */
+    /* What the caller gets after timeout_ms, if it did not say that itself; a value must be a
+     * result of the signature. NULL = TIMEOUT. */
+    const struct knit_on_timeout *on_timeout;
 };
 
 /* May run on the host's own thread: short, and never blocks. */

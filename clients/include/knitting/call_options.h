@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How one call is to be treated: what every function takes that makes a call. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <knitting/on_timeout.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Start from KNIT_CALL_OPTIONS_INIT: a zeroed timeout has expired already. */
+struct knit_call_options {
+    double timeout_ms; /* from now to the outcome, queueing included; 0 = expired already; negative
+                          or NaN = none */
+    double queue_ms;   /* of that, how long it may wait before it starts, which never ends a call
+                          that has started; 0 = not at all: OVERLOADED unless a worker is idle;
+                          negative or NaN = no such limit */
+    bool output;       /* what the task prints comes with the outcome: see knit_output() */
+    bool progress;     /* what the task emits while it runs is given to knit_on_progress() */
+    const struct knit_on_timeout *on_timeout; /* what the call ends with when its timeout is over,
+                          or its task's; read when the call is made. A value must fit the call's
+                          signature. NULL = TIMEOUT, or what the task says */
+    uint64_t reserved[4];
+};
+/* clang-format off */
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, {0}}
+/* clang-format on */
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes when a timeout is over, over every transport: by the library, the tool, and any client of the protocol."""
+
+import json
+import os
+import subprocess
+import time
+
+import msgpack
+
+from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main
+from knit_witness import LedgerDaemon
+
+CALLS, LATE, TOOL = os.environ['KNIT_LATE_CALLS'], os.environ['KNIT_LATE'], os.environ['KNIT_TOOL']
+TIMEOUT = 303
+
+
+class LateCalls(Case):
+    def test_the_library_over_every_transport(self):
+        with Daemon(module=LATE, workers=1) as daemon:
+            for url in daemon.urls:
+                with self.subTest(url.split(':')[0]):
+                    done = subprocess.run([CALLS, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                          timeout=12 * PATIENCE)
+                    print(done.stdout)
+                    self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_the_tool(self):
+        with Daemon(module=LATE, workers=1) as daemon:
+            for url in daemon.urls:
+                for options, status, output in ((['--timeout-default', '{"a": [1]}'], 0, {'a': [1]}),
+                                                (['--timeout-maybe'], 0, None),
+                                                (['--timeout-error', 'too slow'], 5, 'too slow'),
+                                                ([], 5, 'timeout')):
+                    with self.subTest(url.split(':')[0], options=options):
+                        done = subprocess.run([TOOL, '-u', url, '--timeout', '50', *options, 'call', 'hold', '600000'],
+                                              capture_output=True, text=True, timeout=PATIENCE)
+                        self.assertEqual(done.returncode, status, done.stderr)
+                        if status == 0:
+                            self.assertEqual(json.loads(done.stdout), output)
+                        else:
+                            self.assertIn(output, done.stderr)
+            done = subprocess.run([TOOL, '-u', daemon.urls[0], '--timeout-default', '{', 'call', 'hold', '1'],
+                                  capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn('--timeout-default is no JSON', done.stderr)
+
+    def test_clients_of_the_protocol_need_no_hello(self):
+        with Daemon(module=LATE, workers=1) as daemon, daemon.tcp() as rpc:
+            late = {'time': 20, 'default': [1, None], 'maybe': True, 'error': 'no'}
+            self.assertEqual(rpc.call('hold', 600000, options={'timeout': late}), [1, None])
+            self.assertIsNone(rpc.call('hold', 600000, options={'timeout': {'time': 20, 'maybe': True}}))
+            error = self.assert_fails(TIMEOUT, rpc.call, 'hold', 600000, options={'timeout': {'time': 20, 'error': 'late'}})
+            self.assertEqual(error.error, '303 TIMEOUT: late')
+            self.assertEqual(rpc.call('hold', 600000, options={'timeout': {'time': 0, 'default': 7}}), 7)
+            self.assertEqual(rpc.call('late_value', 600000), 7)
+            self.assertEqual(rpc.call('late_value', 600000, options={'timeout': {'default': 'x'}}), 'x')
+            self.assertEqual(rpc.call('late_value', 600000, options={'output': True}), [7, [b'', False]])
+            rpc.hello()
+            late = {'time': 20, 'error': {'message': 'late', 'data': {'x': 1}}}
+            error = self.assert_fails(TIMEOUT, rpc.call, 'hold', 600000, options={'timeout': late})
+            self.assertEqual((error.text, error.details['data']), ('late', {'x': 1}))
+            error = self.assert_fails(TIMEOUT, rpc.call, 'late_error', 600000)
+            self.assertEqual((error.text, error.details['data']), ('too slow', [5]))
+            tasks = {task['name']: task for task in rpc.call('$/tasks')['tasks']}
+            self.assertEqual(tasks['late_value']['on_timeout'], {'default': 7})
+            self.assertEqual(tasks['late_error']['on_timeout'], {'error': {'message': 'too slow', 'data': [5]}})
+            self.assertNotIn('on_timeout', tasks['hold'])
+
+    def test_a_call_that_never_got_a_slot(self):
+        with LedgerDaemon(workers=1, slots=64, threads_io=1) as daemon, daemon.tcp() as rpc, daemon.tcp() as other:
+            rpc.hello()
+            held = other.request('hold', 0, 1)
+            daemon.ledger.wait_for(0)
+            begun = time.monotonic()
+            late = {'time': 100, 'default': 'nothing'}
+            rpc.send(b''.join(msgpack.packb([0, 100 + i, 'ledger', [100 + i]]) for i in range(100)) +
+                     msgpack.packb([0, 1000, 'ledger', [1000], {'timeout': late}]) +
+                     msgpack.packb([0, 1001, 'ledger', [1001], {'timeout': late, 'queue': 50}]) +
+                     msgpack.packb([0, 1002, 'ledger', [1002, *[[]] * 300], {'timeout': late}]))
+            self.assertEqual([rpc.result(1000), rpc.result(1002)], ['nothing'] * 2)
+            late_ms = (time.monotonic() - begun) * 1000 - 100
+            print(f'answered {late_ms:.1f} ms after the deadline')
+            self.assertGreater(late_ms, 0)
+            self.assertLess(late_ms, 1000 * SLOWDOWN)
+            # The end of `queue` is the error always.
+            self.assert_fails(TIMEOUT, rpc.result, 1001)
+            daemon.ledger.open_gate(1)
+            for msgid in range(100, 200):
+                rpc.result(msgid)
+            other.result(held)
+            self.assertEqual([daemon.ledger.ran(1000 + i) for i in range(3)], [0] * 3)
+
+
+if __name__ == '__main__':
+    main()
