@@ -212,6 +212,60 @@ int knit_call_start(struct knit_prepared *prepared, const struct knit_call_optio
     return start_call(prepared->all->session, &start, ret, ret_error);
 }
 
+/* ---- notifications ---- */
+
+/* Of start->prepared. */
+static int notify_by_values(
+    struct knit_start *start, struct knit_shape_values *values, struct knit_error *ret_error)
+{
+    struct knit *k = start->prepared->all->session;
+    int code = encode(k, start->prepared->shape, values, &start->params, ret_error);
+
+    return code == KNIT_OK ? knit_begin_notification(k, start, ret_error) : code;
+}
+
+int knit_notify(
+    struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
+{
+    struct knit_start start = {.options = NULL};
+    struct knit_shape_values values;
+    int code = find(k, task, signature, &start.prepared, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    va_start(values.list, signature);
+    va_copy(values.first, values.list);
+    code = notify_by_values(&start, &values, ret_error);
+    va_end(values.first);
+    va_end(values.list);
+    return code;
+}
+
+int knit_notify_prepared(struct knit_prepared *prepared, struct knit_error *ret_error, ...)
+{
+    struct knit_start start = {.prepared = prepared};
+    struct knit_shape_values values;
+    int code = knit_call_check(prepared, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    va_start(values.list, ret_error);
+    va_copy(values.first, values.list);
+    code = notify_by_values(&start, &values, ret_error);
+    va_end(values.first);
+    va_end(values.list);
+    return code;
+}
+
+int knit_notify_raw(struct knit *k, struct knit_error *ret_error, const char *task,
+    const void *params, size_t params_len)
+{
+    struct knit_start start = {.params = knit_span(params, params_len)};
+    int code = find(k, task, NULL, &start.prepared, ret_error);
+
+    return code == KNIT_OK ? knit_begin_notification(k, &start, ret_error) : code;
+}
+
 /* ---- prepared calls ---- */
 
 int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
@@ -287,15 +341,22 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
 static __attribute__((noinline)) int run(
     struct knit *k, struct knit_start *start, struct knit_error *ret_error)
 {
+    struct knit_handle *previous = NULL;
     int code;
 
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
-    if (!knit_client_end_last(k, &start->params))
+    /* What comes after the timeout may lie in the last result. */
+    if (start->options != NULL && start->options->on_timeout != NULL) {
+        previous = k->last;
+        k->last = NULL;
+    } else if (!knit_client_end_last(k, &start->params)) {
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory to start the call");
+    }
     code = knit_begin_call(k, start, &k->last, ret_error);
+    knit_free(previous);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");

@@ -12,6 +12,7 @@
 
 #include "clients/lib/error.h"
 #include "clients/lib/members.h"
+#include "proto/cancel.h"
 #include "proto/failure.h"
 #include "proto/limits.h"
 #include "proto/printed.h"
@@ -190,7 +191,7 @@ void knit_handle_cancel(struct knit_handle *handle)
     if ((handle->flags & KNIT_HANDLE_BY_LANES) != 0)
         knit_lanes_cancel(handle->handles->lanes, handle->slot);
     else
-        (void)knit_stream_cancel(&handle->handles->stream, handle->slot);
+        (void)knit_stream_cancel(&handle->handles->stream, handle->slot, knit_span(NULL, 0));
 }
 
 /* ---- sets ---- */
@@ -329,20 +330,18 @@ int knit_handle_keep_late(struct knit_handle *handle, const struct knit_substitu
     return 0;
 }
 
-static void fail_late(struct knit_handle *handle, const struct knit_substitute *substitute,
-    enum knit_started started, const char *reason)
+/* Give the outcome: an error that has more to say than knit_handle_fail() can. reason: its text,
+ * where memory for the rest is lacking. */
+static void fail_with(
+    struct knit_handle *handle, const struct knit_failure *failure, const char *reason)
 {
-    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, reason);
     struct knit_buffer error;
 
-    failure.started = started;
-    failure.origin = KNIT_ORIGIN_CLIENT;
-    knit_substitute_fail(substitute, &failure);
-    knit_buffer_init(&error, 2 * KNIT_OPTIONS_BYTES_MAX);
-    if (knit_failure_put(&error, &failure, KNIT_FAILURE_COMPACT) == 0)
+    knit_buffer_init(&error, 4 * KNIT_METHOD_PARAMS_BYTES_MAX);
+    if (knit_failure_put(&error, failure, KNIT_FAILURE_COMPACT) == 0)
         finish_copied(handle, true, knit_buffer_span(&error));
     else
-        knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+        knit_handle_fail(handle, (int)failure->code, failure->started, reason);
     knit_buffer_fini(&error);
 }
 
@@ -357,7 +356,12 @@ void knit_handle_time_out(struct knit_handle *handle, enum knit_started started,
         return;
     }
     if (substitute.kind == KNIT_SUBSTITUTE_ERROR) {
-        fail_late(handle, &substitute, started, reason);
+        struct knit_failure failure = knit_failure(KNIT_TIMEOUT, reason);
+
+        failure.started = started;
+        failure.origin = KNIT_ORIGIN_CLIENT;
+        knit_substitute_fail(&substitute, &failure);
+        fail_with(handle, &failure, reason);
         return;
     }
     /* Nobody has put what the task printed beside this result. */
@@ -575,13 +579,13 @@ void knit_handles_disconnect(struct knit_handles *handles)
 /* ---- the end of waiting ---- */
 
 /* True: the server has seen nothing of the request and never will. */
-static bool withdraw_request(struct knit_handle *handle)
+static bool withdraw_request(struct knit_handle *handle, struct knit_span reason)
 {
     struct knit_stream *stream = &handle->handles->stream;
 
     if (knit_stream_take_back(stream, handle->slot))
         return true;
-    (void)knit_stream_cancel(stream, handle->slot);
+    (void)knit_stream_cancel(stream, handle->slot, reason);
     knit_stream_forget(stream, handle->slot);
     return false;
 }
@@ -591,7 +595,7 @@ static void withdraw(struct knit_handle *handle)
     enum knit_started started;
 
     if (knit_handle_via(handle) == KNIT_VIA_STREAM)
-        (void)withdraw_request(handle);
+        (void)withdraw_request(handle, knit_span(NULL, 0));
     /* An answer that came first is collected, and given back with the handle. */
     else if (knit_handle_via(handle) == KNIT_VIA_LANES &&
              !knit_lanes_settle(handle->handles->lanes, handle->slot, &started))
@@ -626,6 +630,23 @@ void knit_handle_drop(struct knit_handle *handle)
     knit_handle_push_spare(handle);
 }
 
+void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
+{
+    enum knit_started started = KNIT_STARTED_UNKNOWN;
+    struct knit_failure failure = knit_cancel_failure(reason);
+
+    if (knit_handle_via(handle) == KNIT_VIA_LANES &&
+        !knit_lanes_settle(handle->handles->lanes, handle->slot, &started)) {
+        (void)knit_handle_collect(handle);
+        return;
+    }
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM && withdraw_request(handle, reason))
+        started = KNIT_STARTED_NO;
+    failure.started = started;
+    failure.origin = KNIT_ORIGIN_CLIENT;
+    fail_with(handle, &failure, "the call was cancelled by its caller");
+}
+
 static void expire(struct knit_handle *handle, uint64_t now_ns)
 {
     struct knit_lanes *lanes = handle->handles->lanes;
@@ -644,7 +665,7 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
             knit_handle_time_out(handle, started, reason);
         return;
     }
-    if (withdraw_request(handle))
+    if (withdraw_request(handle, knit_span(NULL, 0)))
         started = KNIT_STARTED_NO;
     knit_handle_time_out(handle, started, reason);
 }

@@ -190,6 +190,9 @@ void knit_handle_take_ready(struct knit_handle *handle);
 /* Ask for the end of a call that waits. */
 void knit_handle_cancel(struct knit_handle *handle);
 
+/* End one that waits now, with that reason (cancel.h), unless it has been answered. */
+void knit_handle_abort(struct knit_handle *handle, struct knit_span reason);
+
 /* Keep what it ends with when its timeout is over. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_handle_keep_late(
     struct knit_handle *handle, const struct knit_substitute *substitute);

@@ -25,11 +25,17 @@ enum {
     HELLO_BYTES_MAX = 4096,
     PARAMS_MAX = 1024 * 1024 * 1024,
     CONNECT_MS_DEFAULT = 10 * 1000,
+    NOTIFIED_MS_MAX = 1000,
 };
 
 const char *knit_version(void)
 {
     return KNIT_VERSION;
+}
+
+uint64_t knit_now(void)
+{
+    return knit_clock_ns();
 }
 
 void knit_open_free(struct knit *k)
@@ -169,11 +175,27 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     return KNIT_OK;
 }
 
+/* What has an answer behind it has been read by the daemon, which goes on with it when the
+ * connection ends. */
+static void wait_for_notifications(struct knit *k)
+{
+    static const uint8_t no_params[] = {0x90};
+    struct knit_handle *handle;
+    struct knit_span result;
+
+    if (knit_admin_call(k, "$/ping", knit_span(no_params, sizeof(no_params)),
+            knit_clock_ns() + NOTIFIED_MS_MAX * UINT64_C(1000000), &handle, &result,
+            NULL) == KNIT_OK)
+        knit_handle_drop(handle);
+}
+
 struct knit *knit_close(struct knit *k)
 {
     if (k == NULL || k->is_calling_back)
         return k;
     if (knit_client_is_ours(k)) {
+        if (k->handles.stream.has_notified && knit_handles_has_lease(&k->handles))
+            wait_for_notifications(k);
         knit_handles_end_lease(&k->handles, KNIT_DISCONNECTED, "the session was closed");
         knit_client_progress(k);
         knit_client_call_back(k);

@@ -8,6 +8,8 @@
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
 #include "fastpath/lane/bell.h"
+#include "proto/cancel.h"
+#include "proto/limits.h"
 
 static __attribute__((noinline)) int await(
     struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
@@ -124,6 +126,28 @@ void knit_cancel(struct knit_handle *handle)
         knit_stream_flush(&k->handles.stream);
         knit_client_update_poll_fd(k);
     }
+}
+
+void knit_abort(struct knit_handle *handle, const char *reason)
+{
+    struct knit *k = handle->handles->session;
+    struct knit_buffer value;
+
+    if (reason == NULL) {
+        knit_cancel(handle);
+        return;
+    }
+    if ((handle->flags & KNIT_HANDLE_WAITING) == 0 || !knit_client_is_ours(k))
+        return;
+    knit_buffer_init(&value, KNIT_METHOD_PARAMS_BYTES_MAX);
+    /* Without memory for the reason it is as if none had been given. */
+    if (knit_cancel_put_reason(&value, reason) == 0)
+        knit_handle_abort(handle, knit_buffer_span(&value));
+    else
+        knit_handle_cancel(handle);
+    knit_buffer_fini(&value);
+    knit_stream_flush(&k->handles.stream);
+    knit_client_update_poll_fd(k);
 }
 
 static __attribute__((noinline)) struct knit_handle *drop(struct knit_handle *handle)

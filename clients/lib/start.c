@@ -294,3 +294,32 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
     *ret = handle;
     return KNIT_OK;
 }
+
+int knit_begin_notification(
+    struct knit *k, const struct knit_start *start, struct knit_error *ret_error)
+{
+    const struct knit_prepared *prepared = start->prepared;
+    int code = KNIT_OK;
+
+    if (prepared->is_of_protocol)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "%.128s is a method of the protocol, no task", prepared->task);
+    if (knit_lanes_local(k->handles.lanes) != NULL)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "a pool of this process takes no notifications: nobody would go on with them");
+    if (prepared->shape == NULL)
+        code = check_raw(start->params, ret_error);
+    if (code != KNIT_OK)
+        return code;
+    while ((code = knit_stream_notify_task(&k->handles.stream, prepared->task, start->params)) ==
+               KNIT_WOULD_BLOCK &&
+           !k->would_block && !k->is_calling_back) {
+        knit_client_progress(k);
+        knit_client_wait(k, KNIT_VIA_STREAM, NULL, UINT64_MAX);
+    }
+    /* What waits for lanes alone does not look at the stream. */
+    if (code == KNIT_OK && k->handles.lanes != NULL)
+        knit_stream_flush(&k->handles.stream);
+    knit_client_update_poll_fd(k);
+    return code == KNIT_OK || code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
+}

@@ -21,3 +21,7 @@ struct knit_start {
  * code of the error with which it is refused. */
 KNIT_MUST_CHECK int knit_begin_call(struct knit *k, struct knit_start *start,
     struct knit_handle **ret, struct knit_error *ret_error);
+
+/* A notification: nothing is left of it here. The same codes. */
+KNIT_MUST_CHECK int knit_begin_notification(
+    struct knit *k, const struct knit_start *start, struct knit_error *ret_error);

@@ -166,6 +166,28 @@ int knit_stream_notify(struct knit_stream *stream, const char *name, struct knit
     return KNIT_INTERNAL;
 }
 
+int knit_stream_notify_task(struct knit_stream *stream, const char *task, struct knit_span params)
+{
+    size_t len = stream->out.len;
+    int code;
+
+    if (!knit_stream_is_open(stream))
+        return KNIT_DISCONNECTED;
+    stream->refused_bytes = params.len;
+    if (params.len > stream->arguments_max)
+        return KNIT_TOO_LARGE;
+    if (len - stream->out_sent > KNIT_STREAM_OUT_MAX)
+        return KNIT_WOULD_BLOCK;
+    code = knit_stream_notify(stream, task, params);
+    if (code == KNIT_OK && stream->out.len - len > stream->request_max) {
+        stream->refused_bytes = stream->out.len - len;
+        stream->out.len = len;
+        return KNIT_TOO_LARGE;
+    }
+    stream->has_notified = stream->has_notified || code == KNIT_OK;
+    return code;
+}
+
 /* The bytes behind the request move forward, and the positions of their requests with them. */
 bool knit_stream_take_back(struct knit_stream *stream, uint32_t place)
 {
@@ -191,16 +213,22 @@ bool knit_stream_take_back(struct knit_stream *stream, uint32_t place)
     return true;
 }
 
-bool knit_stream_cancel(struct knit_stream *stream, uint32_t place)
+bool knit_stream_cancel(struct knit_stream *stream, uint32_t place, struct knit_span reason)
 {
     uint8_t bytes[KNIT_CANCEL_BYTES_MAX];
     struct knit_buffer params;
+    bool is_sent;
 
     if (!knit_stream_is_open(stream) || !stream->places[place].is_taken)
         return false;
-    knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-    return knit_cancel_put(&params, msgid_of(stream, place)) == 0 &&
-           knit_stream_notify(stream, "$/cancel", knit_buffer_span(&params)) == KNIT_OK;
+    if (reason.bytes == NULL)
+        knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
+    else
+        knit_buffer_init(&params, KNIT_METHOD_PARAMS_BYTES_MAX);
+    is_sent = knit_cancel_put(&params, msgid_of(stream, place), reason) == 0 &&
+              knit_stream_notify(stream, "$/cancel", knit_buffer_span(&params)) == KNIT_OK;
+    knit_buffer_fini(&params);
+    return is_sent;
 }
 
 void knit_stream_forget(struct knit_stream *stream, uint32_t place)

@@ -79,6 +79,7 @@ struct knit_stream {
     uint32_t places_taken;
     uint32_t first_free;
 
+    bool has_notified;      /* a task by a notification, which nothing answers */
     uint64_t request_max;   /* bytes, as the server announced */
     uint64_t arguments_max; /* likewise, of one call; at most request_max */
     uint64_t
@@ -111,6 +112,10 @@ KNIT_MUST_CHECK int knit_stream_start(struct knit_stream *stream, const char *me
 KNIT_MUST_CHECK int knit_stream_notify(
     struct knit_stream *stream, const char *name, struct knit_span params);
 
+/* Append a notification of a task's name. Returns what knit_stream_start() returns. */
+KNIT_MUST_CHECK int knit_stream_notify_task(
+    struct knit_stream *stream, const char *task, struct knit_span params);
+
 /* Send as much as the transport takes now. */
 void knit_stream_flush(struct knit_stream *stream);
 
@@ -131,9 +136,9 @@ static inline bool knit_stream_has_pending(const struct knit_stream *stream)
     return knit_stream_is_open(stream) && knit_transport_pending(&stream->transport) > 0;
 }
 
-/* Ask the server to cancel a request. False: the request is over, or memory is lacking and it goes
- * on. */
-bool knit_stream_cancel(struct knit_stream *stream, uint32_t place);
+/* Ask the server to cancel a request. reason: one msgpack value, or absent. False: the request is
+ * over, or memory is lacking and it goes on. */
+bool knit_stream_cancel(struct knit_stream *stream, uint32_t place, struct knit_span reason);
 
 /* The answer will be dropped. */
 void knit_stream_forget(struct knit_stream *stream, uint32_t place);

@@ -16,13 +16,12 @@ static int read_default(struct knit_tool_call_options *options, const struct kni
     knit_writer_init(&writer, &options->value);
     r = knit_json_read(text, strlen(text), &writer, reason);
     if (r == KNIT_JSON_E_BAD)
-        return knit_tool_usage(tool, "--timeout-default is no JSON: %s", reason);
+        return knit_tool_usage(tool, "--default is no JSON: %s", reason);
     if (r == 0)
         r = knit_writer_end(&writer);
     if (r != 0)
         return r < 0 ? knit_tool_no_memory(tool)
-                     : knit_tool_usage(
-                           tool, "--timeout-default cannot be sent: %s", knit_writer_reason(r));
+                     : knit_tool_usage(tool, "--default cannot be sent: %s", knit_writer_reason(r));
     options->late.value = options->value.bytes;
     options->late.value_len = options->value.len;
     return KNIT_TOOL_OK;

@@ -10,7 +10,7 @@
 struct knit_tool_call_options {
     struct knit_call_options call;
     struct knit_on_timeout late;
-    struct knit_buffer value; /* of --timeout-default */
+    struct knit_buffer value; /* of --default */
 };
 
 /* What is wrong is reported. Returns an exit status; knit_tool_call_options_fini() in any case. */

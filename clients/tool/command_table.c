@@ -132,10 +132,10 @@ const struct knit_tool_option knit_tool_options[] = {
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         set_timeout},
-    {OPTION_DEFAULT, "timeout-default", "JSON", "call batch",
+    {OPTION_DEFAULT, "default", "JSON", "call batch",
         "the result of a call whose time is over, which is no failure then", set_timeout_default},
-    {OPTION_MAYBE, "timeout-maybe", NULL, "call batch", "the same with null", set_timeout_maybe},
-    {OPTION_ERROR, "timeout-error", "TEXT", "call batch",
+    {OPTION_MAYBE, "maybe", NULL, "call batch", "the same with null", set_timeout_maybe},
+    {OPTION_ERROR, "error", "TEXT", "call batch",
         "the message of the error TIMEOUT, if none of those two is given", set_timeout_error},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_RAW, "raw", NULL, "call stats",

@@ -7,7 +7,7 @@
 
 #include "clients/tool/command.h"
 
-enum { SUMMARY_COLUMN = 20 };
+enum { SUMMARY_COLUMN = 21 };
 
 static const char statuses[] =
     "Exit status: 0 success, 1 the task failed or check found something, 2 wrong command\n"

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "proto/cancel.h"
 #include "proto/message.h"
 #include "proto/plain.h"
 #include "server/config/setting.h"
@@ -286,16 +287,19 @@ static struct entry *find(struct knit_lookahead *lookahead, uint32_t msgid)
  * does a `$/cancel` that found no call: until then no later call of the same number can be in
  * flight. */
 static void cancel(struct knit_connection *connection, const struct knit_message *message,
-    struct entry *entry, uint32_t msgid)
+    struct entry *entry, uint32_t msgid, struct knit_span reason)
 {
+    struct knit_failure failure;
     struct entry *target;
 
-    if (!knit_router_cancel(&connection->caller, msgid)) {
+    if (!knit_router_cancel(&connection->caller, msgid, reason)) {
         target = find(connection->lookahead, msgid);
         if (target == NULL)
             return;
         KNIT_COUNT(connection->net->turn, calls_cancelled);
-        settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
+        failure = knit_cancel_failure(reason);
+        failure.started = KNIT_STARTED_NO;
+        settle_with(connection, target, &failure);
         if (knit_lookahead_is_settled(connection))
             knit_router_stop_waiting(&connection->caller);
     }
@@ -357,13 +361,14 @@ static void add_entry(struct knit_connection *connection, const struct knit_mess
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     struct entry *entry = entry_at(lookahead, lookahead->end++);
+    struct knit_span reason;
     uint32_t msgid;
 
     *entry = (struct entry){.since_ns = connection->received_ns, .len = (uint32_t)lookahead->fed};
     if (message == NULL)
         return;
-    if (knit_method_cancels(message, &msgid)) {
-        cancel(connection, message, entry, msgid);
+    if (knit_method_cancels(message, &msgid, &reason)) {
+        cancel(connection, message, entry, msgid, reason);
         return;
     }
     if (message->kind == KNIT_MESSAGE_REQUEST && connection->caller.gone_ns != 0)

@@ -76,6 +76,8 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.principal = knit_span_text(principal);
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
+    reply.feature[reply.feature_count++] = knit_span_text("cancel_reason");
+    reply.feature[reply.feature_count++] = knit_span_text("on_timeout");
     reply.feature[reply.feature_count++] = knit_span_text("output");
     reply.feature[reply.feature_count++] = knit_span_text("progress");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
@@ -187,23 +189,25 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
 
-bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid)
+bool knit_method_cancels(
+    const struct knit_message *message, uint32_t *ret_msgid, struct knit_span *ret_reason)
 {
     return message->kind != KNIT_MESSAGE_RESPONSE &&
            knit_span_is(message->method.name, "$/cancel") &&
-           knit_cancel_decode(message->params, ret_msgid);
+           knit_cancel_decode(message->params, ret_msgid, ret_reason);
 }
 
 static void cancel(struct knit_caller *caller, const struct knit_message *message)
 {
     static const uint8_t nil = 0xc0;
+    struct knit_span reason;
     uint32_t msgid;
 
-    if (!knit_method_cancels(message, &msgid)) {
-        refuse(caller, message, KNIT_BAD_ARGUMENT, "$/cancel: expected [msgid]");
+    if (!knit_method_cancels(message, &msgid, &reason)) {
+        refuse(caller, message, KNIT_BAD_ARGUMENT, "$/cancel: expected [msgid, reason]");
         return;
     }
-    (void)knit_router_cancel(caller, msgid);
+    (void)knit_router_cancel(caller, msgid, reason);
     answer(caller, message, knit_span(&nil, 1));
 }
 

@@ -17,7 +17,8 @@ static inline bool knit_method_is_ours(const struct knit_message *message)
 }
 
 /* Whether it is a `$/cancel`, and of which call. */
-bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid);
+bool knit_method_cancels(
+    const struct knit_message *message, uint32_t *ret_msgid, struct knit_span *ret_reason);
 
 /* Whether it asks for what the daemon knows, and changes nothing. */
 bool knit_method_is_question(const struct knit_message *message);

@@ -7,8 +7,8 @@
  *     deadline       TIMEOUT, or what is in its place (late.h), table entry gone; record and charge
  *                    stay until answered
  *     `queue` over   the same, if it has not started
- *     cancelled      not started: CANCELLED, as with `queue`; else the abort flag, and all stays
- *                    until answered
+ *     cancelled      not started, or with a reason: CANCELLED, as at a deadline; else the abort
+ *                    flag, and all stays until answered
  *     caller gone    abort flag; the record, charged to no caller, until answered
  *
  * A task called by notification has a record for which no caller waits, and no abort flag when its
@@ -22,6 +22,7 @@
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
+#include "proto/cancel.h"
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
@@ -172,20 +173,23 @@ void knit_router_give_up(struct knit_router *router)
     }
 }
 
-bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid)
+bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason)
 {
     struct knit_router *router = caller->router;
+    struct knit_session *session = knit_router_session(router);
+    struct knit_failure failure;
+    int started = KNIT_STARTED_NO;
     uint32_t slot;
 
     if (!knit_in_flight_find(&caller->calls, msgid, &slot))
         return false;
     KNIT_COUNT(caller->turn, calls_cancelled);
-    /* A call that has not started will not start, so its caller need not wait for a worker. */
-    if (knit_session_cancel(knit_router_session(router), slot)) {
-        struct knit_failure failure =
-            knit_failure(KNIT_CANCELLED, "the call was cancelled by its caller");
-
-        finish_early(router, slot, &failure, KNIT_STARTED_NO);
+    /* A call that has not started will not start, so its caller need not wait for a worker. With a
+     * reason it does not wait for the task either. */
+    if (reason.bytes != NULL ? knit_session_settle(session, slot, &started)
+                             : knit_session_cancel(session, slot)) {
+        failure = knit_cancel_failure(reason);
+        finish_early(router, slot, &failure, started);
     }
     return true;
 }

@@ -122,8 +122,9 @@ void knit_router_time_out(struct knit_caller *caller, const struct knit_message 
 /* The message that waited at the caller's front need not: go on behind it. */
 void knit_router_stop_waiting(struct knit_caller *caller);
 
-/* `$/cancel`. False: no call of that id is in flight; its response may be on its way. */
-bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid);
+/* `$/cancel`. reason: one msgpack value, with which it ends at once; absent: none. False: no call
+ * of that id is in flight; its response may be on its way. */
+bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason);
 
 /* The caller is going: abort its calls, forget that it waits. */
 void knit_router_forget(struct knit_caller *caller);

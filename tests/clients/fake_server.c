@@ -306,9 +306,10 @@ static void end_connection(const struct knit_message *message)
 static void cancel(const struct knit_message *message)
 {
     const struct knit_failure failure = knit_failure(KNIT_CANCELLED, "cancelled");
+    struct knit_span reason;
     uint32_t msgid, i = 0;
 
-    if (!knit_cancel_decode(message->params, &msgid))
+    if (!knit_cancel_decode(message->params, &msgid, &reason))
         return;
     while (i < fake.held_count && fake.held[i] != msgid)
         i++;

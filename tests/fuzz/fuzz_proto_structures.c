@@ -112,12 +112,17 @@ static void read_notifications(struct knit_span bytes)
     struct knit_goaway goaway, again;
     struct knit_buffer buffer;
     const char *reason = NULL;
+    struct knit_span why;
     uint32_t msgid, msgid_again;
 
     knit_buffer_init(&buffer, BUFFER_MAX);
-    if (knit_cancel_decode(bytes, &msgid)) {
-        KNIT_FUZZ_CHECK(knit_cancel_put(&buffer, msgid) == 0);
-        KNIT_FUZZ_CHECK(knit_cancel_decode(knit_buffer_span(&buffer), &msgid_again));
+    if (knit_cancel_decode(bytes, &msgid, &why)) {
+        /* A reason is checked only where it is written. */
+        if (knit_cancel_put(&buffer, msgid, why) != 0) {
+            knit_buffer_reset(&buffer);
+            KNIT_FUZZ_CHECK(knit_cancel_put(&buffer, msgid, knit_span(NULL, 0)) == 0);
+        }
+        KNIT_FUZZ_CHECK(knit_cancel_decode(knit_buffer_span(&buffer), &msgid_again, &why));
         KNIT_FUZZ_CHECK(msgid == msgid_again);
     }
     knit_buffer_reset(&buffer);

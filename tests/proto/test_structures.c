@@ -124,11 +124,11 @@ static void attach_is_read_and_written_as_specified(void **state)
 
 static void cancel_is_read_and_written_as_specified(void **state)
 {
-    uint8_t room[KNIT_CANCEL_BYTES_MAX];
     struct knit_buffer bytes, written;
+    struct knit_span reason, again;
     struct knit_block block;
     uint32_t msgid;
-    char *text;
+    char *text, *said, *shown;
 
     (void)state;
     knit_block_open(&block, specification, "cancel");
@@ -136,13 +136,22 @@ static void cancel_is_read_and_written_as_specified(void **state)
         bool is_good = knit_block_split(block.line, "=!", &text) == '=';
 
         encode(block.line, &bytes);
-        assert_int_equal(knit_cancel_decode(knit_buffer_span(&bytes), &msgid), is_good);
+        assert_int_equal(knit_cancel_decode(knit_buffer_span(&bytes), &msgid, &reason), is_good);
         if (is_good) {
+            assert_int_equal(msgid, strtoull(text, &said, 10));
+            assert_int_equal(reason.bytes != NULL, *said == ' ');
+            knit_buffer_init(&written, BUFFER_MAX);
+            assert_int_equal(knit_cancel_put(&written, msgid, reason), 0);
+            assert_true(knit_cancel_decode(knit_buffer_span(&written), &msgid, &again));
             assert_int_equal(msgid, strtoull(text, NULL, 10));
-            knit_buffer_init_fixed(&written, room, sizeof(room));
-            assert_int_equal(knit_cancel_put(&written, msgid), 0);
-            assert_true(knit_cancel_decode(knit_buffer_span(&written), &msgid));
-            assert_int_equal(msgid, strtoull(text, NULL, 10));
+            assert_int_equal(again.len, reason.len);
+            if (reason.bytes != NULL) {
+                assert_memory_equal(again.bytes, reason.bytes, reason.len);
+                shown = knit_notation_print(reason);
+                assert_string_equal(said + 1, shown);
+                free(shown);
+            }
+            knit_buffer_fini(&written);
         }
         knit_buffer_fini(&bytes);
     }
@@ -253,6 +262,7 @@ static void what_is_cut_short_is_refused_at_every_length(void **state)
     struct knit_goaway goaway;
     struct knit_buffer bytes;
     const char *reason;
+    struct knit_span why;
     uint32_t msgid;
 
     (void)state;
@@ -274,7 +284,7 @@ static void what_is_cut_short_is_refused_at_every_length(void **state)
     knit_buffer_fini(&bytes);
     encode("[70000]", &bytes);
     for (size_t len = 0; len < bytes.len; len++)
-        assert_false(knit_cancel_decode(knit_span(bytes.bytes, len), &msgid));
+        assert_false(knit_cancel_decode(knit_span(bytes.bytes, len), &msgid, &why));
     knit_buffer_fini(&bytes);
 }
 
@@ -296,7 +306,7 @@ static void one_byte_less_than_a_cancel_needs_is_too_little(void **state)
 
     (void)state;
     knit_buffer_init_fixed(&buffer, room, sizeof(room) - 1);
-    assert_int_equal(knit_cancel_put(&buffer, UINT32_MAX), KNIT_BUFFER_E_FULL);
+    assert_int_equal(knit_cancel_put(&buffer, UINT32_MAX, knit_span(NULL, 0)), KNIT_BUFFER_E_FULL);
 }
 
 int main(int argc, char **argv)

@@ -197,7 +197,7 @@ static void a_connection_has_a_share_of_the_arena(void **state)
     assert_true(turns_request(modest, "gate", LARGE, 1, 1, NULL));
     TURNS_UNTIL(modest->connection->caller.calls.count == 1);
     /* A settled call keeps its room in the arena. */
-    knit_router_cancel(&greedy->connection->caller, 2);
+    knit_router_cancel(&greedy->connection->caller, 2, knit_span(NULL, 0));
     assert_true(greedy->connection->caller.account.argument_bytes > LARGE * (sent - 2));
     turns_open_gate();
     turns_expect(greedy, sent);
@@ -429,13 +429,13 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     block(caller);
     assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
     TURNS_UNTIL(caller->connection->caller.calls.count == 2);
-    knit_router_cancel(&caller->connection->caller, 1);
+    knit_router_cancel(&caller->connection->caller, 1, knit_span(NULL, 0));
     /* No call has that number, so nothing happens. */
-    knit_router_cancel(&caller->connection->caller, 77);
+    knit_router_cancel(&caller->connection->caller, 77, knit_span(NULL, 0));
     turns_expect(caller, 1);
     assert_int_equal(caller->code, KNIT_CANCELLED);
     /* A call that runs sees the abort, and answers itself. */
-    knit_router_cancel(&caller->connection->caller, 1000000);
+    knit_router_cancel(&caller->connection->caller, 1000000, knit_span(NULL, 0));
     turns_expect(caller, 2);
     assert_int_equal(caller->msgid, 1000000);
 }
@@ -485,7 +485,7 @@ static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
     for (uint32_t i = 0; i < SHARE_ALONE; i++) {
         assert_true(turns_request(greedy, "echo", 1, i, 1, NULL));
         (void)turns_turn();
-        knit_router_cancel(&greedy->connection->caller, i);
+        knit_router_cancel(&greedy->connection->caller, i, knit_span(NULL, 0));
     }
     assert_true(turns_request(greedy, "echo", 1, 1000, 100, NULL));
     TURNS_UNTIL(greedy->connection->caller.pauses != 0);

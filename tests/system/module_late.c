@@ -1,12 +1,13 @@
-// SPDX-License-Identifier: Apache-2.0
-// Tasks that take longer than somebody waits, with everything that may come then, and a count of those that ran.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks that take longer than somebody waits, and say in every way what comes then; and how many of
+ * them ran. */
 #include <time.h>
 
 #include <knitting/task.h>
 
 KNIT_MODULE("1");
 
-static int64_t ran;
+static int64_t ran, finished;
 
 /* Until it is told to stop, or the time has passed; then its result is what it was given. */
 static int stay(struct knit_call *call, int64_t ms)
@@ -20,6 +21,7 @@ static int stay(struct knit_call *call, int64_t ms)
             return knit_return_aborted(call);
         nanosleep(&pause, NULL);
     }
+    finished++;
     return knit_return_int(call, ms);
 }
 
@@ -44,9 +46,16 @@ KNIT_TASK(count, "count() -> int")
     return knit_return_int(call, ran);
 }
 
-static const struct knit_on_timeout seven = {.value = "\x07", .value_len = 1, .maybe = true, .error = "not this"};
+KNIT_TASK(finished_count, "finished_count() -> int")
+{
+    return knit_return_int(call, finished);
+}
+
+static const struct knit_on_timeout seven = {
+    .value = "\x07", .value_len = 1, .maybe = true, .error = "not this"};
 static const struct knit_on_timeout nothing = {.maybe = true, .error = "nor this"};
-static const struct knit_on_timeout words = {.error = "too slow", .error_data = "\x91\x05", .error_data_len = 2};
+static const struct knit_on_timeout words = {
+    .error = "too slow", .error_data = "\x91\x05", .error_data_len = 2};
 
 KNIT_TASK(late_value, "late_value(ms: int) -> int", .timeout_ms = 30, .on_timeout = &seven)
 {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes when a timeout is over, over every transport: by the library, the tool, and any client of the protocol."""
+"""What comes when a timeout is over or a call is aborted with a reason, and notifications, over every transport: by the
+library, the tool, and any client of the protocol."""
 
 import json
 import os
@@ -11,27 +12,48 @@ import msgpack
 from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main
 from knit_witness import LedgerDaemon
 
-CALLS, LATE, TOOL = os.environ['KNIT_LATE_CALLS'], os.environ['KNIT_LATE'], os.environ['KNIT_TOOL']
-TIMEOUT = 303
+CALLS, GIVEN_UP = os.environ['KNIT_LATE_CALLS'], os.environ['KNIT_GIVEN_UP']
+LATE, TOOL = os.environ['KNIT_LATE'], os.environ['KNIT_TOOL']
+TIMEOUT, CANCELLED = 303, 304
 
 
 class LateCalls(Case):
-    def test_the_library_over_every_transport(self):
+    def over_every_transport(self, program, give_pid=False):
         with Daemon(module=LATE, workers=1) as daemon:
             for url in daemon.urls:
                 with self.subTest(url.split(':')[0]):
-                    done = subprocess.run([CALLS, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                          timeout=12 * PATIENCE)
+                    done = subprocess.run([program, url, *([str(daemon.pid)] if give_pid else [])], stdout=subprocess.PIPE,
+                                          stderr=subprocess.STDOUT, text=True, timeout=12 * PATIENCE)
                     print(done.stdout)
                     self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_timeouts_of_the_library_over_every_transport(self):
+        self.over_every_transport(CALLS)
+
+    def test_aborts_and_notifications_over_every_transport(self):
+        self.over_every_transport(GIVEN_UP, give_pid=True)
+
+    def test_a_reason_ends_a_call_at_once(self):
+        with Daemon(module=LATE, workers=1) as daemon, daemon.tcp() as rpc:
+            held, queued = rpc.request('hold', 600000), rpc.request('hold', 600000)
+            for msgid, reason, text in ((held, 'why', '304 CANCELLED: why'), (queued, 7, '304 CANCELLED: the call was')):
+                rpc.notify('$/cancel', msgid, reason)
+                error = self.assert_fails(CANCELLED, rpc.result, msgid)
+                self.assertTrue(error.error.startswith(text), error.error)
+            rpc.hello()
+            held = rpc.request('hold', 600000)
+            rpc.notify('$/cancel', held, {'who': 'me'})
+            rpc.notify('$/cancel', held, 'again')
+            self.assertEqual(self.assert_fails(CANCELLED, rpc.result, held).details['data'], {'who': 'me'})
+            self.assertGreaterEqual(rpc.call('count'), 1)
 
     def test_the_tool(self):
         with Daemon(module=LATE, workers=1) as daemon:
             for url in daemon.urls:
-                for options, status, output in ((['--timeout-default', '{"a": [1]}'], 0, {'a': [1]}),
-                                                (['--timeout-maybe'], 0, None),
-                                                (['--timeout-error', 'too slow'], 5, 'too slow'),
-                                                ([], 5, 'timeout')):
+                for options, status, output in ((['--default', '{"a": [1]}'], 0, {'a': [1]}),
+                                                (['--maybe'], 0, None),
+                                                (['--error', 'too slow'], 5, 'too slow'),
+                                                ([], 5, 'TIMEOUT')):
                     with self.subTest(url.split(':')[0], options=options):
                         done = subprocess.run([TOOL, '-u', url, '--timeout', '50', *options, 'call', 'hold', '600000'],
                                               capture_output=True, text=True, timeout=PATIENCE)
@@ -40,10 +62,10 @@ class LateCalls(Case):
                             self.assertEqual(json.loads(done.stdout), output)
                         else:
                             self.assertIn(output, done.stderr)
-            done = subprocess.run([TOOL, '-u', daemon.urls[0], '--timeout-default', '{', 'call', 'hold', '1'],
+            done = subprocess.run([TOOL, '-u', daemon.urls[0], '--default', '{', 'call', 'hold', '1'],
                                   capture_output=True, text=True, timeout=PATIENCE)
             self.assertEqual(done.returncode, 2)
-            self.assertIn('--timeout-default is no JSON', done.stderr)
+            self.assertIn('--default is no JSON', done.stderr)
 
     def test_clients_of_the_protocol_need_no_hello(self):
         with Daemon(module=LATE, workers=1) as daemon, daemon.tcp() as rpc:

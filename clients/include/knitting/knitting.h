@@ -54,6 +54,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/admin.h>
 #include <knitting/call_options.h>
 #include <knitting/code.h>
 #include <knitting/error.h>
@@ -77,6 +78,10 @@ enum {
 
 /* The library's version, "0.1.0". */
 const char *knit_version(void);
+
+/* Nanoseconds of CLOCK_MONOTONIC, by which timeouts are counted: the clock of knit_now_ns() and
+ * knit_deadline_ns() in tasks. */
+uint64_t knit_now(void);
 
 /* A zeroed structure, or NULL in its place, means every default. */
 struct knit_open_options {
@@ -102,8 +107,8 @@ KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *o
     struct knit **ret, struct knit_error *ret_error);
 
 /* End the session. Calls in flight are cancelled and their callbacks run with KNIT_DISCONNECTED;
- * then every handle is freed, and pointers into results dangle. NULL is allowed; returns NULL,
- * except in a callback. */
+ * then every handle is freed, and pointers into results dangle. Notifications go on, see there.
+ * NULL is allowed; returns NULL, except in a callback. */
 struct knit *knit_close(struct knit *k);
 
 /* ---- Calls ----
@@ -191,6 +196,22 @@ KNIT_MUST_CHECK int knit_start_prepared(struct knit_prepared *prepared,
  * those that are left; afterwards none may be used or freed. NULL is allowed; returns NULL. */
 struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared);
 
+/* ---- Notifications ----
+ *
+ * Calls of which nobody hears again: no handle, no outcome, and no error once they are sent, not
+ * even of a task that does not exist. They take the connection to the daemon, with shm:// too,
+ * which goes on with them when the session is over: they are not cancelled by knit_close(), which
+ * waits until the daemon has them, for one second at most. `$/stats` counts them. */
+
+/* Queue one; with shm:// it is sent at once. Arguments are those of knit_start(), and what stands
+ * behind the arrow of a signature is ignored. Where there is no room, as knit_start(). */
+KNIT_MUST_CHECK int knit_notify(
+    struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...);
+KNIT_MUST_CHECK int knit_notify_raw(struct knit *k, struct knit_error *ret_error, const char *task,
+    const void *params, size_t params_len);
+KNIT_MUST_CHECK int knit_notify_prepared(
+    struct knit_prepared *prepared, struct knit_error *ret_error, ...);
+
 /* Send what was started. Does not wait. Fails with KNIT_DISCONNECTED alone. */
 int knit_flush(struct knit *k, struct knit_error *ret_error);
 
@@ -221,6 +242,11 @@ void knit_on_done(struct knit_handle *handle,
  */
 void knit_cancel(struct knit_handle *handle);
 
+/* The same with a reason, and without waiting: the call ends now, in KNIT_CANCELLED with the reason
+ * as its message and, as a msgpack str, its data; what the task still gives is dropped. An outcome
+ * that is there stays. Of a reason 4,096 bytes are kept. NULL: knit_cancel(). */
+void knit_abort(struct knit_handle *handle, const char *reason);
+
 /* Free a handle and its result. A call still in flight is cancelled and its outcome dropped,
  * without a callback. NULL is allowed; returns NULL. */
 struct knit_handle *knit_free(struct knit_handle *handle);
@@ -239,45 +265,6 @@ int knit_fd(struct knit *k);
 /* Without waiting, send, receive, settle calls and run callbacks. KNIT_DISCONNECTED, once the
  * connection is gone and every call in flight has been settled with it. */
 int knit_dispatch(struct knit *k, struct knit_error *ret_error);
-
-/* ---- The pool ----
- *
- * These wait for the daemon's answer for at most connect_ms. */
-
-/* One round trip; the time it took. */
-int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns);
-
-/* The most bytes that the arguments of one call may take in this session. Where the daemon's
- * message_max_bytes is less than its call_max_bytes, the name of the task and the options take a
- * few of them. Asks nobody. 0: the session is a parent's. */
-size_t knit_arguments_max(struct knit *k);
-
-struct knit_task_info {
-    uint32_t id;
-    const char *name;
-    const char *signature;
-    const char *doc;    /* "" if there is none */
-    double timeout_ms;  /* negative: none */
-    uint32_t flags;     /* KNIT_TASK_* of <knitting/task.h> */
-    const char *module; /* the name of its file; "" if the daemon does not say */
-    uint64_t deaths;    /* workers that it took down by its own fault */
-    int last_signal;    /* by which the last of them ended; 0: it exited */
-    bool quarantined;   /* too many lately: its calls are refused for some seconds */
-};
-
-/* Every task, in the order of their ids; `info` is borrowed for the duration of the callback, which
- * may do what other callbacks may. */
-int knit_tasks(struct knit *k, struct knit_error *ret_error,
-    void (*on_task)(const struct knit_task_info *info, void *user), void *user);
-
-/* Serves a quarantined task again at once; only for root and the daemon's user, by unix:// or
- * shm://. *ret_lifted: it was quarantined. */
-KNIT_MUST_CHECK int knit_lift(
-    struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted);
-
-/* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
-KNIT_MUST_CHECK int knit_stats(
-    struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len);
 
 #pragma GCC visibility pop
 
