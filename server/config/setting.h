@@ -81,6 +81,12 @@ enum knit_balancer_choice {
     KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM,
 };
 
+/* What a hard timeout ends, in the order of their names in the table. */
+enum knit_scope_choice {
+    KNIT_SCOPE_CHOICE_WORKER,
+    KNIT_SCOPE_CHOICE_POOL,
+};
+
 struct knit_settings {
     /* [server] */
     struct knit_list listen;
@@ -116,6 +122,7 @@ struct knit_settings {
     uint64_t arena_bytes;
     uint64_t call_max_bytes;
     uint64_t hard_timeout_ms;
+    uint64_t hard_timeout_scope; /* enum knit_scope_choice */
     uint64_t abort_grace_ms;
     uint64_t slow_call_ms;
     uint64_t notification_max_ms;

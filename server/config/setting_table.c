@@ -17,6 +17,7 @@
 
 static const char *const balancers[] = {
     "roundRobin", "firstIdle", "randomLane", "firstIdleOrRandom", "robinRound", NULL};
+static const char *const scopes[] = {"worker", "pool", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -133,6 +134,10 @@ const struct knit_setting knit_setting_table[] = {
         "eighth."},
     {"pool", "hard_timeout_ms", NULL, KNIT_SETTING_NUMBER, AT(hard_timeout_ms), OFF, DAY_S * 1000,
         NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},
+    {"pool", "hard_timeout_scope", NULL, KNIT_SETTING_CHOICE, AT(hard_timeout_scope), 0, 0, scopes,
+        "worker", "SCOPE",
+        "What a hard timeout ends: the worker alone, or the pool: then the daemon ends too, and "
+        "all other calls with SHUTDOWN."},
     {"pool", "abort_grace_ms", NULL, KNIT_SETTING_NUMBER, AT(abort_grace_ms), OFF, DAY_S * 1000,
         NULL, "10000", "MS",
         "When no caller waits for a call any more (cancelled, timed out, caller gone) and its task "

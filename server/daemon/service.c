@@ -76,6 +76,7 @@ struct service {
     uint64_t *dealt;  /* connections handed to each loop */
     bool is_given_up; /* the daemon was asked to end while its parts started */
     bool is_damaged;  /* it ends because of its memory */
+    bool is_overrun;  /* and so because of a task, whose hard timeout is the pool's */
     uint32_t drains;
     uint32_t finished;
 };
@@ -182,7 +183,7 @@ static void begin_drain(struct service *service)
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_listening_close(&service->listening);
-    send_to_all(service, KNIT_MAILBOX_DRAIN, settings->drain_ms);
+    send_to_all(service, KNIT_MAILBOX_DRAIN, service->is_overrun ? 0 : settings->drain_ms);
 }
 
 static void end_if_stopped(struct service *service)
@@ -202,7 +203,7 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&service->outbox, &message)) {
         if (message.kind == KNIT_MAILBOX_DRAINS && ++service->drains == service->loops.count) {
             service->state = DRAINING;
-            knit_host_shutdown(service->pool, true,
+            knit_host_shutdown(service->pool, !service->is_overrun,
                 knit_clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
             end_if_stopped(service);
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
@@ -274,6 +275,14 @@ static void give_up(struct service *service)
         begin_drain(service);
 }
 
+/* A task ran longer than it may, which is the end of the pool: its own call gets HARD_TIMEOUT, all
+ * others SHUTDOWN. */
+static void close_at_once(struct service *service)
+{
+    service->is_overrun = true;
+    begin_drain(service);
+}
+
 static void on_pool_event(void *arg, const struct knit_host_event *event)
 {
     static const struct timeval second = {1, 0};
@@ -283,6 +292,9 @@ static void on_pool_event(void *arg, const struct knit_host_event *event)
         &service->log, service->pool, service->settings->debug_bits, event, &service->evicted);
     if (event->kind == KNIT_HOST_SESSION_DAMAGED)
         give_up(service);
+    if (event->kind == KNIT_HOST_HARD_TIMEOUT &&
+        service->settings->hard_timeout_scope == KNIT_SCOPE_CHOICE_POOL)
+        close_at_once(service);
     if (event->kind != KNIT_HOST_SESSION_EVICTED)
         return;
     send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
@@ -610,6 +622,9 @@ int knit_service_run(
         knit_log(&service.log, KNIT_LOG_INFO, "stopped");
     if (r == 0 && service.is_damaged)
         r = knit_sentence_set(why, 1, "ended because its shared memory was damaged");
+    if (r == 0 && service.is_overrun)
+        r = knit_sentence_set(
+            why, 1, "ended because a task ran into its hard timeout (hard_timeout_scope = pool)");
     stop(&service);
     knit_log_fini(&service.log);
     return r;

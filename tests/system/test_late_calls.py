@@ -9,12 +9,12 @@ import time
 
 import msgpack
 
-from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main
+from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_witness import LedgerDaemon
 
 CALLS, GIVEN_UP = os.environ['KNIT_LATE_CALLS'], os.environ['KNIT_GIVEN_UP']
 LATE, TOOL = os.environ['KNIT_LATE'], os.environ['KNIT_TOOL']
-TIMEOUT, CANCELLED = 303, 304
+TIMEOUT, CANCELLED, HARD_TIMEOUT, SHUTDOWN = 303, 304, 401, 502
 
 
 class LateCalls(Case):
@@ -88,6 +88,32 @@ class LateCalls(Case):
             self.assertEqual(tasks['late_value']['on_timeout'], {'default': 7})
             self.assertEqual(tasks['late_error']['on_timeout'], {'error': {'message': 'too slow', 'data': [5]}})
             self.assertNotIn('on_timeout', tasks['hold'])
+
+    @staticmethod
+    def code_of(rpc, msgid):
+        try:
+            rpc.result(msgid)
+        except RpcError as error:
+            return error.code
+        return 0
+
+    def test_a_hard_timeout_may_end_the_pool(self):
+        daemon = Daemon(module=LATE, workers=2, hard_timeout_ms=300, hard_timeout_scope='pool')
+        daemon.expected_status = 1
+        with daemon, daemon.tcp() as rpc, daemon.unix() as other:
+            for connection in rpc, other:
+                connection.hello()
+            overrun = rpc.request('busy', 600000)
+            wait_until(lambda: daemon.stats()['loops']['calls_published'] > 0, 'the call')
+            # The second worker's, and one that waits behind them.
+            others = [other.request('hold', 600000), other.request('hold', 1)]
+            self.assert_fails(HARD_TIMEOUT, rpc.result, overrun)
+            # A busy machine may see both limits pass at once.
+            codes = [self.code_of(other, call) for call in others]
+            self.assertIn(codes[0], (SHUTDOWN, HARD_TIMEOUT))
+            self.assertEqual(codes[1], SHUTDOWN)
+            daemon.wait()
+            self.assertIn('hard_timeout_scope = pool', daemon.log())
 
     def test_a_call_that_never_got_a_slot(self):
         with LedgerDaemon(workers=1, slots=64, threads_io=1) as daemon, daemon.tcp() as rpc, daemon.tcp() as other:
