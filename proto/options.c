@@ -22,6 +22,8 @@ static const struct option {
         "option timeout must be a number of milliseconds, or a map"},
     {"queue", TIME, offsetof(struct knit_options, queue_ns),
         "option queue must be a number of milliseconds"},
+    {"queue_max", UINT, offsetof(struct knit_options, queue_max),
+        "option queue_max must be an unsigned number"},
     {"progress", BOOL, offsetof(struct knit_options, progress), "option progress must be a bool"},
     {"output", BOOL, offsetof(struct knit_options, output), "option output must be a bool"},
     {"keep", UINT, offsetof(struct knit_options, keep), "option keep must be an unsigned number"},
@@ -41,6 +43,7 @@ enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
 const struct knit_options knit_options_default = {
     .timeout_ns = KNIT_OPTION_NONE,
     .queue_ns = KNIT_OPTION_NONE,
+    .queue_max = KNIT_OPTION_NONE,
     .affinity = KNIT_OPTION_NONE,
     .epoch = KNIT_OPTION_NONE,
 };
@@ -208,10 +211,11 @@ static bool has_timeout(const struct knit_options *options)
 
 static uint32_t count_set(const struct knit_options *options)
 {
-    return has_timeout(options) + (options->queue_ns != KNIT_OPTION_NONE) + options->progress +
-           options->output + (options->keep != 0) + (options->key.bytes != NULL) +
-           (options->priority != 0) + (options->affinity != KNIT_OPTION_NONE) +
-           (options->trace.bytes != NULL) + (options->epoch != KNIT_OPTION_NONE);
+    return has_timeout(options) + (options->queue_ns != KNIT_OPTION_NONE) +
+           (options->queue_max != KNIT_OPTION_NONE) + options->progress + options->output +
+           (options->keep != 0) + (options->key.bytes != NULL) + (options->priority != 0) +
+           (options->affinity != KNIT_OPTION_NONE) + (options->trace.bytes != NULL) +
+           (options->epoch != KNIT_OPTION_NONE);
 }
 
 bool knit_options_is_empty(const struct knit_options *options)
@@ -261,6 +265,7 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
     knit_writer_map(&writer, count_set(options));
     put_timeout(&writer, options);
     put_time(&writer, "queue", options->queue_ns);
+    put_uint(&writer, "queue_max", options->queue_max, KNIT_OPTION_NONE);
     if (options->progress) {
         knit_writer_text(&writer, "progress");
         knit_writer_bool(&writer, true);

@@ -23,6 +23,7 @@ enum {
 struct knit_options {
     uint64_t timeout_ns; /* KNIT_OPTION_NONE = none; 0 = has expired already */
     uint64_t queue_ns;   /* how long it may wait before it starts; KNIT_OPTION_NONE = none */
+    uint64_t queue_max;  /* calls of its caller that may be in flight; KNIT_OPTION_NONE = any */
     uint64_t affinity;   /* KNIT_OPTION_NONE = none; a str is hashed to a number below that */
     uint64_t epoch;      /* KNIT_OPTION_NONE = not given */
     uint64_t keep;       /* how many later references may use the outcome */

@@ -77,6 +77,17 @@ void knit_client_progress(struct knit *k)
         knit_handles_expire(handles, knit_clock_ns());
 }
 
+uint32_t knit_client_in_flight(const struct knit *k)
+{
+    return k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes)
+                                    : k->handles.stream.places_taken;
+}
+
+static bool is_drained(const struct knit *k)
+{
+    return k->drain_below != 0 && k->on_drain != NULL && knit_client_in_flight(k) < k->drain_below;
+}
+
 void knit_client_flush(struct knit *k)
 {
     if (k->handles.lanes != NULL)
@@ -239,6 +250,26 @@ void knit_client_call_back(struct knit *k)
     }
 }
 
+static void say_drained(struct knit *k)
+{
+    __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = NULL;
+
+    if (!is_drained(k))
+        return;
+    calling = k;
+    k->is_calling_back = true;
+    k->drain_below = 0;
+    k->on_drain(k, k->drain_user);
+}
+
+void knit_on_drain(struct knit *k, void (*on_drain)(struct knit *k, void *user), void *user)
+{
+    k->on_drain = on_drain;
+    k->drain_user = user;
+    if (knit_client_is_ours(k))
+        knit_client_update_poll_fd(k);
+}
+
 void knit_client_end_turn(struct knit *k)
 {
     if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh))
@@ -264,6 +295,8 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
     if (lanes != NULL && check_ns < at_ns && knit_lanes_in_flight(lanes) != 0)
         at_ns = check_ns;
     if (!knit_handles_has_lease(&k->handles) || knit_stream_has_pending(&k->handles.stream))
+        at_ns = 0;
+    if (is_drained(k))
         at_ns = 0;
     if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh) ||
         (lanes != NULL && !knit_lanes_arm(lanes)))
@@ -322,6 +355,7 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error)
         knit_lanes_disarm(k->handles.lanes);
     knit_client_progress(k);
     knit_client_call_back(k);
+    say_drained(k);
     knit_client_flush(k);
     knit_client_update_poll_fd(k);
     return knit_client_check(k, ret_error);

@@ -30,6 +30,10 @@ struct knit {
     struct knit_poll_fd poll_fd;
     uint64_t next_lease_check_ns; /* when waiting for lanes looks at the lease again */
 
+    uint32_t drain_below; /* on_drain is due when fewer calls are in flight; 0 = it is not */
+    void (*on_drain)(struct knit *k, void *user);
+    void *drain_user;
+
     struct knit_handle *last;       /* the latest blocking call: its results are borrowed from it */
     struct knit_handle *stats;      /* the latest knit_stats() */
     struct knit_buffer local_stats; /* the same of a pool of this process */
@@ -94,6 +98,9 @@ KNIT_MUST_CHECK bool knit_client_end_last(struct knit *k, struct knit_span *para
 
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);
+
+/* Calls that have no outcome yet, as knit_call_options has them. */
+uint32_t knit_client_in_flight(const struct knit *k);
 
 /* Give the kernel and the workers what was started. */
 void knit_client_flush(struct knit *k);

@@ -345,6 +345,17 @@ static void fail_with(
     knit_buffer_fini(&error);
 }
 
+void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms)
+{
+    const char *reason = "as many calls are in flight as its option queue_max allows";
+    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, reason);
+
+    failure.origin = KNIT_ORIGIN_CLIENT;
+    failure.limit = limit;
+    failure.retry_after_ms = retry_ms;
+    fail_with(handle, &failure, reason);
+}
+
 void knit_handle_time_out(struct knit_handle *handle, enum knit_started started, const char *reason)
 {
     struct knit_substitute substitute;

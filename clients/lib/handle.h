@@ -201,6 +201,9 @@ KNIT_MUST_CHECK int knit_handle_keep_late(
 void knit_handle_time_out(
     struct knit_handle *handle, enum knit_started started, const char *reason);
 
+/* Give the outcome of one for which there are too many others. */
+void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms);
+
 /* Give the outcome: an error of the library's own. `reason` outlives the handle. */
 void knit_handle_fail(
     struct knit_handle *handle, int code, enum knit_started started, const char *reason);

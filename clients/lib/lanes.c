@@ -222,6 +222,14 @@ uint32_t knit_lanes_in_flight(const struct knit_lanes *lanes)
     return knit_session_in_flight(lanes->session);
 }
 
+uint64_t knit_lanes_retry_ms(const struct knit_lanes *lanes, uint32_t task)
+{
+    const struct knit_session *session = lanes->session;
+    uint64_t half = knit_session_in_flight(session) / 2 + 1;
+
+    return half * knit_board_mean_ns(&session->board, task) / session->geometry.lanes / 1000000 + 1;
+}
+
 /* ---- waiting ---- */
 
 bool knit_lanes_is_closed(const struct knit_lanes *lanes)

@@ -209,6 +209,9 @@ bool knit_lanes_settle(struct knit_lanes *lanes, uint32_t slot, enum knit_starte
 /* Calls that have no outcome yet. */
 uint32_t knit_lanes_in_flight(const struct knit_lanes *lanes);
 
+/* A guess of when half of them have ended, by the mean time of the task, in ms. */
+uint64_t knit_lanes_retry_ms(const struct knit_lanes *lanes, uint32_t task);
+
 /* ---- waiting ---- */
 
 bool knit_lanes_is_closed(const struct knit_lanes *lanes);

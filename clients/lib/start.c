@@ -37,6 +37,8 @@ static int start_on_stream(struct knit_handle *handle, const struct knit_start *
     options = knit_options();
     options.timeout_ns = knit_options_ns(start->options->timeout_ms);
     options.queue_ns = start->queue_ns;
+    if (start->options->queue_max != 0)
+        options.queue_max = start->options->queue_max;
     if (start->substitute != NULL)
         options.substitute = *start->substitute;
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
@@ -226,6 +228,18 @@ static struct knit_handle *new_handle(struct knit *k, const struct knit_start *s
     return handle;
 }
 
+/* Whether the call's own limit refuses it. On a stream the daemon says so, which knows better how
+ * many there are. */
+static bool is_beyond(struct knit *k, const struct knit_start *start)
+{
+    uint32_t most = start->options->queue_max;
+
+    if (knit_client_in_flight(k) < most)
+        return false;
+    k->drain_below = most / 2 + most % 2;
+    return start->is_by_lanes;
+}
+
 /* The time of a call was over before it was anywhere. */
 static void time_out_unstarted(struct knit_handle *handle)
 {
@@ -275,6 +289,12 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
     if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
         handle->start_by_ns = now_ns + (start->queue_ns != 0 ? start->queue_ns : KNIT_AT_ONCE_NS);
 
+    if (start->options != NULL && start->options->queue_max != 0 && is_beyond(k, start)) {
+        knit_handle_overload(handle, start->options->queue_max,
+            knit_lanes_retry_ms(k->handles.lanes, start->prepared->task_id));
+        *ret = handle;
+        return KNIT_OK;
+    }
     code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start);
     if (code == KNIT_WOULD_BLOCK && start->queue_ns == 0)
         code = KNIT_OVERLOADED;

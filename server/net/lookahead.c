@@ -328,13 +328,18 @@ static void begin_call(
 {
     struct knit_router *router = connection->net->router;
     bool is_full = knit_router_is_full(router);
+    uint64_t in_flight = connection->caller.calls.count + (uint64_t)connection->lookahead->calls;
+    struct knit_failure failure;
 
     entry->state = ENTRY_CALL;
     entry->msgid = message->msgid;
     count(connection, entry, 1);
+    if (!is_full && knit_router_is_beyond(&connection->caller, message, in_flight, &failure)) {
+        settle_with(connection, entry, &failure);
+        return;
+    }
     if (is_full) {
-        const struct knit_failure failure = knit_router_overloaded(router);
-
+        failure = knit_router_overloaded(router);
         settle_with(connection, entry, &failure);
         return;
     }

@@ -116,6 +116,11 @@ struct knit_failure knit_router_overloaded(const struct knit_router *router);
 uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
     uint64_t since_ns, bool *ret_has_late);
 
+/* Whether the request's own limit refuses it where so many of its caller are in flight or wait; and
+ * the error then, which is counted. */
+KNIT_MUST_CHECK bool knit_router_is_beyond(struct knit_caller *caller,
+    const struct knit_message *message, uint64_t in_flight, struct knit_failure *ret_failure);
+
 /* Gives a request that waited in its caller the outcome that its timeout has. */
 void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message);
 

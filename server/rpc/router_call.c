@@ -89,18 +89,49 @@ static void refuse_too_large(struct knit_caller *caller, const struct knit_messa
     refuse(caller, message, &failure);
 }
 
-struct knit_failure knit_router_overloaded(const struct knit_router *router)
+/* With a guess of when it is worth to try again: when half of the calls that are there have ended.
+ */
+static struct knit_failure make_overloaded(
+    const struct knit_router *router, const char *text, uint64_t limit)
 {
-    struct knit_failure failure = knit_failure(
-        KNIT_OVERLOADED, "more calls are queued than the server wants to queue (queue_max)");
+    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, text);
     uint64_t wait_ns =
         router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
 
     failure.retry_after_ms =
         wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
-    failure.limit = router->turn->settings->queue_max;
+    failure.limit = limit;
     KNIT_COUNT(router->turn, calls_overloaded);
     return failure;
+}
+
+struct knit_failure knit_router_overloaded(const struct knit_router *router)
+{
+    return make_overloaded(router,
+        "more calls are queued than the server wants to queue (queue_max)",
+        router->turn->settings->queue_max);
+}
+
+static bool is_beyond(const struct knit_caller *caller, const struct knit_options *options,
+    uint64_t in_flight, struct knit_failure *ret_failure)
+{
+    if (options->queue_max == KNIT_OPTION_NONE || in_flight < options->queue_max)
+        return false;
+    *ret_failure = make_overloaded(caller->router,
+        "as many calls are in flight as its option queue_max allows", options->queue_max);
+    ret_failure->actual = in_flight;
+    return true;
+}
+
+bool knit_router_is_beyond(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t in_flight, struct knit_failure *ret_failure)
+{
+    struct knit_options options;
+    const char *reason;
+
+    return message->options.bytes != NULL &&
+           knit_options_decode(message->options, &options, &reason) == 0 &&
+           is_beyond(caller, &options, in_flight, ret_failure);
 }
 
 static void refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
@@ -432,6 +463,7 @@ static bool refuse_bad_call(struct way *way)
 {
     struct knit_caller *caller = way->caller;
     const struct knit_message *message = way->message;
+    struct knit_failure failure;
     const char *reason;
 
     if (way->options->epoch != KNIT_OPTION_NONE && way->options->epoch != caller->router->epoch) {
@@ -459,6 +491,10 @@ static bool refuse_bad_call(struct way *way)
     }
     if (!caller->has_waited && knit_router_is_full(caller->router)) {
         refuse_overloaded(caller, message);
+        return true;
+    }
+    if (!caller->has_waited && is_beyond(caller, way->options, caller->calls.count, &failure)) {
+        refuse(caller, message, &failure);
         return true;
     }
     return false;

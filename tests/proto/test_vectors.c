@@ -300,6 +300,7 @@ static char *describe_options(const struct knit_options *options)
     } numbers[] = {
         {"timeout_ns", options->timeout_ns, KNIT_OPTION_NONE},
         {"queue_ns", options->queue_ns, KNIT_OPTION_NONE},
+        {"queue_max", options->queue_max, KNIT_OPTION_NONE},
         {"progress", options->progress, 0},
         {"output", options->output, 0},
         {"keep", options->keep, 0},

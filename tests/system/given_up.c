@@ -200,6 +200,57 @@ static void an_event_loop_hears_of_an_abort_once(void **state)
     assert_int_equal(outcomes, 1);
 }
 
+/* ---- limits ---- */
+
+static void note_drain(struct knit *session, void *user)
+{
+    struct knit_handle **calls = user;
+
+    assert_ptr_equal(session, k);
+    assert_null(calls[8]);
+    calls[8] = calls[0];
+}
+
+static void is_refused_for_its_limit(uint32_t limit)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    uint64_t begin_ns = knit_now();
+
+    options.queue_max = limit;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "hold", "(int)", (int64_t)0), KNIT_OVERLOADED);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_true(error.retryable && error.limit == limit && error.retry_after_ms > 0);
+    assert_true(knit_now() - begin_ns < knit_deadline_stretched_ns(UINT64_C(2000000000)));
+}
+
+static void a_call_beyond_its_own_limit_is_refused_and_room_is_told_once(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *calls[9] = {NULL};
+    struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+
+    (void)state;
+    knit_on_drain(k, note_drain, calls);
+    options.queue_max = 8;
+    for (int i = 0; i < 8; i++)
+        succeeds(knit_start(
+            k, &options, &calls[i], &error, "hold", "(int) -> int?", i == 0 ? FOR_LONG : 0));
+    is_refused_for_its_limit(8);
+    is_refused_for_its_limit(3);
+    succeeds(knit_dispatch(k, &error));
+    assert_null(calls[8]);
+    knit_abort(calls[0], "enough");
+    while (calls[8] == NULL) {
+        assert_true(poll(&item, 1, 20000) > 0);
+        succeeds(knit_dispatch(k, &error));
+    }
+    for (int i = 0; i < 8; i++)
+        knit_free(calls[i]);
+    succeeds(knit_call_with(k, &options, &error, "hold", "(int)", (int64_t)0));
+    succeeds(knit_dispatch(k, &error));
+}
+
 /* ---- notifications ---- */
 
 static void reopen(void)
@@ -320,6 +371,7 @@ int main(int argc, char **argv)
         WITH_SESSION(an_outcome_that_is_there_stays),
         WITH_SESSION(a_reason_need_be_no_text_and_may_be_long),
         WITH_SESSION(an_event_loop_hears_of_an_abort_once),
+        WITH_SESSION(a_call_beyond_its_own_limit_is_refused_and_room_is_told_once),
         WITH_SESSION(every_form_of_a_notification_runs_its_task),
         WITH_SESSION(closing_waits_until_notifications_are_taken),
         WITH_SESSION(a_daemon_that_takes_nothing_holds_a_close_for_a_second),

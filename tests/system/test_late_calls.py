@@ -14,7 +14,7 @@ from knit_witness import LedgerDaemon
 
 CALLS, GIVEN_UP = os.environ['KNIT_LATE_CALLS'], os.environ['KNIT_GIVEN_UP']
 LATE, TOOL = os.environ['KNIT_LATE'], os.environ['KNIT_TOOL']
-TIMEOUT, CANCELLED, HARD_TIMEOUT, SHUTDOWN = 303, 304, 401, 502
+OVERLOADED, TIMEOUT, CANCELLED, HARD_TIMEOUT, SHUTDOWN = 200, 303, 304, 401, 502
 
 
 class LateCalls(Case):
@@ -88,6 +88,23 @@ class LateCalls(Case):
             self.assertEqual(tasks['late_value']['on_timeout'], {'default': 7})
             self.assertEqual(tasks['late_error']['on_timeout'], {'error': {'message': 'too slow', 'data': [5]}})
             self.assertNotIn('on_timeout', tasks['hold'])
+
+    def test_a_request_beyond_its_own_limit_is_refused_at_once(self):
+        with LedgerDaemon(workers=1, slots=64, threads_io=1) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            rpc.request('hold', 0, 1)
+            daemon.ledger.wait_for(0)
+            # The last ones wait for a slot.
+            for i in range(1, 101):
+                rpc.request('ledger', 100 + i, options={'queue_max': 101})
+            for limit in 101, 5:
+                error = self.assert_fails(OVERLOADED, rpc.call, 'ledger', 1000, options={'queue_max': limit})
+                self.assertEqual(error.details['limit'], limit)
+                self.assertGreater(error.details['retry_after_ms'], 0)
+            daemon.ledger.open_gate(1)
+            for msgid in range(2, 103):
+                rpc.result(msgid)
+            self.assertEqual(daemon.ledger.ran(1000), 0)
 
     @staticmethod
     def code_of(rpc, msgid):

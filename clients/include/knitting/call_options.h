@@ -23,10 +23,13 @@ struct knit_call_options {
     const struct knit_on_timeout *on_timeout; /* what the call ends with when its timeout is over,
                           or its task's; read when the call is made. A value must fit the call's
                           signature. NULL = TIMEOUT, or what the task says */
+    uint32_t
+        queue_max; /* OVERLOADED, with `limit` and `retry_after_ms`, where so many calls of this
+                          session are in flight; 0 = no such limit. See knit_on_drain() */
     uint64_t reserved[4];
 };
 /* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, {0}}
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, 0, {0}}
 /* clang-format on */
 
 #ifdef __cplusplus

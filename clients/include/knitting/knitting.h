@@ -262,6 +262,10 @@ struct knit *knit_handle_session(struct knit_handle *handle);
  * first), and it may be asked again. After starting calls outside of a callback, knit_flush(). */
 int knit_fd(struct knit *k);
 
+/* Have `on_drain` called once by knit_dispatch() when, after a call that found as many in flight as
+ * its option queue_max allows, fewer than half of that are. on_drain NULL = no more. */
+void knit_on_drain(struct knit *k, void (*on_drain)(struct knit *k, void *user), void *user);
+
 /* Without waiting, send, receive, settle calls and run callbacks. KNIT_DISCONNECTED, once the
  * connection is gone and every call in flight has been settled with it. */
 int knit_dispatch(struct knit *k, struct knit_error *ret_error);
