@@ -297,7 +297,7 @@ static void finish_at(
     end(handle, place | (is_error ? KNIT_HANDLE_ERROR : 0));
 }
 
-static void finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome)
+void knit_handle_finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome)
 {
     bool is_small = outcome.len <= sizeof(handle->body);
     void *place = is_small ? handle->body : malloc(outcome.len);
@@ -310,74 +310,6 @@ static void finish_copied(struct knit_handle *handle, bool is_error, struct knit
     memcpy(place, outcome.bytes, outcome.len);
     handle->heap = place;
     finish_at(handle, is_error, knit_span(place, outcome.len), is_small ? 0 : KNIT_HANDLE_HEAP);
-}
-
-/* ---- the end of a timeout ---- */
-
-int knit_handle_keep_late(struct knit_handle *handle, const struct knit_substitute *substitute)
-{
-    struct knit_buffer map;
-    int r;
-
-    knit_buffer_init(&map, KNIT_OPTIONS_BYTES_MAX);
-    r = knit_substitute_put(&map, substitute);
-    if (r != 0) {
-        knit_buffer_fini(&map);
-        return r;
-    }
-    handle->late = knit_buffer_span(&map);
-    handle->flags |= KNIT_HANDLE_LATE;
-    return 0;
-}
-
-/* Give the outcome: an error that has more to say than knit_handle_fail() can. reason: its text,
- * where memory for the rest is lacking. */
-static void fail_with(
-    struct knit_handle *handle, const struct knit_failure *failure, const char *reason)
-{
-    struct knit_buffer error;
-
-    knit_buffer_init(&error, 4 * KNIT_METHOD_PARAMS_BYTES_MAX);
-    if (knit_failure_put(&error, failure, KNIT_FAILURE_COMPACT) == 0)
-        finish_copied(handle, true, knit_buffer_span(&error));
-    else
-        knit_handle_fail(handle, (int)failure->code, failure->started, reason);
-    knit_buffer_fini(&error);
-}
-
-void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms)
-{
-    const char *reason = "as many calls are in flight as its option queue_max allows";
-    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, reason);
-
-    failure.origin = KNIT_ORIGIN_CLIENT;
-    failure.limit = limit;
-    failure.retry_after_ms = retry_ms;
-    fail_with(handle, &failure, reason);
-}
-
-void knit_handle_time_out(struct knit_handle *handle, enum knit_started started, const char *reason)
-{
-    struct knit_substitute substitute;
-    const char *flaw;
-
-    if ((handle->flags & KNIT_HANDLE_LATE) == 0 ||
-        knit_substitute_decode(handle->late, &substitute, NULL, &flaw) != 0) {
-        knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
-        return;
-    }
-    if (substitute.kind == KNIT_SUBSTITUTE_ERROR) {
-        struct knit_failure failure = knit_failure(KNIT_TIMEOUT, reason);
-
-        failure.started = started;
-        failure.origin = KNIT_ORIGIN_CLIENT;
-        knit_substitute_fail(&substitute, &failure);
-        fail_with(handle, &failure, reason);
-        return;
-    }
-    /* Nobody has put what the task printed beside this result. */
-    handle->flags &= ~(uint32_t)KNIT_HANDLE_OUTPUT;
-    finish_copied(handle, false, substitute.result);
 }
 
 int knit_handle_outcome(
@@ -428,7 +360,7 @@ static void on_answer(void *user, bool is_error, struct knit_span outcome, void 
     struct knit_handle *handle = user;
 
     if (heap == NULL) {
-        finish_copied(handle, is_error, outcome);
+        knit_handle_finish_copied(handle, is_error, outcome);
         return;
     }
     handle->heap = heap;
@@ -520,7 +452,7 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
     if (outcome->held && knit_lanes_try_hold(lanes, outcome->len)) {
         finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
-        finish_copied(handle, is_error, payload);
+        knit_handle_finish_copied(handle, is_error, payload);
         if (outcome->held)
             knit_lanes_release(lanes, outcome->slot);
     }
@@ -655,7 +587,7 @@ void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
         started = KNIT_STARTED_NO;
     failure.started = started;
     failure.origin = KNIT_ORIGIN_CLIENT;
-    fail_with(handle, &failure, "the call was cancelled by its caller");
+    knit_handle_fail_with(handle, &failure, "the call was cancelled by its caller");
 }
 
 static void expire(struct knit_handle *handle, uint64_t now_ns)

@@ -204,6 +204,14 @@ void knit_handle_time_out(
 /* Give the outcome of one for which there are too many others. */
 void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms);
 
+/* Give it an outcome that is copied. */
+void knit_handle_finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome);
+
+/* Give the outcome: an error that has more to say than the next one can. reason: its text where
+ * memory for the rest is lacking. */
+void knit_handle_fail_with(
+    struct knit_handle *handle, const struct knit_failure *failure, const char *reason);
+
 /* Give the outcome: an error of the library's own. `reason` outlives the handle. */
 void knit_handle_fail(
     struct knit_handle *handle, int code, enum knit_started started, const char *reason);

@@ -59,7 +59,7 @@ LAYERS = {
         {'args', 'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
         {'connect', 'late', 'members', 'prepared'},
         {'handle'},
-        {'client'},
+        {'client', 'handle_late'},
         {'admin_calls'},
         {'typed'},
         {'forks', 'outcome', 'set', 'start'},

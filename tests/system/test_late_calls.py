@@ -123,7 +123,7 @@ class LateCalls(Case):
             overrun = rpc.request('busy', 600000)
             wait_until(lambda: daemon.stats()['loops']['calls_published'] > 0, 'the call')
             # The second worker's, and one that waits behind them.
-            others = [other.request('hold', 600000), other.request('hold', 1)]
+            others = [other.request('hold', 600000), other.request('hold', 600000)]
             self.assert_fails(HARD_TIMEOUT, rpc.result, overrun)
             # A busy machine may see both limits pass at once.
             codes = [self.code_of(other, call) for call in others]
