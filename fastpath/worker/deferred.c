@@ -58,8 +58,16 @@ static struct {
     bool has_watcher;
 } all = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+/* Whose calls are those whose worker has ended. */
+static struct knit_deferreds orphans;
+
+static void install(void);
+
 static void lock(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, install);
     (void)pthread_mutex_lock(&all.mutex);
 }
 
@@ -152,6 +160,50 @@ static void leave_if_done(struct knit_deferred_call *entry)
     if (entry->owner != NULL && entry->is_over && entry->is_done && entry->has_returned &&
         !entry->is_open)
         leave_place(entry);
+}
+
+/* Its worker has ended. What is open is left when it is closed. */
+static void orphan(struct knit_deferred_call *entry)
+{
+    entry->is_over = entry->is_done = entry->has_returned = true;
+    entry->has_session = false;
+    entry->owner->count--;
+    entry->owner = &orphans;
+    orphans.count++;
+}
+
+/* ---- fork() --------------------------------------------------------------------------------- */
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&all.mutex);
+}
+
+/* A child has no worker and no watching thread, but it may open a pool of its own. A call that some
+ * thread was busy with, without the mutex, keeps its place for good. */
+static void in_child(void)
+{
+    for (uint32_t i = 0; i < all.count; i++) {
+        struct knit_deferred_call *entry = all.entries[i];
+        const bool is_quiet = !entry->is_over && entry->has_returned;
+
+        entry->last = &orphans;
+        if (entry->owner == NULL)
+            continue;
+        orphan(entry);
+        if (is_quiet)
+            leave_if_done(entry);
+    }
+    all.has_watcher = false;
+    /* Threads of the parent may have waited for it. */
+    all.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    unlock();
+}
+
+/* Without memory for the handlers, a child may find the mutex taken. */
+static void install(void)
+{
+    (void)pthread_atfork(before_fork, unlock, in_child);
 }
 
 /* ---- handing over --------------------------------------------------------------------------- */
@@ -587,25 +639,19 @@ bool knit_deferred_is_over(struct knit_deferreds *deferreds)
     return is_over;
 }
 
-/* What is in the lane comes back from there. */
+/* What is in the lane comes back from there. What is over and never got there is of a task that
+ * ended its thread. */
 void knit_deferred_fini(struct knit_deferreds *deferreds)
 {
-    static struct knit_deferreds orphans;
-
     lock();
     for (uint32_t i = 0; i < all.count; i++) {
         struct knit_deferred_call *entry = all.entries[i];
 
         if (entry->last == deferreds)
             entry->last = &orphans;
-        if (entry->owner != deferreds || (entry->is_over && !entry->is_done))
+        if (entry->owner != deferreds || (entry->is_over && !entry->is_done && entry->has_returned))
             continue;
-        entry->is_over = entry->is_done = entry->has_returned = true;
-        entry->has_session = false;
-        /* What is open is left when it is closed. */
-        entry->owner = &orphans;
-        orphans.count++;
-        deferreds->count--;
+        orphan(entry);
         leave_if_done(entry);
     }
     deferreds->max = 0;
