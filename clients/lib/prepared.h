@@ -171,7 +171,7 @@ static inline struct knit_prepared *knit_prepareds_kept(
 /* The addresses of the texts, which are literals most often, say where to look; a caller may have
  * changed a text in place, so the texts themselves are compared. Good until the next one is asked
  * for, unless a handle refers to it. Returns what knit_prepared_new() returns. */
-KNIT_MUST_CHECK static inline int knit_prepareds_find(struct knit_prepareds *prepareds,
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE int knit_prepareds_find(struct knit_prepareds *prepareds,
     const char *task, const char *signature, struct knit_prepared **ret,
     struct knit_shape_flaw *ret_flaw)
 {
