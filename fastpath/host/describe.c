@@ -18,7 +18,7 @@ static void describe_in_pool(
     const struct knit_image *images = knit_host_images(pool, &count);
 
     /* The first one is the worker's program. */
-    if (task->module < count - 1)
+    if (images != NULL && task->module < count - 1)
         entry->module = knit_span_text(knit_image_file(&images[1 + task->module]));
     knit_host_task_deaths(pool, task->id, &deaths);
     entry->deaths = deaths.deaths;
@@ -148,6 +148,10 @@ static void put_deaths(struct knit_writer *writer, const struct knit_host_snapsh
 
 void knit_host_snapshot_put(struct knit_writer *writer, const struct knit_host_snapshot *snapshot)
 {
+    /* Threads are of this program, and load its modules as they are. */
+    static const struct knit_image none = {.path = "", .fd = -1};
+    const uint32_t modules = snapshot->images_count != 0 ? snapshot->images_count - 1 : 0;
+
     put_pool(writer, &snapshot->pool);
     put_deaths(writer, snapshot);
     knit_writer_text(writer, "lanes");
@@ -155,9 +159,9 @@ void knit_host_snapshot_put(struct knit_writer *writer, const struct knit_host_s
     for (uint32_t lane = 0; lane < snapshot->pool.lanes; lane++)
         put_lane(writer, &snapshot->lanes[lane]);
     knit_writer_text(writer, "worker");
-    put_image(writer, &snapshot->images[0]);
+    put_image(writer, snapshot->images != NULL ? &snapshot->images[0] : &none);
     knit_writer_text(writer, "modules");
-    knit_writer_array(writer, snapshot->images_count - 1);
-    for (uint32_t i = 1; i < snapshot->images_count; i++)
+    knit_writer_array(writer, modules);
+    for (uint32_t i = 1; i <= modules; i++)
         put_image(writer, &snapshot->images[i]);
 }

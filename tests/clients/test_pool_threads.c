@@ -157,6 +157,19 @@ static void without_options_a_thread_has_the_program_s_own_tasks(void **state)
     assert_true(knit_is_host());
 }
 
+static void a_session_reads_stats(void **state)
+{
+    const void *map;
+    size_t len;
+
+    (void)state;
+    open_pool_of(NULL);
+    assert_int_equal(knit_stats(k, &error, &map, &len), KNIT_OK);
+    assert_non_null(memmem(map, len, "lanes_serving", 13));
+    /* At the end: no modules were copied for other processes. */
+    assert_memory_equal((const char *)map + len - 8, "modules\x90", 8);
+}
+
 static void program_and_module_may_both_have_tasks(void **state)
 {
     static const char *const modules[] = {TEST_MODULES "/module_shared.so", NULL};
@@ -356,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(without_options_a_thread_has_the_program_s_own_tasks),
+        TEST(a_session_reads_stats),
         TEST(program_and_module_may_both_have_tasks),
         TEST(each_thread_of_the_program_has_a_session),
         TEST(the_first_result_comes_soon),
