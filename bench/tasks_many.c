@@ -15,8 +15,8 @@ static int fill(struct knit_call *call)
     static const struct knit_task task_##n = {.name = "filler_" #n,                                \
         .signature = "filler_" #n "(number: int, text: str?) -> int",                              \
         .run = fill};                                                                              \
-    static const struct knit_task *const entry_##n __attribute__((used, section("knit_tasks"))) =  \
-        &task_##n;
+    static const struct knit_task *const entry_##n                                                 \
+        __attribute__((used, section("knit_task_entries"))) = &task_##n;
 #define TEN(n)                                                                                     \
     ONE(n##0)                                                                                      \
     ONE(n##1)                                                                                      \

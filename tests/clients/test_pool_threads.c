@@ -157,13 +157,21 @@ static void without_options_a_thread_has_the_program_s_own_tasks(void **state)
     assert_true(knit_is_host());
 }
 
-static void a_session_reads_stats(void **state)
+static void count_task(const struct knit_task_info *info, void *user)
+{
+    *(uint32_t *)user += strcmp(info->name, "add") == 0;
+}
+
+static void a_session_lists_tasks_and_reads_stats(void **state)
 {
     const void *map;
+    uint32_t found = 0;
     size_t len;
 
     (void)state;
     open_pool_of(NULL);
+    assert_int_equal(knit_tasks(k, &error, count_task, &found), KNIT_OK);
+    assert_int_equal(found, 1);
     assert_int_equal(knit_stats(k, &error, &map, &len), KNIT_OK);
     assert_non_null(memmem(map, len, "lanes_serving", 13));
     /* At the end: no modules were copied for other processes. */
@@ -369,7 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(without_options_a_thread_has_the_program_s_own_tasks),
-        TEST(a_session_reads_stats),
+        TEST(a_session_lists_tasks_and_reads_stats),
         TEST(program_and_module_may_both_have_tasks),
         TEST(each_thread_of_the_program_has_a_session),
         TEST(the_first_result_comes_soon),

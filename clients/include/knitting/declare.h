@@ -15,20 +15,21 @@ extern "C" {
  * each file of it may bring the definition along. */
 __attribute__((weak, visibility("hidden"))) const struct knit_api *knit_api;
 
-/* Tasks find each other through a section of pointers that the linker gathers. */
-extern const struct knit_task *const __start_knit_tasks[]
+/* Tasks find each other through a section of pointers that the linker gathers. It has no function's
+ * name: where both are used, an assembler takes the section for the function. */
+extern const struct knit_task *const __start_knit_task_entries[]
     __attribute__((visibility("hidden"), weak));
-extern const struct knit_task *const __stop_knit_tasks[]
+extern const struct knit_task *const __stop_knit_task_entries[]
     __attribute__((visibility("hidden"), weak));
 
 /* `retain` keeps a task that nothing refers to from being collected (--gc-sections). */
 #ifdef __has_attribute
 #if __has_attribute(retain)
-#define KNIT_TASK_ENTRY __attribute__((used, retain, section("knit_tasks")))
+#define KNIT_TASK_ENTRY __attribute__((used, retain, section("knit_task_entries")))
 #endif
 #endif
 #ifndef KNIT_TASK_ENTRY
-#define KNIT_TASK_ENTRY __attribute__((used, section("knit_tasks")))
+#define KNIT_TASK_ENTRY __attribute__((used, section("knit_task_entries")))
 #endif
 
 /* KNIT_LINK_TASK(function): at file scope, has the linker take the file of that KNIT_TASK() out of
@@ -46,8 +47,8 @@ extern const struct knit_task *const __stop_knit_tasks[]
 #define KNIT_MODULE_LIST(version_text, hook, list_tasks)                                           \
     extern __attribute__((visibility("default"))) const struct knit_module knit_module;            \
     const struct knit_module knit_module = {KNIT_MODULE_ABI, sizeof(struct knit_module),           \
-        sizeof(struct knit_task), 0, version_text, __start_knit_tasks, __stop_knit_tasks,          \
-        &knit_api, hook, list_tasks}
+        sizeof(struct knit_task), 0, version_text, __start_knit_task_entries,                      \
+        __stop_knit_task_entries, &knit_api, hook, list_tasks}
 
 /* KNIT_TASK(name, signature, further members of struct knit_task...) { body }: the body sees
  * `call`. A task whose name is not a C identifier is declared with KNIT_TASK_AS(function,
@@ -69,8 +70,8 @@ extern const struct knit_task *const __stop_knit_tasks[]
 static inline const struct knit_module *knit_own_tasks(void)
 {
     static const struct knit_module own = {KNIT_MODULE_ABI, sizeof(struct knit_module),
-        sizeof(struct knit_task), 0, "", __start_knit_tasks, __stop_knit_tasks, &knit_api, NULL,
-        NULL};
+        sizeof(struct knit_task), 0, "", __start_knit_task_entries, __stop_knit_task_entries,
+        &knit_api, NULL, NULL};
 
     return &own;
 }
