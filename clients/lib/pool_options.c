@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -71,9 +72,15 @@ static int find_modules(
     if (setup->modules == NULL)
         return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
     for (uint32_t i = 0; i < count; i++) {
+        struct stat status;
+
         setup->modules[i] = realpath(given[i], NULL);
-        if (setup->modules[i] == NULL)
+        if (setup->modules[i] == NULL || stat(setup->modules[i], &status) != 0)
             return refuse(ret_why, "module", given[i]);
+        if (S_ISDIR(status.st_mode)) {
+            errno = EISDIR;
+            return refuse(ret_why, "module", given[i]);
+        }
     }
     setup->host.modules = (const char *const *)setup->modules;
     setup->host.module_count = count;
@@ -111,6 +118,17 @@ static void fill(struct knit_host_options *host, const struct knit_pool_options 
     host->own_sessions_drain = true;
 }
 
+/* What has no name is nothing that getenv() of a worker could find. */
+static int check_environment(const char *const *given, struct knit_sentence *ret_why)
+{
+    for (; given != NULL && *given != NULL; given++) {
+        if (**given == '=' || strchr(*given, '=') == NULL)
+            return knit_sentence_set(
+                ret_why, KNIT_BAD_ARGUMENT, "environment: \"%.500s\" is not NAME=value", *given);
+    }
+    return 0;
+}
+
 static int set_processes(struct knit_pool_setup *setup, const struct knit_pool_options *options,
     struct knit_sentence *ret_why)
 {
@@ -120,6 +138,8 @@ static int set_processes(struct knit_pool_setup *setup, const struct knit_pool_o
     if (code == 0 && setup->host.module_count == 0)
         return knit_sentence_set(
             ret_why, KNIT_BAD_ARGUMENT, "modules: worker processes need some, and none is named");
+    if (code == 0)
+        code = check_environment(options->environment, ret_why);
     return code;
 }
 

@@ -315,6 +315,7 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
 {
     static const char *const none[] = {NULL}, *const missing[] = {"no/such.so", NULL};
     static const char *const bad[] = {TEST_MODULES "/module_bad_1.so", NULL};
+    static const char *const a_folder[] = {"/usr/..", NULL}, *const nameless[] = {"A=1", "B", NULL};
     const struct knit_pool_options usual = options;
 
     (void)state;
@@ -325,11 +326,16 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
     assert_refused(KNIT_BAD_ARGUMENT, "modules");
     options.modules = missing;
     assert_refused(KNIT_BAD_ARGUMENT, "no/such.so");
+    options.modules = a_folder;
+    assert_refused(KNIT_BAD_ARGUMENT, "module \"/usr/..\": Is a directory");
     options.modules = bad;
     assert_refused(KNIT_NO_WORKER, "worker startup failed: " TEST_MODULES "/module_bad_1.so");
     options = usual;
     options.worker_path = "no/such/worker";
     assert_refused(KNIT_BAD_ARGUMENT, "no/such/worker");
+    options = usual;
+    options.environment = nameless;
+    assert_refused(KNIT_BAD_ARGUMENT, "environment: \"B\" is not NAME=value");
     options = usual;
     options.workers = 257;
     assert_refused(KNIT_BAD_ARGUMENT, "257 workers");
