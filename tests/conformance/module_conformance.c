@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks of the conformance tests, each for what a case has to see from inside. Those that write
- * down what ran are in tests/system/module_ledger.c. */
+ * down what ran are in tests/system/module_ledger.c. What a worker remembers is of its thread:
+ * workers that are threads have the module in common. */
 #include <knitting/task.h>
 
 #include <fenv.h>
@@ -15,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint32_t lane, lanes;
-static char bootstrap_text[256];
+static _Thread_local uint32_t lane, lanes;
+static _Thread_local char bootstrap_text[256];
 
 static int remember_lane(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
 {
@@ -99,9 +100,9 @@ KNIT_TASK(take_envelope, "take_envelope(value: envelope) -> envelope")
     return knit_return_raw(call, value, len);
 }
 
-static unsigned char kept[4096];
+static _Thread_local unsigned char kept[4096];
 
-KNIT_TASK(keep, "keep(bytes: bin) -> bin", .doc = "Bytes that lie in the module until the next.")
+KNIT_TASK(keep, "keep(bytes: bin) -> bin", .doc = "Bytes that lie in the worker until the next.")
 {
     size_t len;
     const void *bytes = knit_arg_bytes(call, 0, &len);
@@ -181,7 +182,7 @@ KNIT_TASK(only_returns, "only_returns(value: int) -> int?",
 
 /* ---- the worker ---- */
 
-static int64_t order;
+static _Thread_local int64_t order;
 
 KNIT_TASK(next, "next() -> int", .doc = "How many calls of it this worker ran before.")
 {
@@ -230,16 +231,6 @@ KNIT_TASK(obey, "obey() -> nil", .doc = "Waits until it is aborted.")
 KNIT_TASK(is_aborted, "is_aborted() -> bool", .doc = "Whether its abort flag is set at its start.")
 {
     return knit_return_bool(call, knit_aborted(call));
-}
-
-KNIT_TASK(
-    limited, "limited(ms: int) -> nil", .doc = "Ignores all but its end.", .hard_timeout_ms = 200)
-{
-    uint64_t end_ns = knit_now_ns(call) + (uint64_t)knit_arg_int(call, 0) * 1000000;
-
-    while (knit_now_ns(call) < end_ns)
-        ;
-    return knit_return_nil(call);
 }
 
 static int overflow(int depth)

@@ -27,7 +27,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch.h"
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 3 };
 
 struct entry {
     _Atomic uint32_t times, process;
@@ -154,6 +154,7 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "module", program("KNIT_CONFORMANCE"));
     add_option(&command, "module", program("KNIT_LEDGER"));
     add_option(&command, "module", program("KNIT_VALUES"));
+    add_option(&command, "module", program("KNIT_LIMITED"));
     add_option(&command, "bootstrap", place->ledger_path);
     add_option(&command, "permission", "custom");
     add_option(&command, "write-paths", place->ledger_path);
@@ -204,7 +205,7 @@ static bool is_in_house(enum distance distance)
 }
 
 /* "name=value" of the daemon's settings, where a pool has an option of that name. */
-static void wish_of_pool(struct knit_pool_options *options, const char **modules, const char *wish)
+static void wish_of_pool(struct knit_pool_options *options, const char **module, const char *wish)
 {
     const struct {
         const char *name;
@@ -215,7 +216,7 @@ static void wish_of_pool(struct knit_pool_options *options, const char **modules
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
-        modules[3] = value;
+        *module = value;
     if (strncmp(wish, "call_max_bytes=", 15) == 0)
         options->call_max_bytes = strtoull(value, NULL, 10);
     if (strcmp(wish, "steal=off") == 0)
@@ -229,18 +230,24 @@ static void wish_of_pool(struct knit_pool_options *options, const char **modules
 static int open_pool(
     struct place *place, const struct place_wish *wish, struct knit_error *ret_error)
 {
-    const char *modules[5] = {
+    /* The last two: one for processes alone, and one that a case wishes. */
+    const char *modules[MODULES + 3] = {
         program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"), program("KNIT_VALUES")};
-    struct knit_pool_options options = {.kind = KNIT_POOL_PROCESSES,
+    const bool is_threads = place->distance == THREADS;
+    struct knit_pool_options options = {
+        .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
         .workers = wish->workers != 0 ? wish->workers : 2,
         .modules = modules,
         .bootstrap = place->ledger_path,
-        .worker_path = program("KNIT_WORKER"),
+        .worker_path = is_threads ? NULL : program("KNIT_WORKER"),
         .arena_bytes = 16 << 20};
+    uint32_t count = MODULES;
 
+    if (!is_threads)
+        modules[count++] = program("KNIT_LIMITED");
     for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
         if (wish->options[i] != NULL)
-            wish_of_pool(&options, modules, wish->options[i]);
+            wish_of_pool(&options, &modules[count], wish->options[i]);
     }
     return knit_pool_open(&options, &place->pool, ret_error);
 }
@@ -266,8 +273,7 @@ static const struct {
     const char *name;
     const char *is_missing; /* NULL: there are such pools */
 } distances[DISTANCES] = {
-    [THREADS] = {"threads",
-        "the tasks of these tests have what threads cannot have, a hard timeout"},
+    [THREADS] = {"threads", NULL},
     [PROCESSES] = {"processes", NULL},
     [LOCAL] = {"local", NULL},
     [UNIX] = {"unix", NULL},

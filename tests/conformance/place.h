@@ -86,7 +86,7 @@ uint32_t place_lanes_serving(struct place *place);
 /* Forgets what ran, and closes all gates. */
 void place_forget(struct place *place);
 uint32_t place_ran(const struct place *place, uint32_t id);
-uint32_t place_ran_in(const struct place *place, uint32_t id); /* process id of its worker */
+uint32_t place_ran_in(const struct place *place, uint32_t id); /* thread id of its worker */
 void place_wait_for(struct place *place, uint32_t id);
 void place_open_gate(struct place *place, uint32_t gate);
 void place_open_gates(struct place *place);

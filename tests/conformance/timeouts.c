@@ -118,6 +118,21 @@ static void a_late_result(struct conformance *c)
     (void)knit_free(handle);
 }
 
+/* A thread cannot be ended from outside. */
+static void a_hard_timeout_is_refused(struct conformance *c)
+{
+    char option[512];
+    const struct place_wish wish = {.options = {option}};
+    char *said;
+
+    assert_non_null(getenv("KNIT_LIMITED"));
+    (void)snprintf(option, sizeof(option), "module=%s", getenv("KNIT_LIMITED"));
+    said = place_refused(c->distance, &wish);
+    if (strstr(said, "limited") == NULL || strstr(said, "hard timeout") == NULL)
+        fail_msg("%s", said);
+    free(said);
+}
+
 static void a_hard_timeout(struct conformance *c)
 {
     struct knit_handle *overdue = NULL, *held;
@@ -125,6 +140,10 @@ static void a_hard_timeout(struct conformance *c)
     double took_ms;
     int64_t sum;
 
+    if (c->distance == THREADS) {
+        a_hard_timeout_is_refused(c);
+        return;
+    }
     held = conformance_hold(c, c->k, 0, 1, true);
     conformance_succeeds(
         c, knit_start(c->k, NULL, &overdue, &c->error, "limited", "(int)", (int64_t)600000));
@@ -244,7 +263,8 @@ static const struct conformance_case cases[] = {
         special_timeouts, 0, 0, 0},
     {"E47", "the caller of a computation is answered at the deadline", a_computation, 0, 0, 0},
     {"E48", "a late result is dropped, and changes no outcome", a_late_result, 0, 0, 0},
-    {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, 0, 0, 0},
+    {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, AT(THREADS), 0,
+        0},
     {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0,
         0},
     {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks that record that they ran, in a file that no tested program uses.
  *
- *     ledger(id)               counts in entry[id], returns the worker's process id
+ *     ledger(id)               counts in entry[id], returns the worker's thread id, a process's own
  *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
  *     twice(value)             the value itself, after reading it many times; ends the worker when
@@ -36,9 +36,10 @@ struct entry {
     _Atomic uint32_t process;
 };
 
-static _Atomic uint32_t *gate;
-static struct entry *entry;
-static int64_t ids;
+/* Of each worker, which may be a thread of a process with several. */
+static _Thread_local _Atomic uint32_t *gate;
+static _Thread_local struct entry *entry;
+static _Thread_local int64_t ids;
 
 static int open_ledger(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
 {
@@ -68,16 +69,16 @@ static bool count(const struct knit_call *call)
 
     if (id < 0 || id >= ids)
         return false;
-    atomic_store_explicit(&entry[id].process, (uint32_t)getpid(), memory_order_relaxed);
+    atomic_store_explicit(&entry[id].process, (uint32_t)gettid(), memory_order_relaxed);
     atomic_fetch_add_explicit(&entry[id].times, 1, memory_order_release);
     return true;
 }
 
-KNIT_TASK(ledger, "ledger(id: int) -> int", .doc = "Counts that it ran; its worker's process id.")
+KNIT_TASK(ledger, "ledger(id: int) -> int", .doc = "Counts that it ran; its worker's thread id.")
 {
     if (!count(call))
         return knit_fail(call, OUT_OF_RANGE, "no such id");
-    return knit_return_int(call, getpid());
+    return knit_return_int(call, gettid());
 }
 
 KNIT_TASK(carry, "carry(id: int, us: int, body: bin) -> bin",
@@ -157,5 +158,5 @@ KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
             return knit_fail(call, STOPPED, "aborted");
         syscall(SYS_futex, &gate[which], FUTEX_WAIT, 0, &look_again, NULL, 0);
     }
-    return knit_return_int(call, getpid());
+    return knit_return_int(call, gettid());
 }
