@@ -54,6 +54,7 @@ SILENT = {
     'knit_stages_take': 'replies gather in an evbuffer instead of a stage',
     'refer': 'bytes that cannot be referred to are copied',
     'wake_caller': 'the wake-up is lost, and the caller looks by itself within 50 ms',
+    'knit_lane_wake_callers': 'the same, inlined',
     'make_base': 'libevent uses another of its backends',
     'knit_loop_new_base': 'the same',
     'open_module': 'the dynamic linker works without its cache',
@@ -78,6 +79,7 @@ SILENT = {
     'knit_endpoint_peer_tenant': 'its peer shares what there is with those that have no address or user',
     'knit_endpoint_peer_name': 'the log has no name for its peer',
     'write_line': 'a log that cannot be written to cannot report that',
+    'set_variable': 'the C library puts the variable into the environment without remembering it',
     'put_head': 'the C library works without its cache of the time zone',
     # More is denied.
     'add_new_calls': 'a system call whose number is not found is refused like an unknown one',

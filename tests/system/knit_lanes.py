@@ -16,7 +16,7 @@ import msgpack
 
 from knit_attach import REPLY, REQUEST, seal, grant, send_attached
 
-PAGE, LINE, CELL, INLINE, SLAB = 4096, 64, 128, 104, 1024
+PAGE, LINE, CELL, PROGRESS, INLINE, SLAB = 4096, 64, 128, 128, 104, 1024
 
 
 def place(at, align):
@@ -83,7 +83,7 @@ class Lanes:
 
     def order(self, lane):
         """From the completions, which are never overwritten here: there are more entries than calls."""
-        at = self.replies() + (CELL + LINE) * len(self.slots) + LINE * self.lanes
+        at = self.replies() + (CELL + PROGRESS) * len(self.slots) + LINE * self.lanes
         tail = self.reply[(at + 2 * LINE * lane) // 8]
         first = (at + 2 * LINE * self.lanes) // 4 + lane * self.cells
         completions = self.reply.cast('B').cast('I')[first:first + tail]

@@ -57,7 +57,7 @@ static const struct knit_on_timeout nothing = {.maybe = true, .error = "nor this
 static const struct knit_on_timeout words = {
     .error = "too slow", .error_data = "\x91\x05", .error_data_len = 2};
 
-KNIT_TASK(late_value, "late_value(ms: int) -> int", .timeout_ms = 30, .on_timeout = &seven)
+KNIT_TASK(late_value, "late_value(ms: int) -> int", .timeout_ms = 200, .on_timeout = &seven)
 {
     return stay(call, knit_arg_int(call, 0));
 }
