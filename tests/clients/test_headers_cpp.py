@@ -16,7 +16,7 @@ def main():
         for standard in "gnu++11", "gnu++17", "gnu++20":
             program = os.path.join(scratch, standard)
             subprocess.run([compiler, "-std=" + standard, "-Wall", "-Wextra", "-Werror",
-                            "-Wno-missing-field-initializers", "-I" + include_dir, source, library,
+                            "-I" + include_dir, source, library,
                             "-Wl,-rpath," + folder, "-o", program], check=True)
             subprocess.run([program], check=True)
             print(standard)

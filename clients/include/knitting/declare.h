@@ -50,6 +50,12 @@ extern const struct knit_task *const __stop_knit_task_entries[]
         sizeof(struct knit_task), 0, version_text, __start_knit_task_entries,                      \
         __stop_knit_task_entries, &knit_api, hook, list_tasks}
 
+/* Between these, C++ compilers do not warn of members that are left out, which are 0. */
+#define KNIT_IN_PART                                                                               \
+    _Pragma("GCC diagnostic push")                                                                 \
+        _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"")
+#define KNIT_IN_WHOLE _Pragma("GCC diagnostic pop")
+
 /* KNIT_TASK(name, signature, further members of struct knit_task...) { body }: the body sees
  * `call`. A task whose name is not a C identifier is declared with KNIT_TASK_AS(function,
  * "its.name", signature, ...). */
@@ -57,8 +63,10 @@ extern const struct knit_task *const __stop_knit_task_entries[]
 #define KNIT_TASK_AS(function, name_text, ...) KNIT_TASK_AS_(function, name_text, __VA_ARGS__, )
 #define KNIT_TASK_AS_(function, name_text, signature_text, ...)                                    \
     static int function##_run(struct knit_call *call);                                             \
+    KNIT_IN_PART                                                                                   \
     static const struct knit_task function##_task = {                                              \
         .name = name_text, .signature = signature_text, .run = function##_run, __VA_ARGS__};       \
+    KNIT_IN_WHOLE                                                                                  \
     /* Weak, so that two files may have functions of one name. */                                  \
     extern __attribute__((weak, visibility("hidden")))                                             \
     const struct knit_task *const function##_task_entry;                                           \
