@@ -196,7 +196,8 @@ void knit_tick(struct knit_host *pool, uint64_t now_ns)
         knit_sentence_is_empty(&pool->open_failure))
         (void)knit_sentence_set(&pool->open_failure, 0,
             "worker startup failed: after %u ms not all serve at once; the last death: %.900s",
-            2 * pool->options.startup_ms, pool->last_death.text);
+            2 * pool->options.startup_ms,
+            knit_sentence_is_empty(&pool->last_death) ? "none" : pool->last_death.text);
     if (pool->phase == KNIT_PHASE_OPEN)
         tick_no_worker(pool, now_ns);
     tick_shutdown(pool, now_ns);

@@ -106,6 +106,21 @@ static void open_fails_when_workers_keep_dying(void **state)
     pools_fini(&pools);
 }
 
+static void open_that_takes_too_long_says_why(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct pools pools;
+
+        pools_init(&pools, 1);
+        pools.modules[0] = TEST_MODULES "/module_bad_15.so";
+        pools.options.startup_ms = 1;
+        assert_int_equal(pools_open(&pools), KNIT_HOST_E_STARTUP);
+        assert_int_not_equal(pools.why.text[strlen(pools.why.text) - 1], ' ');
+        pools_fini(&pools);
+    }
+}
+
 /* A forked child keeps copies of the pool's descriptors open; the dead worker's are no events. */
 static void descriptors_in_a_forked_child_cause_no_events(void **state)
 {
@@ -757,6 +772,7 @@ int main(void)
         cmocka_unit_test(a_pool_starts_calls_and_stops),
         cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
         cmocka_unit_test(open_fails_when_workers_keep_dying),
+        cmocka_unit_test(open_that_takes_too_long_says_why),
         cmocka_unit_test(descriptors_in_a_forked_child_cause_no_events),
         cmocka_unit_test(a_deadline_in_the_past_stops_the_pool_at_once),
         cmocka_unit_test(a_wrong_option_is_named),
