@@ -146,7 +146,7 @@ check_profile()
   local file
   [ $clang = no ] || return 0
   for file in fastpath/libknitfastpath.a.p/worker_runner.c server/libknit-server.a.p/rpc_router.c \
-    proto/libknit-proto.a.p/signature.c clients/libknitting.so.0.1.0.p/lib_call.c; do
+    proto/libknit-proto.a.p/signature.c clients/libknitting_parts.a.p/lib_call.c; do
     [ -s "$release/$file.gcda" ] || { echo "deploy/release.sh: the profile has nothing of $file" >&2; return 1; }
   done
 }
@@ -169,7 +169,7 @@ check_profile
 mapfile -t targets < <(meson introspect --targets "$release" | python3 -c '
 import json, os, sys
 for target in json.load(sys.stdin):
-    if target["installed"] or target["name"] in ("example", "bench-tasks"):
+    if target["installed"] or target["name"] in ("example", "bench-tasks", "worker-beside"):
         print(os.path.relpath(target["filename"][0], sys.argv[1]))' "$release")
 quietly ninja -C "$release" "${targets[@]}"
 echo "$release: built; meson install -C $release --no-rebuild installs it"
