@@ -77,9 +77,8 @@ static int make_loop(struct knit_host *pool)
     pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     pool->timer_fd = knit_timer_open();
     pool->host_fd = pidfd_open(getpid(), 0);
-    if (pool->epoll_fd < 0 || pool->timer_fd < 0 || pool->host_fd < 0)
-        return -errno;
-    if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
+    if (pool->epoll_fd < 0 || pool->timer_fd < 0 || pool->host_fd < 0 ||
+        epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
         int error = -errno;
 
         /* knit_host_free() waits for the shutdown only if there is a timer that reports it. */
