@@ -271,6 +271,14 @@ LOAD(echo_64)
 LOAD(echo_1000)
 LOAD(add)
 
+/* A task that emits, of whose values nobody looks at any. */
+KNIT_COUNTED(run_unwatched, run)
+static const struct knit_counts_phase phases_unwatched[] = {
+    KNIT_COUNTS_BETWEEN(publish),
+    KNIT_COUNTS_PHASE(run_unwatched, run, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_BETWEEN(collect),
+};
+
 /* One large argument and result at a time: a str, and a bin of as many bytes. */
 enum { LARGE = 65000, LARGE_CALLS = 16 };
 
@@ -366,6 +374,8 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
     calls.params = knit_span("\x90", 1);
     knit_counts_measure(phases_empty, PHASES, 1, &calls);
     knit_counts_measure(phases_float, 1, 1, NULL);
+    calls.task = knit_counts_task(lanes, "emit");
+    knit_counts_measure(phases_unwatched, 3, 1, &calls);
     calls.task = knit_counts_task(lanes, "add");
     calls.params = knit_span("\x92\x07\xcd\x01\x00", 5);
     knit_counts_measure(phases_add, PHASES, 1, &calls);

@@ -9,6 +9,12 @@ KNIT_TASK(empty, "empty() -> nil", .doc = "Nothing.")
     return knit_return_nil(call);
 }
 
+KNIT_TASK(emit, "emit() -> nil", .doc = "Nothing, after a value of progress.")
+{
+    (void)knit_progress_int(call, 1);
+    return knit_return_nil(call);
+}
+
 KNIT_TASK(size, "size(data: bin) -> uint", .doc = "How many bytes; they are not looked at.")
 {
     size_t len;
