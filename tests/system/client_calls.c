@@ -27,40 +27,9 @@
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
 #include "tests/system/client_malformed.h"
+#include "tests/system/session.h"
 
-static const char *url;
 static pid_t daemon_pid;
-static struct knit *k;
-static struct knit_error error;
-
-static struct knit *open_with(const struct knit_open_options *options)
-{
-    struct knit *session = NULL;
-
-    if (knit_open(url, options, &session, &error) != KNIT_OK)
-        fail_msg("%s: %s", error.name, error.message);
-    return session;
-}
-
-static int open_session(void **state)
-{
-    (void)state;
-    k = open_with(NULL);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
 
 static void bytes_of_every_size_come_back(void **state)
 {
@@ -725,8 +694,6 @@ static void a_prepared_call_outlives_workers(void **state)
     assert_true(sum == 2);
     knit_prepared_free(add);
 }
-
-#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
 {

@@ -15,31 +15,7 @@
 #include <knitting/knitting.h>
 
 #include "tests/support/deadline.h"
-
-static const char *url;
-static struct knit *k;
-static struct knit_error error;
-
-static int open_session(void **state)
-{
-    (void)state;
-    if (knit_open(url, NULL, &k, &error) != KNIT_OK)
-        fail_msg("%s: %s", error.name, error.message);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
+#include "tests/system/session.h"
 
 /* What a callback has been given. */
 struct seen {
@@ -270,7 +246,6 @@ static void a_handle_may_be_freed_while_values_come(void **state)
 
 int main(int argc, char **argv)
 {
-#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
     const struct CMUnitTest tests[] = {
         WITH_SESSION(values_come_while_the_call_is_awaited),
         WITH_SESSION(values_come_in_an_event_loop),

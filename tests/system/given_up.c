@@ -20,35 +20,12 @@
 #include <knitting/knitting.h>
 
 #include "tests/support/deadline.h"
+#include "tests/system/session.h"
 
 /* Longer than any test takes. */
 #define FOR_LONG ((int64_t)600000)
 
-static const char *url;
 static pid_t daemon_pid;
-static struct knit *k;
-static struct knit_error error;
-
-static int open_session(void **state)
-{
-    (void)state;
-    if (knit_open(url, NULL, &k, &error) != KNIT_OK)
-        fail_msg("%s: %s", error.name, error.message);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
 
 static int64_t counted(const char *task)
 {
@@ -358,8 +335,6 @@ static void what_cannot_be_sent_is_refused(void **state)
     assert_true(ran() == before);
     free(large);
 }
-
-#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
 {

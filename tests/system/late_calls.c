@@ -20,42 +20,10 @@
 #include <knitting/knitting.h>
 
 #include "tests/support/deadline.h"
+#include "tests/system/session.h"
 
 /* Longer than any test takes. */
 #define FOR_LONG ((int64_t)600000)
-
-static const char *url;
-static struct knit *k;
-static struct knit_error error;
-
-static struct knit *open_with(const struct knit_open_options *options)
-{
-    struct knit *session = NULL;
-
-    if (knit_open(url, options, &session, &error) != KNIT_OK)
-        fail_msg("%s: %s", error.name, error.message);
-    return session;
-}
-
-static int open_session(void **state)
-{
-    (void)state;
-    k = open_with(NULL);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
 
 static int64_t ran(void)
 {
@@ -375,8 +343,6 @@ static void an_event_loop_gets_each_value_once(void **state)
     assert_true(ran() > 0);
     assert_int_equal(outcomes, 200);
 }
-
-#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
 {

@@ -17,31 +17,8 @@
 #include <cmocka.h>
 
 #include "tests/support/deadline.h"
+#include "tests/system/session.h"
 #include "tests/system/typed_tasks.h"
-
-static const char *url;
-static struct knit *k;
-static struct knit_error error;
-
-static int open_session(void **state)
-{
-    (void)state;
-    assert_int_equal(knit_open(url, NULL, &k, &error), KNIT_OK);
-    return 0;
-}
-
-static int close_session(void **state)
-{
-    (void)state;
-    k = knit_close(k);
-    return 0;
-}
-
-static void succeeds(int code)
-{
-    if (code != KNIT_OK)
-        fail_msg("%d %s: %s", code, error.name, error.message);
-}
 
 static void refused(int code, int expected, const char *message)
 {
@@ -527,8 +504,6 @@ static void arguments_in_an_array_do_the_same(void **state)
     succeeds(knit_prepare(k, &error, "divide", NULL, &prepared));
     assert_int_equal(knit_call_args(prepared, NULL, &error, args, 2, places, 2), KNIT_BAD_ARGUMENT);
 }
-
-#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
 {
