@@ -221,7 +221,7 @@ KNIT_TASK(burn, "burn(ms: int, looks: bool) -> int",
 
 KNIT_TASK(obey, "obey() -> nil", .doc = "Waits until it is aborted.")
 {
-    const struct timespec pause = {.tv_nsec = 200000};
+    const struct timespec pause = {.tv_nsec = 200000}; /* before it looks again */
 
     while (!knit_aborted(call))
         (void)nanosleep(&pause, NULL);

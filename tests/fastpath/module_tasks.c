@@ -45,6 +45,7 @@ static int open_ledger(const struct knit_bootstrap *info, char *ret_message, siz
 
 KNIT_MODULE_BOOTSTRAP("1.0", open_ledger);
 
+/* Before a task looks again at the condition that it waits for; nobody counts on how long. */
 static void pause_a_little(void)
 {
     struct timespec pause = {.tv_nsec = 200000};

@@ -18,6 +18,7 @@ enum { HELD_MAX = 200, TOO_MANY = 64 };
 static struct knit_deferred *held[HELD_MAX];
 static int held_count;
 
+/* For work that lasts: nobody counts on it that something has happened by then. */
 static void pause_ms(long ms)
 {
     const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -193,7 +194,7 @@ KNIT_TASK(deaf, "deaf() -> int", .doc = "Has no outcome, and does not listen.")
 static void *crash(void *arg)
 {
     (void)arg;
-    pause_ms(20);
+    pause_ms(20); /* mostly behind the end of its task; callers are told the same before it */
     abort();
 }
 

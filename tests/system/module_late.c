@@ -13,7 +13,7 @@ static int64_t ran, finished;
 static int stay(struct knit_call *call, int64_t ms)
 {
     uint64_t end_ns = knit_now_ns(call) + (uint64_t)ms * 1000000;
-    const struct timespec pause = {0, 200000};
+    const struct timespec pause = {0, 200000}; /* before it looks again */
 
     ran++;
     while (knit_now_ns(call) < end_ns) {

@@ -8,6 +8,7 @@
 
 KNIT_MODULE("1.0");
 
+/* Between two values: a task whose work is to last. */
 static void pause_ms(long ms)
 {
     const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
