@@ -329,6 +329,11 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
         return error;
     knit_buffer_init(&on_timeout, KNIT_REGISTRY_ON_TIMEOUT_MAX);
     error = read_on_timeout(path, &task, signature, ret_why, &on_timeout);
+    if (error != 0) {
+        knit_buffer_fini(&on_timeout);
+        knit_signature_free(signature);
+        return error;
+    }
     entry = (struct knit_registry_task){.doc = task.doc,
         .timeout_ms = task.timeout_ms,
         .hard_timeout_ms = task.hard_timeout_ms,
@@ -336,7 +341,7 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
         .module = index};
     if (on_timeout.len != 0)
         entry.on_timeout = knit_buffer_span(&on_timeout);
-    if (error == 0 && id == modules->runs_capacity)
+    if (id == modules->runs_capacity)
         error = grow_runs(modules);
     if (error == 0)
         error = knit_registry_add(modules->registry, &entry, signature);

@@ -101,6 +101,13 @@ KNIT_TASK(wrong, "wrong() -> int")
 {
     return knit_return_int(call, 1);
 }
+#elif BAD == 17 /* a value in the place of a timeout that is no result of the task */
+KNIT_MODULE("1.0");
+static const struct knit_on_timeout text = {.value = "\xa1x", .value_len = 2};
+KNIT_TASK(wrong, "wrong() -> int", .timeout_ms = 5, .on_timeout = &text)
+{
+    return knit_return_int(call, 1);
+}
 #elif BAD == 15 /* a hook that hangs */
 static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
 {

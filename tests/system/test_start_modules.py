@@ -30,6 +30,7 @@ BAD = {
     11: 'has a task of that name already',
     12: 'a name is 1 to 128',
     14: 'was killed by signal 6 (SIGABRT) while running the bootstrap hook of ',
+    17: 'on_timeout: the value does not fit the signature: result 1: expected int, got str',
 }
 
 
