@@ -471,6 +471,14 @@ static bool parse_load(int letter, struct scenario *scenario)
     }
 }
 
+static const char *name_of(int letter)
+{
+    const struct option *option = options;
+    while (option->name != NULL && option->val != letter)
+        option++;
+    return option->name;
+}
+
 static bool parse(int argc, char **argv, struct settings *settings, struct scenario *scenario)
 {
     int letter;
@@ -500,8 +508,14 @@ static bool parse(int argc, char **argv, struct settings *settings, struct scena
             ok = parse_load(letter, scenario);
         }
     }
+    if (!ok && letter != '?') /* an option that it does not know getopt names itself */
+        fprintf(
+            stderr, "knit-bench: --%s does not take \"%s\"; see --help\n", name_of(letter), optarg);
     if (ok && optind < argc)
         scenario->task = argv[optind++];
+    if (ok && optind < argc)
+        fprintf(
+            stderr, "knit-bench: one task, and not \"%s\" behind it; see --help\n", argv[optind]);
     return ok && optind == argc;
 }
 
@@ -601,10 +615,8 @@ int main(int argc, char **argv)
     struct settings settings = {.rounds = 1};
     uint32_t count = 1;
     defaults.url = getenv("KNITTING_URL");
-    if (!parse(argc, argv, &settings, &defaults)) {
-        fputs(usage, stderr);
+    if (!parse(argc, argv, &settings, &defaults))
         return 2;
-    }
     if (settings.cases != NULL) {
         if (!read_cases(&settings, &defaults, scenarios, &count))
             return 2;

@@ -372,6 +372,10 @@ class Tool(DaemonCase):
     def test_bench_runs_where_it_was_built(self):
         self.assertIn('knit-bench', self.knit('bench', '--help').stdout)
         self.assertIn('echo', self.knit('bench', '--count', '10', 'echo:8').stdout)
+        for words, why in ((['-c', '0'], '--connections does not take "0"'), (['--seconds=x'], '--seconds does not take "x"'),
+                           (['echo:8', 'add'], 'one task, and not "add" behind it'),
+                           (['--nope'], "unrecognized option '--nope'")):
+            self.assertIn(why, self.knit('bench', *words, status=USAGE).stderr)
 
     def test_the_man_page_has_all_commands_and_options(self):
         with open(os.path.join(os.environ['KNIT_SOURCE'], 'deploy/man/knit.1.scd')) as file:
