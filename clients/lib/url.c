@@ -64,7 +64,7 @@ static int parse_path(const char *text, struct knit_url *url, const char **ret_r
     static_assert(sizeof(url->path) == sizeof(((struct sockaddr_un *)0)->sun_path), "one size");
 
     if (text[0] != '/')
-        return bad(ret_reason, "the path must be absolute, as in unix:///run/knitting.sock");
+        return bad(ret_reason, "the path must be absolute, as in /run/knitting/knitting.sock");
     if (strlen(text) >= sizeof(url->path))
         return bad(ret_reason, "the path is longer than the 107 bytes a socket may have");
     memcpy(url->path, text, strlen(text) + 1);
