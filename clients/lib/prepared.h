@@ -155,7 +155,7 @@ static inline bool knit_prepared_is_text(const char *text, const char *kept, siz
 
 /* The one that is kept for those two, if they lie where they lay before and are what they were; or
  * NULL. signature: NULL = raw. */
-static inline struct knit_prepared *knit_prepareds_kept(
+KNIT_ALWAYS_INLINE struct knit_prepared *knit_prepareds_kept(
     struct knit_prepareds *prepareds, const char *task, const char *signature)
 {
     struct knit_prepared *found = *knit_prepareds_place(prepareds, task, signature);
