@@ -28,13 +28,12 @@ static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t
     return KNIT_TOO_LARGE;
 }
 
-static int start_on_stream(struct knit_handle *handle, const struct knit_start *start)
+/* Over a stream. */
+static __attribute__((noinline)) int start_with_options(
+    struct knit_handle *handle, const struct knit_start *start)
 {
-    struct knit_options options;
+    struct knit_options options = knit_options();
 
-    if (start->options == NULL)
-        return knit_handle_start_on_stream(handle, start->prepared->task, start->params, NULL);
-    options = knit_options();
     options.timeout_ns = knit_options_ns(start->options->timeout_ms);
     options.queue_ns = start->queue_ns;
     if (start->options->queue_max != 0)
@@ -57,10 +56,12 @@ size_t knit_arguments_max(struct knit *k)
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
-    if (!start->is_by_lanes)
-        return start_on_stream(handle, start);
-    return knit_handle_start_on_lanes(
-        handle, start->prepared->task_id, start->params, start->queue_ns == 0);
+    if (start->is_by_lanes)
+        return knit_handle_start_on_lanes(
+            handle, start->prepared->task_id, start->params, start->queue_ns == 0);
+    if (start->options != NULL)
+        return start_with_options(handle, start);
+    return knit_handle_start_on_stream(handle, start->prepared->task, start->params, NULL);
 }
 
 static int explain(
@@ -167,19 +168,24 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
     return code;
 }
 
-/* As a worker checks them, but for types, and in its words. */
-static int check_raw(struct knit_span params, struct knit_error *ret_error)
+static __attribute__((cold)) int explain_raw(
+    int r, const struct knit_signature_mismatch *why, struct knit_error *ret_error)
 {
-    struct knit_signature_mismatch why;
     char text[128];
-    int r = knit_signature_check(NULL, params.bytes, params.len, NULL, &why);
 
-    if (r == 0)
-        return KNIT_OK;
-    (void)knit_signature_explain(&why, false, text, sizeof(text));
+    (void)knit_signature_explain(why, false, text, sizeof(text));
     return knit_error_make(ret_error,
         r == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "%s",
         text);
+}
+
+/* As a worker checks them, but for types, and in its words. */
+KNIT_ALWAYS_INLINE int check_raw(struct knit_span params, struct knit_error *ret_error)
+{
+    struct knit_signature_mismatch why;
+    int r = knit_signature_check(NULL, params.bytes, params.len, NULL, &why);
+
+    return r == 0 ? KNIT_OK : explain_raw(r, &why, ret_error);
 }
 
 /* What comes at the end of the timeout: by the caller, else by the task whose timeout it is, which
@@ -212,6 +218,18 @@ static bool has_late(const struct knit_start *start)
            start->prepared->on_timeout.bytes != NULL;
 }
 
+/* What the handle has of the options and of the timeout's end. False: out of memory. */
+static bool take_options(struct knit_handle *handle, const struct knit_start *start)
+{
+    if (start->substitute != NULL && knit_handle_keep_late(handle, start->substitute) != 0)
+        return false;
+    if (start->options == NULL)
+        return true;
+    if (start->options->output)
+        handle->flags |= KNIT_HANDLE_OUTPUT;
+    return !start->options->progress || knit_handle_watch(handle);
+}
+
 /* For the call that is being started. NULL: out of memory. */
 static struct knit_handle *new_handle(struct knit *k, const struct knit_start *start)
 {
@@ -221,7 +239,9 @@ static struct knit_handle *new_handle(struct knit *k, const struct knit_start *s
         return NULL;
     handle->prepared = start->prepared;
     start->prepared->references++;
-    if (start->substitute != NULL && knit_handle_keep_late(handle, start->substitute) != 0) {
+    handle->deadline_ns = 0;
+    handle->start_by_ns = UINT64_MAX;
+    if (!take_options(handle, start)) {
         knit_handle_drop(handle);
         return NULL;
     }
@@ -273,15 +293,6 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
     if (handle == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    handle->deadline_ns = 0;
-    handle->start_by_ns = UINT64_MAX;
-    if (start->options != NULL && start->options->output)
-        handle->flags |= KNIT_HANDLE_OUTPUT;
-    if (start->options != NULL && start->options->progress && !knit_handle_watch(handle)) {
-        knit_handle_drop(handle);
-        return knit_error_make(
-            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    }
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
