@@ -142,8 +142,11 @@ static int start_by_values(struct knit_start *start, struct knit_shape_values *v
     struct knit_handle **ret, struct knit_error *ret_error)
 {
     struct knit *k = start->prepared->all->session;
-    int code = encode(k, start->prepared->shape, values, &start->params, ret_error);
+    int code;
 
+    va_copy(values->first, values->list);
+    code = encode(k, start->prepared->shape, values, &start->params, ret_error);
+    va_end(values->first);
     return code == KNIT_OK ? start_call(k, start, ret, ret_error) : code;
 }
 
@@ -157,9 +160,7 @@ int knit_start(struct knit *k, const struct knit_call_options *options, struct k
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    va_copy(values.first, values.list);
     code = start_by_values(&start, &values, ret, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -174,9 +175,7 @@ int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_o
     if (code != KNIT_OK)
         return code;
     va_start(values.list, ret_error);
-    va_copy(values.first, values.list);
     code = start_by_values(&start, &values, ret, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -219,8 +218,11 @@ static int notify_by_values(
     struct knit_start *start, struct knit_shape_values *values, struct knit_error *ret_error)
 {
     struct knit *k = start->prepared->all->session;
-    int code = encode(k, start->prepared->shape, values, &start->params, ret_error);
+    int code;
 
+    va_copy(values->first, values->list);
+    code = encode(k, start->prepared->shape, values, &start->params, ret_error);
+    va_end(values->first);
     return code == KNIT_OK ? knit_begin_notification(k, start, ret_error) : code;
 }
 
@@ -234,9 +236,7 @@ int knit_notify(
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    va_copy(values.first, values.list);
     code = notify_by_values(&start, &values, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -250,9 +250,7 @@ int knit_notify_prepared(struct knit_prepared *prepared, struct knit_error *ret_
     if (code != KNIT_OK)
         return code;
     va_start(values.list, ret_error);
-    va_copy(values.first, values.list);
     code = notify_by_values(&start, &values, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -408,8 +406,11 @@ static __attribute__((noinline)) int call_by_values(struct knit_prepared *prepar
 {
     struct knit *k = prepared->all->session;
     struct knit_start start = {.options = options, .prepared = prepared};
-    int code = encode(k, prepared->shape, values, &start.params, ret_error);
+    int code;
 
+    va_copy(values->first, values->list);
+    code = encode(k, prepared->shape, values, &start.params, ret_error);
+    va_end(values->first);
     if (code == KNIT_OK)
         code = run(k, &start, ret_error);
     return code == KNIT_OK ? decode(k->last, values, ret_error) : code;
@@ -456,9 +457,7 @@ int knit_call(
     if (is_done)
         return code;
     va_start(values.list, signature);
-    va_copy(values.first, values.list);
     code = call_by_values(prepared, NULL, &values, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -473,9 +472,7 @@ int knit_call_with(struct knit *k, const struct knit_call_options *options,
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    va_copy(values.first, values.list);
     code = call_by_values(prepared, options, &values, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -497,9 +494,7 @@ int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_op
     if (is_done)
         return code;
     va_start(values.list, ret_error);
-    va_copy(values.first, values.list);
     code = call_by_values(prepared, options, &values, ret_error);
-    va_end(values.first);
     va_end(values.list);
     return code;
 }
