@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/queue.h>
 
@@ -22,6 +23,7 @@ struct knit_set {
     size_t count;            /* how many wait */
     struct knit_handle *done, *last_done;
     size_t done_count;
+    bool is_awaited; /* by a function that goes on with it after callbacks */
 };
 
 /* Of a handle in a set: it waits no more and is done; it is in no set any more. */

@@ -153,11 +153,19 @@ static int wait(struct knit_set *set, size_t count, uint64_t until_ns)
     return KNIT_OK;
 }
 
+/* Also when an exception or the end of its thread leaves a callback; NULL = it was not begun. */
+static void end_waiting(struct knit_set **awaited)
+{
+    if (*awaited != NULL)
+        (*awaited)->is_awaited = false;
+}
+
 static __attribute__((noinline)) int wait_and_turn(
     struct knit_set *set, size_t count, double wait_ms, struct knit_error *ret_error)
 {
     struct knit *k = set->handles->session;
     uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
+    __attribute__((cleanup(end_waiting))) struct knit_set *awaited = NULL;
     int code;
 
     if (!knit_client_is_ours(k))
@@ -173,6 +181,8 @@ static __attribute__((noinline)) int wait_and_turn(
         now_ns = knit_clock_ns();
         until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
     }
+    awaited = set;
+    set->is_awaited = true;
     code = wait(set, count, until_ns);
     knit_client_end_turn(k);
     return code;
@@ -209,8 +219,8 @@ struct knit_set *knit_set_free(struct knit_set *set)
 {
     struct knit_handle *handle;
 
-    if (set == NULL)
-        return NULL;
+    if (set == NULL || set->is_awaited)
+        return set;
     while ((handle = set->done) != NULL || (handle = oldest(set)) != NULL)
         (void)knit_free(handle);
     knit_handle_set_free(set);

@@ -254,6 +254,39 @@ static void a_set_that_never_empties(struct conformance *c)
     (void)knit_set_free(set);
 }
 
+static void free_set(struct knit_handle *handle, void *user)
+{
+    struct knit_set **set = user;
+
+    (void)handle;
+    assert_ptr_equal(knit_set_free(*set), *set);
+    *set = NULL;
+}
+
+/* By callbacks that run while knit_set_wait() and knit_set_next() wait for it. */
+static void a_set_that_callbacks_free(struct conformance *c)
+{
+    struct knit_handle *handle = NULL;
+    struct knit_set *set = new_set(c), *freed;
+
+    for (int i = 0; i < 2; i++) {
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handle, &c->error, "add", ints, INT64_C(1), INT64_C(2)));
+        conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+        add_sum(c, set, 3, 4, NULL);
+        freed = set;
+        knit_on_done(handle, free_set, &freed);
+        if (i == 0)
+            conformance_succeeds(
+                c, knit_set_wait(set, KNIT_SET_ALL, conformance_patience_ms(), &c->error));
+        (void)conformance_int(c, next(c, set, NULL));
+        assert_null(freed);
+        assert_int_equal(knit_set_count(set), 0);
+        (void)knit_free(handle);
+    }
+    assert_null(knit_set_free(set));
+}
+
 static const struct conformance_case cases[] = {
     {"L1", "all calls of a set end, each with what it was added with", all_of_a_set, 0, 0, 0},
     {"L2", "a set gives the calls that are done, and the one that is not at last", any_of_a_set, 0,
@@ -264,6 +297,8 @@ static const struct conformance_case cases[] = {
         0, 0},
     {"L5", "a set that is freed cancels and frees its calls", sets_that_are_freed, 0, 0, 0},
     {"L6", "5,000 calls pass through a set that holds a hundred", a_set_that_never_empties, 0, 0,
+        0},
+    {"L7", "a set that is waited for is not freed by a callback", a_set_that_callbacks_free, 0, 0,
         0},
 };
 

@@ -87,7 +87,8 @@ KNIT_MUST_CHECK int knit_set_next(struct knit_set *set, double wait_ms,
     struct knit_error *ret_error, struct knit_handle **ret, void **ret_user);
 
 /* Free it and the calls that are in it; those in flight are cancelled. knit_close() does it for
- * those that are left. NULL is allowed; returns NULL. */
+ * those that are left. NULL is allowed; returns NULL. In a callback, while knit_set_wait() or
+ * knit_set_next() waits for this set, it does nothing and returns the set. */
 struct knit_set *knit_set_free(struct knit_set *set);
 
 #pragma GCC visibility pop
