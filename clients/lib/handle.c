@@ -456,7 +456,8 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
         if (outcome->held)
             knit_lanes_release(lanes, outcome->slot);
     }
-    if (is_error)
+    /* There is none to look at if memory for it was lacking. */
+    if (is_error && handle->code == 0)
         note_error(handle);
 }
 
