@@ -63,7 +63,7 @@ struct knit_host_options {
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
     uint32_t abort_grace_ms;  /* for which a task may ignore its abort; 10,000; 0 = for ever */
     uint32_t slow_call_ms;    /* a call is reported when it runs longer; 30,000; 0 = never */
-    uint32_t startup_ms;      /* until all workers serve; 30,000 */
+    uint32_t startup_ms;      /* until a worker serves, and twice that until all do; 30,000 */
     uint32_t stop_ms;         /* from STOP until a worker is killed or left behind; 5,000 */
     uint32_t abandoned_ms; /* until a task is killed whose session is closed; 60,000; 0 = never */
 

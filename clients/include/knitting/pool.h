@@ -150,7 +150,7 @@ struct knit_pool_options {
     uint32_t slow_call_ms;    /* TASK_SLOW is told after so long; 0 = 30 s */
     uint32_t
         deaths_per_minute; /* of workers by one task's fault before it is quarantined; 0 = 10 */
-    uint32_t startup_ms;   /* until all workers serve; 0 = 30 s */
+    uint32_t startup_ms;   /* until a worker serves, and twice that until all do; 0 = 30 s */
 
     /* Closing. */
     uint32_t drain_ms; /* how long calls that were made before may go on to their end; 0 = not */
