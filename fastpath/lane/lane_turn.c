@@ -62,6 +62,8 @@ struct knit_lane *knit_lane_free(struct knit_lane *lane)
 {
     if (lane == NULL)
         return NULL;
+    /* A call that ended its thread keeps nothing waiting. */
+    lane->current = NULL;
     knit_lane_apply_handovers(lane);
     for (uint32_t i = 0; i < lane->session_count; i++) {
         knit_lane_drop_finished(lane, lane->sessions[i]);

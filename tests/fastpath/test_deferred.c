@@ -210,6 +210,30 @@ static void the_outcome_of_a_session_that_is_gone_goes_nowhere(void **state)
     assert_true(KNIT_WAIT_UNTIL(count_of(&lanes.finished) == 6, 10000));
 }
 
+/* Its large outcome waits for that task, and so does the end of its session. */
+static void a_task_that_ends_its_thread_keeps_no_outcome_back(void **state)
+{
+    static const uint8_t large[4000];
+    struct knit_session *session;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    session = lanes_add_session(&lanes, 8, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(session, LANES_DEFER, "x", 1);
+    while (count_of(&lanes.to_come) == 0)
+        (void)knit_lane_turn(lanes.worker[0]);
+    /* As such a task leaves it. */
+    lanes.worker[0]->current = lanes.worker[0]->sessions[0];
+    knit_lane_leave(lanes.worker[0]);
+    finish_with(large, sizeof(large));
+    assert_int_equal(knit_lane_detach(lanes.worker[0], 1), 0);
+    assert_int_equal(count_of(&lanes.finished), 0);
+    lanes.worker[0] = knit_lane_free(lanes.worker[0]);
+    assert_int_equal(count_of(&lanes.finished), 1);
+    assert_int_equal(count_of(&lanes.detached), 1);
+}
+
 static void a_lane_that_retires_waits_for_what_is_to_come(void **state)
 {
     struct knit_session *session;
@@ -329,6 +353,7 @@ int main(void)
         WITH_LANES(a_long_task_delays_no_outcome_but_large_ones_of_its_own_session),
         WITH_LANES(outcomes_that_find_no_room_wait_in_their_order),
         WITH_LANES(the_outcome_of_a_session_that_is_gone_goes_nowhere),
+        WITH_LANES(a_task_that_ends_its_thread_keeps_no_outcome_back),
         WITH_LANES(a_lane_that_retires_waits_for_what_is_to_come),
         WITH_LANES(many_threads_finish_calls_while_others_run),
     };
