@@ -316,7 +316,8 @@ struct knit_pool *knit_pool_close(struct knit_pool *pool)
         return NULL;
     if (knit_pool_is_ours(pool)) {
         /* Both would wait for themselves. */
-        if (pthread_equal(pthread_self(), pool->thread) != 0 || knit_thread_host() == pool->host)
+        if (pthread_equal(pthread_self(), pool->thread) != 0 ||
+            knit_thread_host() == knit_host_number(pool->host))
             return pool;
         (void)!write(pool->wake_fd, &one, sizeof(one));
         (void)pthread_join(pool->thread, NULL);
@@ -330,7 +331,7 @@ bool knit_is_host(void)
     const char *worker = getenv(KNIT_CONTROL_PID_VARIABLE);
     char own[16];
 
-    if (knit_thread_host() != NULL)
+    if (knit_thread_host() != 0)
         return false;
     /* A program that a task starts inherits the variable. */
     (void)snprintf(own, sizeof(own), "%d", (int)getpid());

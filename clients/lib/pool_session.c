@@ -206,7 +206,7 @@ int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *op
     if (!knit_pool_is_ours(pool))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this pool belongs to the parent process; open one of your own after fork()");
-    if (knit_thread_host() == pool->host)
+    if (knit_thread_host() == knit_host_number(pool->host))
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "a worker has no session of its own pool: it would wait for itself");
     k = knit_open_new(-1, options);

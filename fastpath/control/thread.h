@@ -42,7 +42,7 @@ struct knit_crew_options {
 
 struct knit_thread_options {
     struct knit_crew *crew;
-    const void *host; /* whose worker it is: knit_thread_host() on the thread */
+    uint64_t host; /* whose worker it is, by its number: knit_thread_host() on the thread */
     /* How it runs tasks, and on_ functions with their argument, are set by the worker. */
     struct knit_lane_options lane;
 };

@@ -170,6 +170,7 @@ enum knit_host_phase {
 
 struct knit_host {
     pthread_mutex_t mutex;
+    uint64_t number;                  /* no other one of this process has it */
     struct knit_host_options options; /* without its strings and lists: see launch */
     struct knit_launch launch;
     enum knit_host_phase phase;

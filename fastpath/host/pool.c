@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -129,10 +130,13 @@ static int take_options(
 
 static struct knit_host *new_pool(void)
 {
+    static _Atomic uint64_t count;
     struct knit_host *pool = calloc(1, sizeof(*pool));
 
     if (pool == NULL)
         return NULL;
+    /* relaxed: a count. */
+    pool->number = atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) + 1;
     pool->epoll_fd = pool->timer_fd = pool->host_fd = -1;
     pool->board_fd = pool->pool_fd = pool->leaves_fd = -1;
     pool->next_session = 1;
@@ -396,6 +400,11 @@ struct knit_host *knit_host_free(struct knit_host *pool)
 }
 
 /* ---- queries ---- */
+
+uint64_t knit_host_number(const struct knit_host *pool)
+{
+    return pool->number;
+}
 
 const struct knit_registry *knit_host_registry(const struct knit_host *pool)
 {

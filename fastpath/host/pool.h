@@ -79,6 +79,9 @@ bool knit_host_is_stopped(const struct knit_host *pool);
 /* Dispatches until the pool is stopped, after its shutdown; for hosts without an event loop. */
 void knit_host_wait_stopped(struct knit_host *pool);
 
+/* Not 0, and never again another pool's of this process. */
+uint64_t knit_host_number(const struct knit_host *pool);
+
 /* The tasks that the workers announced; lives as long as the pool. */
 const struct knit_registry *knit_host_registry(const struct knit_host *pool);
 

@@ -46,7 +46,7 @@ struct place {
 struct knit_thread {
     pthread_t id;
     struct knit_crew *crew;
-    const void *host;
+    uint64_t host;
     struct knit_lane_options lane;
     struct knit_serve serve; /* made by the thread; used by others once it is up */
 
@@ -62,9 +62,9 @@ struct knit_thread {
     struct place places[KNIT_LANE_SESSIONS_MAX];
 };
 
-static _Thread_local const void *own_host;
+static _Thread_local uint64_t own_host;
 
-const void *knit_thread_host(void)
+uint64_t knit_thread_host(void)
 {
     return own_host;
 }

@@ -19,5 +19,6 @@
 /* For the option `threads` of a host. */
 extern const struct knit_thread_kind knit_threads;
 
-/* The host for which the calling thread is a worker; NULL: for none. */
-const void *knit_thread_host(void);
+/* The number of the host for which the calling thread is a worker; 0: for none. No pointer: a
+ * thread may outlive its host, and then another host may lie in the same place. */
+uint64_t knit_thread_host(void);
