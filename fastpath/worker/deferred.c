@@ -228,9 +228,10 @@ static void hand_over(struct knit_deferred_call *entry)
     const struct knit_job *job = &entry->job;
     struct knit_deferreds *owner = entry->owner;
 
-    if (job->wants_output && entry->output != NULL)
-        knit_outcome_add_output(
-            &entry->call, knit_span(entry->output, entry->output_len), entry->is_output_cut);
+    if (job->wants_output)
+        knit_outcome_add_output(&entry->call,
+            knit_span(entry->output != NULL ? entry->output : "", entry->output_len),
+            entry->is_output_cut);
     entry->finished = (struct knit_finished){.session = job->session,
         .slot = knit_job_slot(job),
         .gen = knit_job_gen(job),

@@ -16,12 +16,15 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane_private.h"
 #include "fastpath/worker/deferred.h"
+#include "proto/printed.h"
+#include "tests/proto/failing.h"
 
 /* A worker without a lane's turns: a call that runs, and what deferring it looks at. */
 struct worker {
     struct knit_busy_line busy;
     struct knit_worker_session session;
     struct knit_lane lane;
+    struct knit_line32 bell;
     struct knit_registry_task task;
     struct knit_hot_task hot;
     struct knit_job job;
@@ -38,6 +41,8 @@ static struct worker *new_worker(void)
     memset(worker, 0, sizeof(*worker));
     worker->lane.current = &worker->session;
     worker->lane.options.board.busy = &worker->busy;
+    worker->lane.options.pool.lane_bell = &worker->bell;
+    worker->lane.finished_end = &worker->lane.finished;
     worker->session.in.id = 7;
     worker->task.name = "later";
     worker->hot.task = &worker->task;
@@ -76,6 +81,41 @@ static void a_task_that_ends_its_thread_keeps_no_place(void **state)
     knit_deferred_fini(&worker->deferreds);
     assert_int_equal(worker->deferreds.count, 0);
     assert_true(knit_deferred_is_over(&worker->deferreds));
+    free(worker);
+}
+
+/* Its caller splits the outcome, so it gets both parts. */
+static void output_that_finds_no_memory_is_told_as_cut(void **state)
+{
+    struct worker *worker = new_worker();
+    struct knit_finished *finished;
+    struct knit_span result, output, text;
+    struct knit_call *open;
+    bool is_cut = false;
+
+    (void)state;
+    worker->job.wants_output = true;
+    open = knit_deferred_open(defer(worker));
+    assert_non_null(open);
+    memcpy(open->job->body, "\300", 1); /* nil */
+    open->job->result = open->job->body;
+    open->job->result_len = 1;
+    (void)knit_deferred_close(open);
+    (void)knit_failing_after(1);
+    knit_deferred_keep_output(&worker->deferreds, knit_span("printed", 7), false);
+    (void)knit_failing_after(0);
+    knit_deferred_let_go(&worker->deferreds);
+    finished = worker->lane.finished;
+    assert_non_null(finished);
+    assert_int_equal(
+        knit_printed_split(knit_span(finished->bytes, finished->len), &result, &output), 0);
+    assert_int_equal(result.len, 1);
+    assert_int_equal(knit_printed_read(output, &text, &is_cut), 0);
+    assert_int_equal(text.len, 0);
+    assert_true(is_cut);
+    knit_deferred_on_finished(NULL, finished);
+    assert_int_equal(worker->deferreds.count, 0);
+    knit_deferred_fini(&worker->deferreds);
     free(worker);
 }
 
@@ -136,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_task_that_ends_its_thread_keeps_no_place),
+        cmocka_unit_test(output_that_finds_no_memory_is_told_as_cut),
         cmocka_unit_test(a_forked_child_has_a_table_of_its_own),
     };
 
