@@ -64,6 +64,10 @@ struct knit_thread {
 
 static _Thread_local uint64_t own_host;
 
+/* While modules are loaded. */
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local bool is_loading;
+
 uint64_t knit_thread_host(void)
 {
     return own_host;
@@ -104,10 +108,24 @@ static bool has_tasks(const struct knit_module *program)
     return program != NULL && program->tasks_end > program->tasks;
 }
 
+/* Some thread of the parent may have had it. To take it before each fork() was rejected: that would
+ * hang in a module's constructor, and in a thread for which one waits. */
+static void unlock_in_child(void)
+{
+    if (!is_loading)
+        one_at_a_time = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
+/* Without memory for the handler, a child may find the mutex taken. */
+static void install(void)
+{
+    (void)pthread_atfork(NULL, NULL, unlock_in_child);
+}
+
 static int load(
     const struct knit_crew_options *options, struct knit_crew *crew, struct knit_sentence *ret_why)
 {
-    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct knit_module_loading loading = {
         .program = has_tasks(options->program) ? options->program : NULL,
         .paths = options->modules,
@@ -120,8 +138,11 @@ static int load(
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "no modules are named, and the program has no tasks: no KNIT_TASK() is linked into it "
             "(out of a static library the linker takes what KNIT_LINK_TASK() names)");
+    (void)pthread_once(&once, install);
     (void)pthread_mutex_lock(&one_at_a_time);
+    is_loading = true;
     error = knit_modules_load(&loading, &crew->modules, ret_why);
+    is_loading = false;
     (void)pthread_mutex_unlock(&one_at_a_time);
     return error;
 }

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -529,6 +530,59 @@ static void add_shared(struct pools *pools)
     pools->options.module_count = 1;
 }
 
+/* In place of the program's list of tasks: takes as long as the gate is closed. */
+static int list_late(
+    const struct knit_task *const **ret_tasks, size_t *ret_count, char *message, size_t size)
+{
+    const struct knit_module *own = knit_own_tasks();
+
+    (void)message, (void)size;
+    atomic_fetch_add_explicit(&held, 1, memory_order_seq_cst);
+    (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&gate, memory_order_seq_cst) != 0, 60000);
+    *ret_tasks = own->tasks;
+    *ret_count = (size_t)(own->tasks_end - own->tasks);
+    return 0;
+}
+
+static void *load_late(void *unused)
+{
+    struct knit_module late = *knit_own_tasks();
+    const struct knit_crew_options options = {.program = &late, .bootstrap = ""};
+    struct knit_sentence why = {""};
+    struct knit_crew *crew = NULL;
+
+    late.list = list_late;
+    assert_int_equal(knit_threads.open_crew(&options, &crew, &why), 0);
+    (void)knit_threads.close_crew(crew);
+    return unused;
+}
+
+static void a_child_loads_tasks_though_its_parent_was_loading(void **state)
+{
+    const struct knit_crew_options options = {.program = knit_own_tasks(), .bootstrap = ""};
+    struct knit_sentence why = {""};
+    struct knit_crew *crew = NULL;
+    pthread_t thread;
+    pid_t pid;
+    int status;
+
+    (void)state;
+    atomic_store_explicit(&gate, 0, memory_order_seq_cst);
+    atomic_store_explicit(&held, 0, memory_order_seq_cst);
+    assert_int_equal(pthread_create(&thread, NULL, load_late, NULL), 0);
+    assert_true(KNIT_WAIT_UNTIL(atomic_load_explicit(&held, memory_order_seq_cst) == 1, 10000));
+    pid = fork();
+    if (pid == 0) {
+        (void)alarm(20);
+        _exit(knit_threads.open_crew(&options, &crew, &why) != 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    atomic_store_explicit(&gate, 1, memory_order_seq_cst);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    atomic_store_explicit(&held, 0, memory_order_seq_cst);
+}
+
 static void pools_of_one_process_share_a_module(void **state)
 {
     struct pools first, second;
@@ -638,6 +692,7 @@ int main(void)
         cmocka_unit_test(a_task_with_a_hard_timeout_is_refused_by_name),
         cmocka_unit_test(the_program_s_tasks_are_for_threads),
         cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
+        cmocka_unit_test(a_child_loads_tasks_though_its_parent_was_loading),
         cmocka_unit_test(pools_of_one_process_share_a_module),
         cmocka_unit_test(a_refused_pool_takes_nothing_from_another_one),
         cmocka_unit_test(a_module_that_was_replaced_is_refused),
