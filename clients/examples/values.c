@@ -12,38 +12,38 @@
 #include <knitting/knitting.h>
 #include <knitting/values.h>
 
-static void build_order(struct knit_builder *order)
+static void build_parcel(struct knit_builder *parcel)
 {
     static const double weights[] = {0.25, 1.5, 3};
     static const unsigned char number[] = {0, 0, 0, 0, 0, 0, 0, 0, 1}; /* 2^64 */
 
-    knit_put_map(order, 5);
-    knit_put_text(order, "pieces");
-    knit_put_int(order, 4);
-    knit_put_text(order, "weights");
-    knit_put_typed(order, KNIT_F64, weights, 3);
-    knit_put_text(order, "number");
-    knit_put_bigint(order, false, number, sizeof(number));
-    knit_put_text(order, "marks");
-    knit_put_set(order, 2);
-    knit_put_text(order, "fragile");
-    knit_put_text(order, "heavy");
-    knit_put_text(order, "last error");
-    knit_put_error(order, "AddressError", "nobody was there", 1);
-    knit_put_text(order, "code");
-    knit_put_int(order, 7);
+    knit_put_map(parcel, 5);
+    knit_put_text(parcel, "pieces");
+    knit_put_int(parcel, 4);
+    knit_put_text(parcel, "weights");
+    knit_put_typed(parcel, KNIT_F64, weights, 3);
+    knit_put_text(parcel, "number");
+    knit_put_bigint(parcel, false, number, sizeof(number));
+    knit_put_text(parcel, "marks");
+    knit_put_set(parcel, 2);
+    knit_put_text(parcel, "fragile");
+    knit_put_text(parcel, "heavy");
+    knit_put_text(parcel, "last error");
+    knit_put_error(parcel, "AddressError", "nobody was there", 1);
+    knit_put_text(parcel, "code");
+    knit_put_int(parcel, 7);
 }
 
 /* Returns KNIT_OK if everything was what it was taken for. */
-static int print_order(const void *bytes, size_t len)
+static int print_parcel(const void *bytes, size_t len)
 {
     struct knit_reader reader = KNIT_READER_INIT;
-    struct knit_value order = knit_read(&reader, bytes, len), mark;
-    struct knit_value error = knit_value_get(order, "last error");
-    struct knit_items marks = knit_value_items(knit_value_get(order, "marks"));
-    int64_t pieces = knit_value_int(knit_value_get(order, "pieces"));
+    struct knit_value parcel = knit_read(&reader, bytes, len), mark;
+    struct knit_value error = knit_value_get(parcel, "last error");
+    struct knit_items marks = knit_value_items(knit_value_get(parcel, "marks"));
+    int64_t pieces = knit_value_int(knit_value_get(parcel, "pieces"));
     size_t count, text_len;
-    const double *weights = knit_value_f64s(knit_value_get(order, "weights"), &count);
+    const double *weights = knit_value_f64s(knit_value_get(parcel, "weights"), &count);
     const char *text;
     char why[200];
 
@@ -70,15 +70,15 @@ int main(int argc, char **argv)
     const void *bytes;
     size_t len;
     int code;
-    KNIT_BUILDER(order);
+    KNIT_BUILDER(parcel);
 
     if (argc != 2) {
         fprintf(stderr, "usage: values URL\n");
         return 2;
     }
-    build_order(order);
-    if (knit_built(order, &bytes, &len) != KNIT_OK) {
-        fprintf(stderr, "%s\n", knit_builder_reason(order));
+    build_parcel(parcel);
+    if (knit_built(parcel, &bytes, &len) != KNIT_OK) {
+        fprintf(stderr, "%s\n", knit_builder_reason(parcel));
         return 1;
     }
     code = knit_open(argv[1], NULL, &k, &error);
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
     if (code != KNIT_OK)
         fprintf(stderr, "%s: %s\n", error.name, error.message);
     else
-        code = print_order(bytes, len);
+        code = print_parcel(bytes, len);
     knit_close(k);
     return code != KNIT_OK;
 }

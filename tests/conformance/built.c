@@ -68,18 +68,18 @@ static void an_array_within_a_map_is_not_copied_by_the_task(struct conformance *
     static const double weights[COUNT_MAX];
 
     for (size_t i = 1; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        KNIT_BUILDER(order);
+        KNIT_BUILDER(parcel);
         const void *bytes = NULL;
         size_t len = 0;
         bool is_so;
 
-        knit_put_map(order, 2);
-        knit_put_text(order, "marks");
-        knit_put_set(order, 1);
-        knit_put_typed(order, KNIT_I16, weights, i % 4);
-        knit_put_text(order, "weights");
-        knit_put_typed(order, KNIT_F64, weights, counts[i]);
-        assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
+        knit_put_map(parcel, 2);
+        knit_put_text(parcel, "marks");
+        knit_put_set(parcel, 1);
+        knit_put_typed(parcel, KNIT_I16, weights, i % 4);
+        knit_put_text(parcel, "weights");
+        knit_put_typed(parcel, KNIT_F64, weights, counts[i]);
+        assert_int_equal(knit_built(parcel, &bytes, &len), KNIT_OK);
         conformance_succeeds(
             c, knit_call(c->k, &c->error, "untouched", "(map) -> bool", bytes, len, &is_so));
         assert_true(is_so);
@@ -143,14 +143,14 @@ static void a_map_goes_there_and_a_map_comes_back(struct conformance *c)
     const double *each;
 
     for (size_t i = 2; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        KNIT_BUILDER(order);
+        KNIT_BUILDER(parcel);
 
-        knit_put_map(order, 2);
-        knit_put_text(order, "pieces");
-        knit_put_int(order, 4);
-        knit_put_text(order, "weights");
-        knit_put_typed(order, KNIT_F64, weights, counts[i]);
-        assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
+        knit_put_map(parcel, 2);
+        knit_put_text(parcel, "pieces");
+        knit_put_int(parcel, 4);
+        knit_put_text(parcel, "weights");
+        knit_put_typed(parcel, KNIT_F64, weights, counts[i]);
+        assert_int_equal(knit_built(parcel, &bytes, &len), KNIT_OK);
         conformance_succeeds(
             c, knit_call(c->k, &c->error, "weigh", "(map) -> map", bytes, len, &bytes, &len));
         answer = knit_read(&reader, bytes, len);
@@ -164,14 +164,14 @@ static void a_map_goes_there_and_a_map_comes_back(struct conformance *c)
 
 static void a_task_says_what_it_did_not_find(struct conformance *c)
 {
-    KNIT_BUILDER(order);
+    KNIT_BUILDER(parcel);
     const void *bytes = NULL;
     size_t len = 0;
 
-    knit_put_map(order, 1);
-    knit_put_text(order, "pieces");
-    knit_put_text(order, "four");
-    assert_int_equal(knit_built(order, &bytes, &len), KNIT_OK);
+    knit_put_map(parcel, 1);
+    knit_put_text(parcel, "pieces");
+    knit_put_text(parcel, "four");
+    assert_int_equal(knit_built(parcel, &bytes, &len), KNIT_OK);
     fails(c, knit_call(c->k, &c->error, "weigh", "(map) -> map", bytes, len, NULL, NULL),
         KNIT_TASK_FAILED, "pieces: expected int, got str");
 }

@@ -182,11 +182,11 @@ KNIT_TASK(only_returns, "only_returns(value: int) -> int?",
 
 /* ---- the worker ---- */
 
-static _Thread_local int64_t order;
+static _Thread_local int64_t ran_before;
 
 KNIT_TASK(next, "next() -> int", .doc = "How many calls of it this worker ran before.")
 {
-    return knit_return_int(call, order++);
+    return knit_return_int(call, ran_before++);
 }
 
 KNIT_TASK(

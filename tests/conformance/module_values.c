@@ -91,14 +91,14 @@ KNIT_TASK(squares, "squares(count: int) -> i64[]", .doc = "So many numbers, copi
     return knit_return_typed(call, KNIT_I64, numbers, count);
 }
 
-KNIT_TASK(weigh, "weigh(order: map) -> map")
+KNIT_TASK(weigh, "weigh(parcel: map) -> map")
 {
     KNIT_BUILDER(answer);
     struct knit_reader reader = KNIT_READER_INIT;
-    struct knit_value order = knit_arg_value(call, 0, &reader);
-    int64_t pieces = knit_value_int(knit_value_get(order, "pieces"));
+    struct knit_value parcel = knit_arg_value(call, 0, &reader);
+    int64_t pieces = knit_value_int(knit_value_get(parcel, "pieces"));
     size_t count;
-    const double *weights = knit_value_f64s(knit_value_get(order, "weights"), &count);
+    const double *weights = knit_value_f64s(knit_value_get(parcel, "weights"), &count);
     double sum = 0;
 
     for (size_t i = 0; i < count; i++)

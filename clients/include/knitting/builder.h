@@ -67,7 +67,7 @@ static inline void knit_builder_leave(struct knit_builder (*builder)[1])
     knit_builder_free(*builder);
 }
 
-/* A builder that is freed at the end of its block: KNIT_BUILDER(order); knit_put_map(order, 2); */
+/* A builder that is freed at the end of its block: KNIT_BUILDER(map); knit_put_map(map, 2); */
 #ifdef __cplusplus
 #define KNIT_BUILDER(name)                                                                         \
     struct knit_builder name[1] __attribute__((cleanup(knit_builder_leave))) = {}

@@ -9,14 +9,14 @@
  *
  *     KNIT_MODULE("1.0");
  *
- *     KNIT_TASK(weigh, "weigh(order: map) -> map", .doc = "What an order weighs.")
+ *     KNIT_TASK(weigh, "weigh(parcel: map) -> map", .doc = "What a parcel weighs.")
  *     {
  *         KNIT_BUILDER(answer);
  *         struct knit_reader reader = KNIT_READER_INIT;
- *         struct knit_value order = knit_arg_value(call, 0, &reader);
- *         int64_t pieces = knit_value_int(knit_value_get(order, "pieces"));
+ *         struct knit_value parcel = knit_arg_value(call, 0, &reader);
+ *         int64_t pieces = knit_value_int(knit_value_get(parcel, "pieces"));
  *         size_t count;
- *         const double *weights = knit_value_f64s(knit_value_get(order, "weights"), &count);
+ *         const double *weights = knit_value_f64s(knit_value_get(parcel, "weights"), &count);
  *         double sum = 0;
  *
  *         for (size_t i = 0; i < count; i++)
@@ -39,15 +39,15 @@
  *     size_t len;
  *     struct knit *k = NULL;
  *     struct knit_error error;
- *     KNIT_BUILDER(order);
+ *     KNIT_BUILDER(parcel);
  *
- *     knit_put_map(order, 2);
- *     knit_put_text(order, "pieces");
- *     knit_put_int(order, 4);
- *     knit_put_text(order, "weights");
- *     knit_put_typed(order, KNIT_F64, weights, 2);
- *     if (knit_built(order, &bytes, &len) != KNIT_OK)
- *         fprintf(stderr, "%s\n", knit_builder_reason(order));
+ *     knit_put_map(parcel, 2);
+ *     knit_put_text(parcel, "pieces");
+ *     knit_put_int(parcel, 4);
+ *     knit_put_text(parcel, "weights");
+ *     knit_put_typed(parcel, KNIT_F64, weights, 2);
+ *     if (knit_built(parcel, &bytes, &len) != KNIT_OK)
+ *         fprintf(stderr, "%s\n", knit_builder_reason(parcel));
  *     else if (knit_open(url, NULL, &k, &error) != KNIT_OK ||
  *              knit_call(k, &error, "weigh", "(map) -> map", bytes, len, &bytes, &len) != KNIT_OK)
  *         fprintf(stderr, "%s: %s\n", error.name, error.message);
