@@ -44,6 +44,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_limits,
     &conformance_trials,
     &conformance_sets,
+    &conformance_later,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };
@@ -79,16 +80,22 @@ double conformance_patience_ms(void)
     return knit_deadline_left_ms(knit_deadline_in_ms(CONFORMANCE_PATIENCE_MS));
 }
 
-struct knit_handle *conformance_hold(
-    struct conformance *c, struct knit *k, uint32_t id, uint32_t gate, bool ignores)
+struct knit_handle *conformance_start_gated(
+    struct conformance *c, struct knit *k, const char *task, uint32_t id, uint32_t gate, bool flag)
 {
     struct knit_handle *handle = NULL;
 
-    conformance_succeeds(c, knit_start(k, NULL, &handle, &c->error, "hold",
-                                "(int, int, bool) -> int", (int64_t)id, (int64_t)gate, ignores));
+    conformance_succeeds(c, knit_start(k, NULL, &handle, &c->error, task, "(int, int, bool) -> int",
+                                (int64_t)id, (int64_t)gate, flag));
     conformance_succeeds(c, knit_flush(k, &c->error));
     place_wait_for(c->place, id);
     return handle;
+}
+
+struct knit_handle *conformance_hold(
+    struct conformance *c, struct knit *k, uint32_t id, uint32_t gate, bool ignores)
+{
+    return conformance_start_gated(c, k, "hold", id, gate, ignores);
 }
 
 int64_t conformance_int(struct conformance *c, struct knit_handle *handle)
@@ -126,7 +133,7 @@ static struct place *shared;
 static enum distance shared_at;
 static struct counters shared_before; /* what it needs when nobody calls */
 
-/* What is made once stays: each worker runs a call of the first session. */
+/* What is made once stays: each worker runs a call of the first session, which is deferred. */
 static void warm_up(void)
 {
     struct conformance c = {.place = shared};
@@ -136,7 +143,7 @@ static void warm_up(void)
     (void)place_lanes_serving(shared);
     assert_int_equal(place_session(shared, NULL, &c.k, &c.error), KNIT_OK);
     for (uint32_t i = 0; i < 2; i++)
-        held[i] = conformance_hold(&c, c.k, i, 1, true);
+        held[i] = conformance_start_gated(&c, c.k, "defer", i, 1, true);
     place_open_gate(shared, 1);
     for (int i = 0; i < 2; i++)
         (void)conformance_int(&c, held[i]);

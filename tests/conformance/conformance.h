@@ -71,6 +71,7 @@ extern const struct conformance_section conformance_ends;
 extern const struct conformance_section conformance_limits;
 extern const struct conformance_section conformance_trials;
 extern const struct conformance_section conformance_sets;
+extern const struct conformance_section conformance_later;
 
 /* Runs the rest of the case at a pool of its own; c->k is a session with that. */
 void conformance_open_place(struct conformance *c, const struct place_wish *wish);
@@ -91,7 +92,11 @@ void conformance_serves(struct conformance *c);
 #define CONFORMANCE_PATIENCE_MS 20000
 double conformance_patience_ms(void);
 
-/* Starts hold(id, gate) and waits until its task runs; ignores: its abort flag too. */
+/* Starts task(id, gate, flag) of the ledger, hold or defer, and waits until it runs. */
+struct knit_handle *conformance_start_gated(
+    struct conformance *c, struct knit *k, const char *task, uint32_t id, uint32_t gate, bool flag);
+
+/* That of hold; ignores: its abort flag too. */
 struct knit_handle *conformance_hold(
     struct conformance *c, struct knit *k, uint32_t id, uint32_t gate, bool ignores);
 

@@ -44,10 +44,11 @@ bool counters_has_held(struct knit *k)
     return k->handles.lanes != NULL && k->handles.lanes->session->held != 0;
 }
 
-/* References to prepared calls beyond those of who keeps them: each handle has one. */
+/* References to prepared calls beyond those of who keeps them, declarations among these: each
+ * handle has one. */
 static int64_t handles_in_use(const struct knit *k)
 {
-    int64_t count = 0;
+    int64_t count = -(int64_t)k->prepareds.typed_count;
 
     for (const struct knit_prepared *at = k->prepareds.made; at != NULL; at = at->next_made)
         count += at->references;

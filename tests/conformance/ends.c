@@ -129,6 +129,25 @@ static void a_drain_that_is_over(struct conformance *c)
     assert_int_equal(place_ran(c->place, 10), 0);
 }
 
+/* What their tasks say is what they were told. */
+static void a_drain_that_tasks_obey(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"drain_ms=50"}};
+    struct knit_handle *calls[4];
+
+    conformance_open_place(c, &wish);
+    for (uint32_t i = 0; i < 4; i++)
+        calls[i] = conformance_start_gated(c, c->k, "defer", i, 1, i >= 2);
+    place_kill(c->place, SIGTERM);
+    for (int i = 0; i < 4; i++) {
+        conformance_fails(
+            c, knit_await(calls[i], conformance_patience_ms(), &c->error), KNIT_SHUTDOWN);
+        (void)knit_free(calls[i]);
+    }
+    c->k = knit_close(c->k);
+    assert_true(place_has_ended(c->place));
+}
+
 static void tasks_that_end_their_worker(struct conformance *c)
 {
     static const struct place_wish wish = {.options = {"deaths_per_minute=10000"}};
@@ -335,6 +354,8 @@ static const struct conformance_case cases[] = {
     {"H67a", "a pool that drains refuses new calls and ends the others well", a_drain, 0, 0, 0},
     {"H67b", "when its time is over, calls that run and wait end in SHUTDOWN", a_drain_that_is_over,
         0, 0, 0},
+    {"K88", "when its time is over, calls whose tasks stop end in SHUTDOWN, and none in CANCELLED",
+        a_drain_that_tasks_obey, 0, 0, 0},
     {"H68", "a task that ends its worker fails its call with the signal, and no other",
         tasks_that_end_their_worker, 0, 0, AT(THREADS)},
     {"H69", "a worker that is killed costs the call it ran; those behind it run once",

@@ -138,6 +138,18 @@ KNIT_TASK(large, "large(bytes: int) -> bin", .doc = "So many bytes, made in plac
 
 /* ---- outcomes ---- */
 
+static const struct knit_on_timeout seven = {.value = "\x07", .value_len = 1};
+
+KNIT_TASK(seven_when_late, "seven_when_late() -> int", .timeout_ms = 50, .on_timeout = &seven,
+    .doc = "Waits until it is aborted.")
+{
+    const struct timespec pause = {.tv_nsec = 200000}; /* before it looks again */
+
+    while (!knit_aborted(call))
+        (void)nanosleep(&pause, NULL);
+    return knit_return_aborted(call);
+}
+
 KNIT_TASK(refuse, "refuse(code: int, message: str, data: any?) -> nil", .doc = "Fails with these.")
 {
     size_t message_len, len;
@@ -226,6 +238,29 @@ KNIT_TASK(obey, "obey() -> nil", .doc = "Waits until it is aborted.")
     while (!knit_aborted(call))
         (void)nanosleep(&pause, NULL);
     return knit_return_aborted(call);
+}
+
+KNIT_TASK(count_on, "count_on() -> int",
+    .doc = "Emits 1, 2 and so on until it is aborted; then its result is the last one.")
+{
+    const struct timespec pause = {.tv_nsec = 200000}; /* between two values */
+    int64_t count = 0;
+
+    while (!knit_aborted(call)) {
+        (void)knit_progress_int(call, ++count);
+        (void)nanosleep(&pause, NULL);
+    }
+    return knit_return_int(call, count);
+}
+
+KNIT_TASK(emit_all, "emit_all(count: int) -> int",
+    .doc = "Emits 1, 2 and so on to count at once; its result is the codes of all, added up.")
+{
+    int64_t codes = 0;
+
+    for (int64_t i = 1; i <= knit_arg_int(call, 0); i++)
+        codes += knit_progress_int(call, i);
+    return knit_return_int(call, codes);
 }
 
 KNIT_TASK(is_aborted, "is_aborted() -> bool", .doc = "Whether its abort flag is set at its start.")

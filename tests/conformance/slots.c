@@ -67,6 +67,51 @@ static void one_more_than_slots(struct conformance *c)
     (void)knit_close(k);
 }
 
+static void count_drain(struct knit *k, void *user)
+{
+    (void)k;
+    ++*(int *)user;
+}
+
+static bool is_told(struct conformance *c, const int *drains)
+{
+    return knit_dispatch(c->k, &c->error) != KNIT_OK || *drains > 0;
+}
+
+static void a_limit_of_the_calls_own(struct conformance *c)
+{
+    enum { LIMIT = 8 };
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handles[LIMIT];
+    int drains = 0;
+
+    knit_on_drain(c->k, count_drain, &drains);
+    options.queue_max = LIMIT;
+    for (int64_t i = 0; i < LIMIT; i++)
+        conformance_succeeds(c, knit_start(c->k, &options, &handles[i], &c->error, "hold",
+                                    "(int, int, bool) -> int", i, (int64_t)1, 1));
+    for (int i = 0; i < 2; i++) {
+        conformance_fails(c,
+            knit_call_with(c->k, &options, &c->error, "ledger", "(int)", (int64_t)10),
+            KNIT_OVERLOADED);
+        assert_int_equal(c->error.started, KNIT_STARTED_NO);
+        assert_true(c->error.retryable && c->error.retry_after_ms > 0);
+        assert_true(c->error.limit == LIMIT);
+    }
+    conformance_succeeds(c, knit_dispatch(c->k, &c->error));
+    assert_int_equal(drains, 0);
+    place_open_gate(c->place, 1);
+    assert_true(KNIT_WAIT_UNTIL(is_told(c, &drains), PLACE_MS));
+    for (int i = 0; i < LIMIT; i++)
+        (void)conformance_int(c, handles[i]);
+    conformance_succeeds(
+        c, knit_call_with(c->k, &options, &c->error, "ledger", "(int)", (int64_t)11));
+    conformance_succeeds(c, knit_dispatch(c->k, &c->error));
+    assert_int_equal(drains, 1);
+    assert_int_equal(place_ran(c->place, 10), 0);
+    knit_on_drain(c->k, NULL, NULL);
+}
+
 static void rings_that_wrap_around(struct conformance *c)
 {
     enum { SLOTS = 16, BATCH = 13, ROUNDS = 1500 };
@@ -236,6 +281,8 @@ static const struct conformance_case cases[] = {
         arguments_that_fill_the_arena, 0, 0, 0},
     {"B23", "a reply that nobody waits for is dropped, and its slot is used again",
         replies_that_nobody_waits_for, 0, 0, 0},
+    {"B24", "a call beyond its own limit is refused at once, and room is told once",
+        a_limit_of_the_calls_own, 0, 0, 0},
     {"B25", "32 calls in flight get their own outcomes in whatever order they end",
         outcomes_out_of_order, 0, 0, 0},
 };

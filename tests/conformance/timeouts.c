@@ -53,6 +53,90 @@ static void a_call_that_expires_in_the_queue(struct conformance *c)
     assert_int_equal(place_ran(c->place, 10), 0);
 }
 
+/* ---- what comes in the place of TIMEOUT ---- */
+
+static const struct form {
+    struct knit_on_timeout say;
+    int code;
+    bool is_there;       /* a result, which is 7; else nil */
+    const char *message; /* NULL: TIMEOUT's own */
+} forms[] = {
+    {{.value = NULL}, KNIT_TIMEOUT, false, NULL},
+    {{.value = "\x07", .value_len = 1}, KNIT_OK, true, NULL},
+    {{.maybe = true}, KNIT_OK, false, NULL},
+    {{.error = "too slow", .error_data = "\x05", .error_data_len = 1}, KNIT_TIMEOUT, false,
+        "too slow"},
+    {{.value = "\x07", .value_len = 1, .maybe = true, .error = "no"}, KNIT_OK, true, NULL},
+    {{.maybe = true, .error = "no"}, KNIT_OK, false, NULL},
+};
+
+/* The task has nothing to say of its own when it is told to stop. */
+static void ends_as_said(
+    struct conformance *c, const struct form *form, double timeout_ms, int64_t id)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    bool is_there = !form->is_there;
+    int64_t value = 0;
+    int code;
+
+    options.timeout_ms = timeout_ms;
+    options.on_timeout = &form->say;
+    code = knit_call_with(c->k, &options, &c->error, "defer", "(int, int, bool) -> int?", id,
+        (int64_t)2, 1, &is_there, &value);
+    if (form->code == KNIT_OK) {
+        conformance_succeeds(c, code);
+        assert_int_equal(is_there, form->is_there);
+        assert_true(!is_there || value == 7);
+        return;
+    }
+    conformance_fails(c, code, form->code);
+    if (form->message != NULL)
+        assert_string_equal(c->error.message, form->message);
+    assert_int_equal(c->error.data_len, form->say.error_data_len);
+    if (c->error.data_len > 0)
+        assert_memory_equal(c->error.data, form->say.error_data, c->error.data_len);
+}
+
+static void the_forms_of_a_timeout(struct conformance *c)
+{
+    enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+    static const double times_ms[] = {0, 10};
+    struct knit_handle *held[2];
+
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    for (size_t i = 0; i < 2 * FORMS; i++)
+        ends_as_said(c, &forms[i / 2], times_ms[i % 2], 10);
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 2; i++)
+        (void)conformance_int(c, held[i]);
+    conformance_serves(c);
+    assert_int_equal(place_ran(c->place, 10), 0);
+    /* The same of one that runs. */
+    for (size_t i = 0; i < FORMS; i++)
+        ends_as_said(c, &forms[i], 30, 11);
+}
+
+static void what_a_task_says(struct conformance *c)
+{
+    static const struct knit_on_timeout nine = {.value = "\x09", .value_len = 1};
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    int64_t value = 0;
+
+    conformance_succeeds(c, knit_call(c->k, &c->error, "seven_when_late", "() -> int", &value));
+    assert_true(value == 7);
+    options.on_timeout = &nine;
+    conformance_succeeds(
+        c, knit_call_with(c->k, &options, &c->error, "seven_when_late", "() -> int", &value));
+    assert_true(value == 9);
+    /* A shorter timeout is its caller's, who says nothing here. */
+    options.on_timeout = NULL;
+    options.timeout_ms = 5;
+    conformance_fails(c,
+        knit_call_with(c->k, &options, &c->error, "seven_when_late", "() -> int", &value),
+        KNIT_TIMEOUT);
+}
+
 static void special_timeouts(struct conformance *c)
 {
     static const double none[] = {-1, -0.001, -1e300, (double)NAN, (double)INFINITY, 1e300};
@@ -257,6 +341,10 @@ static void a_caller_that_goes_away(struct conformance *c)
 }
 
 static const struct conformance_case cases[] = {
+    {"E44a", "at a deadline comes a value, else nil, else an error with text and data, as said",
+        the_forms_of_a_timeout, 0, 0, 0},
+    {"E44b", "a task says it for its own timeout, and its caller's word is before it",
+        what_a_task_says, 0, 0, 0},
     {"E45", "a call that expires in the queue ends at its deadline and never starts",
         a_call_that_expires_in_the_queue, 0, 0, 0},
     {"E46", "a timeout of 0 has expired; negative ones, NaN and infinity are none",

@@ -348,6 +348,30 @@ static void names_that_are_no_utf8(struct conformance *c)
     }
 }
 
+static void notifications_without_an_end(struct conformance *c)
+{
+    static const struct place_wish wish = {
+        .options = {"notification_max_ms=200", "abort_grace_ms=200"}};
+    struct knit_handle *held[2];
+    struct knit *k;
+
+    conformance_open_place(c, &wish);
+    k = conformance_session(c, NULL);
+    for (int64_t i = 0; i < 2; i++)
+        conformance_succeeds(
+            c, knit_notify(k, &c->error, "hold", "(int, int, bool)", i, (int64_t)1, 1));
+    conformance_succeeds(c, knit_flush(k, &c->error));
+    for (uint32_t i = 0; i < 2; i++)
+        place_wait_for(c->place, i);
+    (void)knit_close(k);
+    /* Each worker is had at the same time. */
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i + 2, 2, true);
+    place_open_gate(c->place, 2);
+    for (int i = 0; i < 2; i++)
+        (void)conformance_int(c, held[i]);
+}
+
 static const struct conformance_case cases[] = {
     {"K84", "a call beside a long one starts at once, though its caller does nothing more",
         a_call_beside_a_long_one, 0, 0, 0},
@@ -362,6 +386,8 @@ static const struct conformance_case cases[] = {
         outcomes_that_are_none, 0, 0, 0},
     {"K92", "an optional argument that is nil, left out or 0 is told apart", optional_arguments, 0,
         0, 0},
+    {"K93", "notified tasks that never end do not keep their workers when their caller has gone",
+        notifications_without_an_end, 0, 0, AT_IN_HOUSE},
     {"K94", "a worker whose task ignores that nobody waits is replaced",
         an_abort_flag_that_is_ignored, AT(THREADS), 0, 0},
     {"K95", "signals from outside do not count against a task", signals_from_outside, 0, 0,

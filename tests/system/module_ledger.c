@@ -8,17 +8,20 @@
  *                              it was not the same each time
  *     hold(id, gate, ignores)  as ledger(), then waits until the test opens the gate, or until it
  *                              is aborted if it does not ignore that
+ *     defer(id, gate, stays)   as hold(), but that its call is deferred: a thread waits, or the
+ *                              task itself if it stays
  *
  * The bootstrap text names the file: 64 gates, then for each id how often it ran and in which
  * process last, all u32. It is mapped, so that what a killed worker had counted stays counted.
  * `hold` sleeps on its gate, so tests that need a busy worker depend on no time span: they open
  * the gate when they are done.
  */
-#include <knitting/task.h>
+#include <knitting/deferred.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,4 +162,53 @@ KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
         syscall(SYS_futex, &gate[which], FUTEX_WAIT, 0, &look_again, NULL, 0);
     }
     return knit_return_int(call, gettid());
+}
+
+struct waiting {
+    struct knit_deferred *deferred;
+    _Atomic uint32_t *gate;
+    int64_t id;
+};
+
+/* Gives the outcome, and frees what it is given. */
+static void *wait_and_return(void *arg)
+{
+    struct waiting *waiting = arg;
+
+    while (atomic_load_explicit(waiting->gate, memory_order_acquire) == 0 &&
+           !knit_deferred_aborted(waiting->deferred)) {
+        const struct timespec look_again = {.tv_nsec = 1000000};
+
+        syscall(SYS_futex, waiting->gate, FUTEX_WAIT, 0, &look_again, NULL, 0);
+    }
+    if (knit_deferred_aborted(waiting->deferred))
+        (void)knit_deferred_return_aborted(waiting->deferred);
+    else
+        (void)knit_deferred_return_int(waiting->deferred, waiting->id);
+    free(waiting);
+    return NULL;
+}
+
+KNIT_TASK(defer, "defer(id: int, gate: int, stays: bool?) -> int",
+    .doc = "Counts that it ran; its id, when the gate is open.")
+{
+    const int64_t id = knit_arg_int(call, 0), which = knit_arg_int(call, 1);
+    const bool stays = knit_arg_bool(call, 2);
+    struct waiting *waiting = malloc(sizeof(*waiting));
+    pthread_t thread;
+
+    if (waiting == NULL || which < 0 || which >= GATES || !count(call)) {
+        free(waiting);
+        return knit_fail(call, OUT_OF_RANGE, "no such id or gate");
+    }
+    *waiting = (struct waiting){.deferred = knit_defer(call), .gate = &gate[which], .id = id};
+    if (waiting->deferred == NULL) {
+        free(waiting);
+        return knit_fail(call, STOPPED, "too many");
+    }
+    if (!stays && pthread_create(&thread, NULL, wait_and_return, waiting) == 0)
+        (void)pthread_detach(thread);
+    else
+        (void)wait_and_return(waiting);
+    return 0;
 }

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What comes before a call's outcome, when its task has long returned, or never: progress, deferred
+ * calls, aborts with a reason, notifications; and calls by a declaration. */
+#include "tests/conformance/conformance.h"
+
+#include <knitting/typed.h>
+#include <knitting/values.h>
+
+#include "tests/conformance/counters.h"
+
+KNIT_TYPED(add, ((int, a), (int, b)), ((int, sum)));
+KNIT_TYPED(empty, ((int, much)), ());
+
+static const char gated[] = "(int, int, bool) -> int";
+
+/* ---- progress ---- */
+
+/* What the callbacks of a call have been given. */
+struct seen {
+    uint64_t values, count;
+    int64_t last;
+    uint64_t values_when_done;
+    uint64_t cancel_at; /* cancels at that value; 0 = never */
+    bool is_done;
+};
+
+static void note_value(
+    struct knit_handle *handle, const void *value, size_t len, uint64_t count, void *user)
+{
+    struct seen *seen = user;
+
+    assert_false(seen->is_done);
+    assert_true(count > seen->count);
+    seen->count = count;
+    seen->last = knit_value_int(knit_read(NULL, value, len));
+    if (++seen->values == seen->cancel_at)
+        knit_cancel(handle);
+}
+
+static void note_end(struct knit_handle *handle, void *user)
+{
+    struct seen *seen = user;
+
+    (void)handle;
+    seen->is_done = true;
+    seen->values_when_done = seen->values;
+}
+
+/* Returns the call's result. */
+static int64_t watch(
+    struct conformance *c, struct seen *seen, bool progress, const char *task, int64_t argument)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = NULL;
+    int64_t result;
+
+    options.progress = progress;
+    conformance_succeeds(c, knit_start(c->k, &options, &handle, &c->error, task,
+                                argument != 0 ? "(int) -> int" : "() -> int", argument));
+    knit_on_progress(handle, note_value, seen);
+    knit_on_done(handle, note_end, seen);
+    result = conformance_int(c, handle);
+    assert_true(seen->is_done);
+    assert_true(seen->values == seen->values_when_done);
+    return result;
+}
+
+static void values_while_a_task_runs(struct conformance *c)
+{
+    struct seen seen = {.cancel_at = 3};
+    int64_t emitted = watch(c, &seen, true, "count_on", 0);
+
+    assert_true(seen.values >= 3);
+    assert_true(seen.last == emitted && seen.count == (uint64_t)emitted);
+}
+
+static void the_last_of_many_values(struct conformance *c)
+{
+    enum { VALUES = 20000 };
+    struct seen seen = {.cancel_at = 0};
+
+    assert_true(watch(c, &seen, true, "emit_all", VALUES) == 0);
+    assert_true(seen.last == VALUES && seen.count == VALUES);
+}
+
+static void values_that_nobody_looks_at(struct conformance *c)
+{
+    struct seen seen = {.cancel_at = 0};
+
+    assert_true(watch(c, &seen, false, "emit_all", 1000) == 0);
+    assert_true(seen.values == 0);
+}
+
+/* ---- deferred calls ---- */
+
+static void deferred_calls_and_others(struct conformance *c)
+{
+    enum { CALLS = 20 };
+    struct knit_handle *handles[CALLS];
+
+    for (uint32_t i = 0; i < CALLS; i++)
+        handles[i] = conformance_start_gated(c, c->k, "defer", i, 1, false);
+    for (int i = 0; i < CALLS; i++)
+        conformance_serves(c);
+    for (int i = 0; i < CALLS; i++)
+        assert_int_equal(knit_await(handles[i], 0, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        assert_true(conformance_int(c, handles[i]) == i);
+        assert_int_equal(place_ran(c->place, i), 1);
+    }
+}
+
+static void deferred_calls_that_are_given_up(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = conformance_start_gated(c, c->k, "defer", 0, 1, false);
+
+    knit_cancel(handle);
+    conformance_fails(c, knit_await(handle, conformance_patience_ms(), &c->error), KNIT_CANCELLED);
+    assert_int_equal(c->error.started, KNIT_STARTED_YES);
+    (void)knit_free(handle);
+    options.timeout_ms = 30;
+    conformance_fails(c,
+        knit_call_with(c->k, &options, &c->error, "defer", gated, (int64_t)1, (int64_t)1, 0, NULL),
+        KNIT_TIMEOUT);
+}
+
+/* ---- aborts with a reason ---- */
+
+static void is_cancelled_with(struct conformance *c, struct knit_handle *handle, const char *reason)
+{
+    size_t len;
+    const char *data;
+
+    conformance_fails(c, knit_await(handle, 0, &c->error), KNIT_CANCELLED);
+    assert_string_equal(c->error.message, reason);
+    data = knit_value_text(knit_read(NULL, c->error.data, c->error.data_len), &len);
+    assert_int_equal(len, strlen(reason));
+    assert_memory_equal(data, reason, len);
+    (void)knit_free(handle);
+}
+
+static void aborts_with_a_reason(struct conformance *c)
+{
+    struct knit_handle *held[2], *queued = NULL;
+
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &queued, &c->error, "hold", gated, (int64_t)10, (int64_t)1, 1));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    knit_abort(queued, "not needed");
+    knit_abort(queued, "the second reason");
+    is_cancelled_with(c, queued, "not needed");
+    /* Its task goes on, and nobody waits for that. */
+    knit_abort(held[0], "enough");
+    is_cancelled_with(c, held[0], "enough");
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held[1]);
+    conformance_serves(c);
+    assert_int_equal(place_ran(c->place, 10), 0);
+}
+
+/* ---- notifications ---- */
+
+static void notifications(struct conformance *c)
+{
+    enum { COUNT = 50 };
+    struct knit *k = conformance_session(c, NULL);
+
+    if ((AT(c->distance) & AT_IN_HOUSE) != 0) {
+        conformance_fails(
+            c, knit_notify(k, &c->error, "ledger", "(int)", (int64_t)1), KNIT_BAD_ARGUMENT);
+        (void)knit_close(k);
+        return;
+    }
+    for (int64_t i = 0; i < COUNT; i++)
+        conformance_succeeds(c, knit_notify(k, &c->error, "ledger", "(int)", i));
+    conformance_succeeds(c, knit_notify(k, &c->error, "no_such_task", "()"));
+    (void)knit_close(k);
+    for (uint32_t i = 0; i < COUNT; i++)
+        place_wait_for(c->place, i);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(place_ran(c->place, i), 1);
+}
+
+/* ---- declarations ---- */
+
+static void calls_of_a_declaration(struct conformance *c)
+{
+    struct knit_handle *handle = NULL;
+    int64_t sum = 0;
+
+    conformance_succeeds(c, KNIT_CALL(add, c->k, &c->error, (INT64_MAX, -1), (&sum)));
+    assert_true(sum == INT64_MAX - 1);
+    conformance_succeeds(c, KNIT_START(add, c->k, &handle, &c->error, (2, 3)));
+    conformance_succeeds(c, KNIT_AWAIT(add, handle, &c->error, (&sum)));
+    assert_true(sum == 5);
+    (void)knit_free(handle);
+    conformance_fails(c, KNIT_CALL(add, c->k, &c->error, (INT64_MAX, 1), (&sum)), KNIT_TASK_FAILED);
+    /* The task takes no argument. */
+    conformance_fails(c, KNIT_CALL(empty, c->k, &c->error, (1), ()), KNIT_BAD_ARGUMENT);
+    assert_int_equal(c->error.started, KNIT_STARTED_NO);
+}
+
+static const struct conformance_case cases[] = {
+    {"M1", "values come while a task runs, and the last of them before the outcome",
+        values_while_a_task_runs, 0, 0, 0},
+    {"M2", "of 20,000 values the last one is seen, with their number", the_last_of_many_values, 0,
+        0, 0},
+    {"M3", "a task that emits for nobody fails in nothing", values_that_nobody_looks_at, 0, 0, 0},
+    {"M4", "20 deferred calls leave their workers to others, and end each in its own outcome",
+        deferred_calls_and_others, 0, 0, 0},
+    {"M5", "a deferred call is cancelled, and ends at its deadline",
+        deferred_calls_that_are_given_up, 0, 0, 0},
+    {"M6", "an abort ends a call at once, with its first reason as message and data",
+        aborts_with_a_reason, 0, 0, 0},
+    {"M7", "a notification runs its task once, also when its session closes behind it",
+        notifications, AT_IN_HOUSE, 0, 0},
+    {"M8", "a declaration calls the task that it fits, and no other", calls_of_a_declaration, 0, 0,
+        0},
+};
+
+const struct conformance_section conformance_later =
+    CONFORMANCE_SECTION("before the outcome, and without one", cases);
