@@ -76,16 +76,6 @@ int knit_call_explain(
         ret_error, code, started, "%s %zu%s: %s", what, flaw->index + 1, name, flaw->reason);
 }
 
-/* Why there is no prepared call. */
-static __attribute__((cold)) int explain_signature(
-    const char *signature, int r, const struct knit_shape_flaw *flaw, struct knit_error *ret_error)
-{
-    if (r != KNIT_SHAPE_E_SYNTAX)
-        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
-    return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-        "the signature \"%s\" is wrong at byte %zu: %s", signature, flaw->offset, flaw->reason);
-}
-
 /* The session can call, and has the prepared call of these texts. signature: NULL = raw. */
 KNIT_ALWAYS_INLINE int find(struct knit *k, const char *task, const char *signature,
     struct knit_prepared **ret, struct knit_error *ret_error)
@@ -96,7 +86,7 @@ KNIT_ALWAYS_INLINE int find(struct knit *k, const char *task, const char *signat
     if (code != KNIT_OK)
         return code;
     r = knit_prepareds_find(&k->prepareds, task, signature, ret, &flaw);
-    return r == 0 ? KNIT_OK : explain_signature(signature, r, &flaw, ret_error);
+    return r == 0 ? KNIT_OK : knit_client_refuse_signature(signature, r, &flaw, ret_error);
 }
 
 __attribute__((cold)) int knit_call_refuse_freed(struct knit_error *ret_error)
@@ -275,7 +265,7 @@ int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
     if (code != KNIT_OK)
         return code;
     r = knit_prepared_new(&k->prepareds, task, signature, ret, &flaw);
-    return r == 0 ? KNIT_OK : explain_signature(signature, r, &flaw, ret_error);
+    return r == 0 ? KNIT_OK : knit_client_refuse_signature(signature, r, &flaw, ret_error);
 }
 
 struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared)

@@ -37,6 +37,15 @@ int knit_client_refuse_local(const char *method, struct knit_error *ret_error)
     return knit_error_make(ret_error, KNIT_SHUTDOWN, KNIT_STARTED_NO, "the pool is shut down");
 }
 
+int knit_client_refuse_signature(
+    const char *signature, int r, const struct knit_shape_flaw *flaw, struct knit_error *ret_error)
+{
+    if (r != KNIT_SHAPE_E_SYNTAX)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+        "the signature \"%s\" is wrong at byte %zu: %s", signature, flaw->offset, flaw->reason);
+}
+
 int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error)
 {
     if (k->is_calling_back)

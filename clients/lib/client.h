@@ -66,6 +66,10 @@ int knit_client_refuse(struct knit *k, struct knit_error *ret_error);
 /* Why a pool of this process takes no call. method: of the protocol, which is no task; or NULL. */
 int knit_client_refuse_local(const char *method, struct knit_error *ret_error);
 
+/* Why there is no prepared call. r: what knit_prepared_new() has returned. */
+__attribute__((cold)) int knit_client_refuse_signature(
+    const char *signature, int r, const struct knit_shape_flaw *flaw, struct knit_error *ret_error);
+
 /* Whether the session is this process's and lives. */
 static inline bool knit_client_is_usable(const struct knit *k)
 {

@@ -22,12 +22,8 @@ int knit_typed_prepare(struct knit *k, const struct knit_typed *typed, struct kn
     const struct knit_shape *shape;
     int r = knit_prepared_new(&k->prepareds, typed->name, typed->signature, &prepared, &flaw);
 
-    if (r == KNIT_SHAPE_E_SYNTAX)
-        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "the signature \"%s\" is wrong at byte %zu: %s", typed->signature, flaw.offset,
-            flaw.reason);
     if (r != 0)
-        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+        return knit_client_refuse_signature(typed->signature, r, &flaw, ret_error);
     shape = prepared->shape;
     prepared->typed = typed;
     if (shape->param_count == typed->params_count &&
