@@ -11,6 +11,7 @@
 
 #include "clients/lib/error.h"
 #include "fastpath/lane/bell.h"
+#include "proto/options.h"
 
 enum {
     LEASE_CHECK_MS = 50,
@@ -52,6 +53,26 @@ int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
     return knit_client_check(k, ret_error);
+}
+
+int knit_client_begin_wait(
+    struct knit *k, double wait_ms, uint64_t *ret_until_ns, struct knit_error *ret_error)
+{
+    const uint64_t wait_ns = knit_options_ns(wait_ms);
+    uint64_t now_ns;
+
+    if (k->is_calling_back && wait_ms == 0)
+        return KNIT_PENDING;
+    if (k->is_calling_back)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
+    *ret_until_ns = UINT64_MAX;
+    if (wait_ns == KNIT_OPTION_NONE)
+        return KNIT_OK;
+    now_ns = knit_clock_ns();
+    if (wait_ns < UINT64_MAX - now_ns)
+        *ret_until_ns = now_ns + wait_ns;
+    return KNIT_OK;
 }
 
 /* ---- the turn ---- */

@@ -85,6 +85,11 @@ KNIT_MUST_CHECK static inline int knit_client_check(struct knit *k, struct knit_
 /* The same for a function that waits, which no callback may. */
 KNIT_MUST_CHECK int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error);
 
+/* When a wait of at most wait_ms ends (UINT64_MAX = never). Returns KNIT_OK, or what is returned in
+ * place of waiting: in a callback KNIT_PENDING, if it would not wait, or KNIT_BAD_ARGUMENT. */
+KNIT_MUST_CHECK int knit_client_begin_wait(
+    struct knit *k, double wait_ms, uint64_t *ret_until_ns, struct knit_error *ret_error);
+
 /* The outcome of a handle. In a forked child it may lie in memory that the child does not have. */
 KNIT_MUST_CHECK static inline int knit_client_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)

@@ -7,7 +7,6 @@
  */
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
-#include "fastpath/lane/bell.h"
 #include "proto/cancel.h"
 #include "proto/limits.h"
 
@@ -16,20 +15,14 @@ static __attribute__((noinline)) int await(
 {
     struct knit *k = handle->handles->session;
     struct knit_span result;
-    uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
+    uint64_t until_ns;
     int code;
 
     if (!knit_client_is_ours(k) || (handle->flags & KNIT_HANDLE_DONE) != 0)
         return knit_client_outcome(handle, ret_error, &result);
-    if (k->is_calling_back && wait_ms == 0)
-        return KNIT_PENDING;
-    if (k->is_calling_back)
-        return knit_error_make(
-            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
-    if (wait_ns != KNIT_OPTION_NONE) {
-        now_ns = knit_clock_ns();
-        until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
-    }
+    code = knit_client_begin_wait(k, wait_ms, &until_ns, ret_error);
+    if (code != KNIT_OK)
+        return code;
     (void)knit_client_await(handle, until_ns);
     /* The handle's own callback may free it, so the outcome is read before the callbacks run. The
        error's data stays readable as long as they report no other error. */

@@ -13,8 +13,6 @@
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
 #include "clients/lib/members.h"
-#include "fastpath/lane/bell.h"
-#include "proto/options.h"
 
 enum { ROOM_FIRST = 64 };
 
@@ -164,7 +162,7 @@ static __attribute__((noinline)) int wait_and_turn(
     struct knit_set *set, size_t count, double wait_ms, struct knit_error *ret_error)
 {
     struct knit *k = set->handles->session;
-    uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
+    uint64_t until_ns;
     __attribute__((cleanup(end_waiting))) struct knit_set *awaited = NULL;
     int code;
 
@@ -172,15 +170,9 @@ static __attribute__((noinline)) int wait_and_turn(
         return knit_client_refuse(k, ret_error);
     if (set->done_count >= count || set->count == 0)
         return KNIT_OK;
-    if (k->is_calling_back && wait_ms == 0)
-        return KNIT_PENDING;
-    if (k->is_calling_back)
-        return knit_error_make(
-            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
-    if (wait_ns != KNIT_OPTION_NONE) {
-        now_ns = knit_clock_ns();
-        until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
-    }
+    code = knit_client_begin_wait(k, wait_ms, &until_ns, ret_error);
+    if (code != KNIT_OK)
+        return code;
     awaited = set;
     set->is_awaited = true;
     code = wait(set, count, until_ns);
