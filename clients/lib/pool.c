@@ -11,6 +11,7 @@
 #include "clients/lib/pool.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -111,10 +112,12 @@ static void shut_down(struct knit_pool *pool, uint64_t *ret_stop_ns)
 static int wait_ms(uint64_t until_ns)
 {
     const uint64_t now_ns = knit_clock_ns();
+    uint64_t left_ms;
 
     if (until_ns == 0)
         return -1;
-    return until_ns > now_ns ? (int)((until_ns - now_ns + 999999) / 1000000) : 0;
+    left_ms = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
+    return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
 static void serve(struct knit_pool *pool)
