@@ -12,8 +12,6 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
-#include "fastpath/lane/emit.h"
-#include "fastpath/lane/wake.h"
 
 /* The lane has nothing more to do with it. */
 static void be_done(const struct knit_lane *lane, struct knit_finished *finished)
@@ -162,16 +160,4 @@ bool knit_lane_is_cancelled_at(const struct knit_lane_session *in, uint32_t slot
 bool knit_lane_is_served_at(const struct knit_lane_session *in)
 {
     return knit_state_is_served(knit_state_read(&in->reply));
-}
-
-void knit_lane_emit_at(
-    const struct knit_lane_session *in, uint32_t slot, uint64_t gen, struct knit_span value)
-{
-    uint32_t waiting;
-
-    knit_emit_write(&in->reply.progress[slot], gen, value.bytes, value.len);
-    knit_bell_fence(); /* W2 */
-    waiting = knit_wake_waiting(&in->request);
-    if (waiting != 0 && knit_wake_raise(&in->reply, waiting))
-        knit_wake_caller(&in->reply, waiting, in->bell_fd, in->bell_is_pipe);
 }

@@ -8,22 +8,26 @@
 #include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/wake.h"
 
-static void wake_caller(struct knit_worker_session *session)
+static void wake_caller(const struct knit_lane_session *in)
 {
-    uint32_t waiting = knit_wake_waiting(&session->in.request);
-    if (waiting != 0 && knit_wake_raise(&session->in.reply, waiting))
-        knit_wake_caller(
-            &session->in.reply, waiting, session->in.bell_fd, session->in.bell_is_pipe);
+    uint32_t waiting = knit_wake_waiting(&in->request);
+    if (waiting != 0 && knit_wake_raise(&in->reply, waiting))
+        knit_wake_caller(&in->reply, waiting, in->bell_fd, in->bell_is_pipe);
 }
 
 void knit_lane_emit(
     struct knit_lane *lane, const struct knit_job *job, const void *value, size_t len)
 {
-    struct knit_worker_session *session = lane->current;
+    knit_lane_emit_at(
+        &lane->current->in, knit_job_slot(job), knit_job_gen(job), knit_span(value, len));
+}
 
-    knit_emit_write(&session->in.reply.progress[knit_job_slot(job)], knit_job_gen(job), value, len);
+void knit_lane_emit_at(
+    const struct knit_lane_session *in, uint32_t slot, uint64_t gen, struct knit_span value)
+{
+    knit_emit_write(&in->reply.progress[slot], gen, value.bytes, value.len);
     knit_bell_fence(); /* W2 */
-    wake_caller(session);
+    wake_caller(in);
 }
 
 void knit_lane_wake_callers(struct knit_lane *lane)
@@ -36,7 +40,7 @@ void knit_lane_wake_callers(struct knit_lane *lane)
         struct knit_worker_session *session = lane->answered[i];
 
         session->has_answers = false;
-        wake_caller(session);
+        wake_caller(&session->in);
         if (knit_wake_caller_core(&session->in.request) == lane->core.number)
             lane->shares_core = lane->core.number != 0;
     }
