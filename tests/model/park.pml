@@ -355,6 +355,40 @@ inline flush_lane(l)
 	fi
 }
 
+/* As it is about to sleep, or to do something else. */
+inline wake_for_unclaimed()
+{
+#ifdef THIRD
+	if
+#ifndef NO_STEAL
+	:: claimed[2] < sent[2] -> wake_other()
+#endif
+	:: else
+	fi;
+#endif
+#ifndef NO_STEAL
+	/* An unclaimed call: notify a PARKED lane, but not the lane of the call. Its worker may have seen the call in
+	 * its last look, then have claimed another call first, which does not end. */
+#ifdef MUTANT_WAIT_WAKES_ANY
+	if
+	:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_other()
+	:: else
+	fi;
+#else
+	if
+	:: claimed[0] < sent[0] -> wake_found(1)
+	:: else
+	fi;
+	if
+	:: !woke && claimed[1] < sent[1] -> wake_found(0)
+	:: else
+	fi;
+	d_step { v = 0; woke = false };
+#endif
+#endif
+	skip
+}
+
 inline flush()
 {
 #ifndef MUTANT_FLUSH_NO_FENCE
@@ -368,7 +402,14 @@ inline flush()
 	if
 	:: help -> wake_other(); help = false
 	:: !help
+	fi;
+#ifndef NO_STEAL
+	/* Where the caller does something else then, and no worker claims the call for a moment. */
+	if
+	:: wake_for_unclaimed()
+	:: true
 	fi
+#endif
 }
 
 #define EXCUSED ((stopped[0] && busy[0] -> 1 : 0) + (stopped[1] && busy[1] -> 1 : 0))
@@ -404,34 +445,7 @@ proctype caller()
 	do
 	:: done + EXCUSED < P ->
 		last = done;
-#ifdef THIRD
-		if
-#ifndef NO_STEAL
-		:: claimed[2] < sent[2] -> wake_other()
-#endif
-		:: else
-		fi;
-#endif
-#ifndef NO_STEAL
-		/* An unclaimed call: notify a PARKED lane, but not the lane of the call. Its worker may have seen the call in
-		 * its last look, then have claimed another call first, which does not end. */
-#ifdef MUTANT_WAIT_WAKES_ANY
-		if
-		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_other()
-		:: else
-		fi;
-#else
-		if
-		:: claimed[0] < sent[0] -> wake_found(1)
-		:: else
-		fi;
-		if
-		:: !woke && claimed[1] < sent[1] -> wake_found(0)
-		:: else
-		fi;
-		d_step { v = 0; woke = false };
-#endif
-#endif
+		wake_for_unclaimed();
 		(done > last || done + EXCUSED == P)
 	:: collect_any()
 	:: else -> break
