@@ -3,7 +3,8 @@
  *
  * A body is an array of atomic words, so that a reader which comes too late loads whole words, and
  * because memcpy() of memory that another process writes is a data race in C. All accesses are
- * relaxed: the cell's last word publishes the rest.
+ * relaxed: the cell's last word publishes the rest. What is longer is copied by memcpy() all the
+ * same (LAYOUT.md), and only ThreadSanitizer sees single accesses.
  *
  * Threads: pure functions.
  */
@@ -14,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "fastpath/lane/bell.h"
 
 /* 1 to 7 bytes as a word, zeros behind them. The loads overlap, which does no harm as they bring
  * the same bytes, and are fewer than one a byte. */
@@ -138,4 +141,19 @@ static inline void knit_cell_load(void *bytes, const _Atomic uint64_t *body, siz
         KNIT_CELL_ROW(KNIT_CELL_LOAD);
     }
 #undef KNIT_CELL_LOAD
+}
+
+/* An argument that is longer, in its slab or block: of either side. */
+static inline void knit_cell_copy_long(void *to, const void *from, size_t len)
+{
+#if KNIT_BELL_TSAN
+    const _Atomic unsigned char *source = from;
+    _Atomic unsigned char *target = to;
+
+    for (size_t i = 0; i < len; i++)
+        atomic_store_explicit(&target[i], atomic_load_explicit(&source[i], memory_order_relaxed),
+            memory_order_relaxed);
+#else
+    memcpy(to, from, len);
+#endif
 }

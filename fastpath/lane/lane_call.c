@@ -111,7 +111,7 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
         if (lane->copy == NULL)
             return NULL;
     }
-    memcpy(lane->copy, bytes, len);
+    knit_cell_copy_long(lane->copy, bytes, len);
     return lane->copy;
 }
 
@@ -127,7 +127,7 @@ static inline void take_slab(
         return;
     }
     knit_deficit_charge(&lane->current->deficit, len / COPIED_A_NS);
-    memcpy(lane->argument, bytes, len);
+    knit_cell_copy_long(lane->argument, bytes, len);
 }
 
 /* An argument in the arena, which was checked. False: there is no memory. */

@@ -113,7 +113,7 @@ static inline uint32_t publish_in_slab(struct knit_session *session, struct knit
 {
     const uint32_t slot = knit_session_free_in(session, lane)->free_head;
 
-    memcpy(knit_slab(session->request.slab, slot), call->payload, call->len);
+    knit_cell_copy_long(knit_slab(session->request.slab, slot), call->payload, call->len);
     return knit_session_put(session, lane, call, 0, KNIT_IN_SLAB, depth(session));
 }
 
@@ -131,7 +131,7 @@ static __attribute__((noinline)) int publish_large(struct knit_session *session,
     }
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
-    memcpy(session->request.arena + block, call->payload, call->len);
+    knit_cell_copy_long(session->request.arena + block, call->payload, call->len);
     *ret_slot = knit_session_put(session, lane, call, 0, block, depth(session));
     return 0;
 }
