@@ -24,18 +24,10 @@
 #include "tests/proto/notation.h"
 #include "tests/proto/sample.h"
 #include "tests/support/random.h"
-#include "tests/support/scratch.h"
 
 enum { BUFFER_MAX = 1 << 20 };
 
 static char *specification;
-
-static void encode_hex(const char *hex, struct knit_buffer *buffer)
-{
-    knit_buffer_init(buffer, BUFFER_MAX);
-    knit_notation_hex(&hex, buffer);
-    assert_int_equal(*hex, 0);
-}
 
 static struct knit_span built(struct knit_builder *builder)
 {
@@ -88,7 +80,7 @@ static void vectors_are_read_as_the_decoder_reads_them_and_put_anew(void **state
         KNIT_BUILDER(builder);
 
         op = knit_block_split(block.line, "=>", &notation);
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         /* Some typed arrays have no pad, and do not lie aligned. */
         value = knit_read(NULL, bytes.bytes, bytes.len);
         assert_agrees(bytes.bytes, bytes.len, value);
@@ -120,7 +112,7 @@ static void what_the_specification_refuses_is_not_put_anew(void **state)
         KNIT_BUILDER(builder);
 
         knit_block_split(block.line, "!", &reason);
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         value = knit_read(&reader, bytes.len > 0 ? (const void *)bytes.bytes : "", bytes.len);
         end = knit_value_end(&value);
         knit_put_value(builder, value);
@@ -549,11 +541,9 @@ int main(int argc, char **argv)
 
     int failed;
 
-    specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
-    if (specification == NULL) {
-        fprintf(stderr, "usage: test_values PROTOCOL.md\n");
+    specification = knit_block_specification(argc, argv);
+    if (specification == NULL)
         return 2;
-    }
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(specification);
     return failed;

@@ -12,6 +12,17 @@
 
 #include <cmocka.h>
 
+#include "tests/support/scratch.h"
+
+char *knit_block_specification(int argc, char **argv)
+{
+    char *text = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
+
+    if (text == NULL)
+        fprintf(stderr, "usage: %s PROTOCOL.md\n", argv[0]);
+    return text;
+}
+
 void knit_block_open(struct knit_block *block, const char *specification, const char *name)
 {
     char fence[64];

@@ -15,6 +15,10 @@ struct knit_block {
     unsigned count;
 };
 
+/* The text of the file that is a program's one argument, PROTOCOL.md; NULL: there is none, which
+ * stderr says. To be freed with free(). */
+char *knit_block_specification(int argc, char **argv);
+
 /* specification: the text of PROTOCOL.md. name: what stands behind the fence. */
 void knit_block_open(struct knit_block *block, const char *specification, const char *name);
 

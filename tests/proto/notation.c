@@ -20,7 +20,7 @@
 #include "proto/decoder.h"
 #include "proto/writer.h"
 
-enum { BUFFER_MAX = 1 << 20 };
+enum { BUFFER_MAX = 1 << 20, HEX_BYTES_MAX = 64 << 20 };
 
 /* ---- Reading ---- */
 
@@ -64,6 +64,13 @@ void knit_notation_hex(const char **at, struct knit_buffer *buffer)
         *at += 2;
         skip_blanks(at);
     }
+}
+
+void knit_notation_hex_new(const char *hex, struct knit_buffer *ret)
+{
+    knit_buffer_init(ret, HEX_BYTES_MAX);
+    knit_notation_hex(&hex, ret);
+    assert_int_equal(*hex, 0);
 }
 
 static void read_hex(const char **at, struct knit_buffer *buffer)

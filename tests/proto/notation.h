@@ -23,3 +23,6 @@ char *knit_notation_print(struct knit_span value);
 /* Bytes from hex digits, blanks between them allowed; ends at the first other character, where *at
  * stands then. */
 void knit_notation_hex(const char **at, struct knit_buffer *buffer);
+
+/* The whole text, into a buffer that is made for it. */
+void knit_notation_hex_new(const char *hex, struct knit_buffer *ret);

@@ -19,19 +19,12 @@
 
 enum { BUFFER_MAX = 64 << 20 };
 
-static void encode_hex(const char *hex, struct knit_buffer *buffer)
-{
-    knit_buffer_init(buffer, BUFFER_MAX);
-    knit_notation_hex(&hex, buffer);
-    assert_int_equal(*hex, 0);
-}
-
 static int check_hex(const char *hex, uint32_t depth, struct knit_check_flaw *ret_flaw)
 {
     struct knit_buffer bytes;
     int r;
 
-    encode_hex(hex, &bytes);
+    knit_notation_hex_new(hex, &bytes);
     r = knit_check_value(bytes.bytes, bytes.len, depth, ret_flaw);
     knit_buffer_fini(&bytes);
     return r;
@@ -90,7 +83,7 @@ static void the_front_value_is_measured(void **state)
     size_t len;
 
     (void)state;
-    encode_hex("92 01 a1 61  c4 01 ff  c7 04 22 91 d4 22 90", &bytes);
+    knit_notation_hex_new("92 01 a1 61  c4 01 ff  c7 04 22 91 d4 22 90", &bytes);
     assert_int_equal(knit_check_front(bytes.bytes, bytes.len, 32, &len, NULL), 0);
     assert_int_equal(len, 4);
     assert_int_equal(knit_check_front(bytes.bytes + 4, bytes.len - 4, 32, &len, NULL), 0);
@@ -135,7 +128,7 @@ static void a_value_is_skipped_by_its_heads(void **state)
     size_t len = 0;
 
     (void)state;
-    encode_hex("82 a1 61 92 c0 c1", &bytes);
+    knit_notation_hex_new("82 a1 61 92 c0 c1", &bytes);
     assert_int_equal(knit_check_skip(bytes.bytes, bytes.len, &len), KNIT_CHECK_E_BAD);
     bytes.bytes[5] = 0xc0;
     assert_int_equal(knit_check_skip(bytes.bytes, bytes.len, &len), KNIT_CHECK_E_BAD);

@@ -21,13 +21,6 @@
 
 enum { BUFFER_MAX = 64 << 20 };
 
-static void encode_hex(const char *hex, struct knit_buffer *buffer)
-{
-    knit_buffer_init(buffer, BUFFER_MAX);
-    knit_notation_hex(&hex, buffer);
-    assert_int_equal(*hex, 0);
-}
-
 static void put(struct knit_buffer *buffer, const void *bytes, size_t len)
 {
     assert_int_equal(knit_buffer_append(buffer, bytes, len), 0);
@@ -105,7 +98,7 @@ static int feed_hex(
     struct knit_buffer bytes;
     int r;
 
-    encode_hex(hex, &bytes);
+    knit_notation_hex_new(hex, &bytes);
     r = feed_every_way(limits, &bytes, ret_scan);
     knit_buffer_fini(&bytes);
     return r;
@@ -149,7 +142,7 @@ static void messages_follow_each_other_after_a_reset(void **state)
     size_t used;
 
     (void)state;
-    encode_hex("94 00 01 a1 61 90  94 00 02 a1 61 91 c0  93 02 05", &bytes);
+    knit_notation_hex_new("94 00 01 a1 61 90  94 00 02 a1 61 91 c0  93 02 05", &bytes);
     knit_scan_init(&scan, NULL);
     assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len, &used), KNIT_SCAN_E_DONE);
     assert_int_equal(used, 6);
@@ -230,7 +223,7 @@ static void the_least_length_never_decreases_and_is_reached(void **state)
         assert_int_equal(least, bytes.len);
     }
     knit_buffer_fini(&bytes);
-    encode_hex("94 00 01 a4 6563686f 91 c6 00100000", &bytes);
+    knit_notation_hex_new("94 00 01 a4 6563686f 91 c6 00100000", &bytes);
     knit_scan_init(&scan, NULL);
     assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len, &(size_t){0}), 0);
     assert_int_equal(knit_scan_least_bytes(&scan), bytes.len + (1 << 20));
@@ -438,7 +431,7 @@ static void broken_content_of_an_ext_does_not_lose_the_stream(void **state)
         struct knit_scan scan;
         const char *hex = bodies[i];
 
-        encode_hex("94 00 09 a1 74 92", &bytes);
+        knit_notation_hex_new("94 00 09 a1 74 92", &bytes);
         knit_notation_hex(&hex, &bytes);
         put(&bytes, "\xc0", 1);
         assert_int_equal(feed_every_way(NULL, &bytes, &scan), KNIT_SCAN_E_DONE);
@@ -460,7 +453,7 @@ static void what_cannot_fit_is_refused_at_its_announcement(void **state)
         struct knit_scan scan;
         const char *hex = bombs[i];
 
-        encode_hex("94 00 09 a1 74 91", &bytes);
+        knit_notation_hex_new("94 00 09 a1 74 91", &bytes);
         knit_notation_hex(&hex, &bytes);
         bytes.len--;
         assert_int_equal(feed_every_way(NULL, &bytes, &scan), 0);
@@ -505,7 +498,7 @@ static void too_large_is_known_at_once_and_skipped_to_its_end(void **state)
     size_t used;
 
     (void)state;
-    encode_hex("94 00 09 a1 74 91 c5 00 5c", &bytes);
+    knit_notation_hex_new("94 00 09 a1 74 91 c5 00 5c", &bytes);
     knit_scan_init(&scan, &limits);
     /* 9 + 92 bytes: one too many. */
     assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len, &used), 0);
@@ -528,7 +521,7 @@ static void too_large_is_followed_four_times_as_far_and_no_further(void **state)
     struct knit_scan scan;
 
     (void)state;
-    encode_hex("94 00 09 a1 74 dc 01 88", &bytes);
+    knit_notation_hex_new("94 00 09 a1 74 dc 01 88", &bytes);
     repeat(&bytes, 0xc0, 392);
     assert_int_equal(feed_every_way(&limits, &bytes, &scan), KNIT_SCAN_E_REFUSED);
     assert_int_equal(scan.used, 400);
@@ -602,9 +595,9 @@ static void part_ends(
     struct knit_buffer bytes, end;
     struct knit_scan scan;
 
-    encode_hex(begin, &bytes);
+    knit_notation_hex_new(begin, &bytes);
     repeat(&bytes, 0xc0, count);
-    encode_hex(rest, &end);
+    knit_notation_hex_new(rest, &end);
     put(&bytes, end.bytes, end.len);
     assert_int_equal(feed_every_way(&limits, &bytes, &scan),
         exceeded != 0 ? KNIT_SCAN_E_REFUSED : KNIT_SCAN_E_DONE);

@@ -25,7 +25,6 @@
 #include "tests/proto/notation.h"
 #include "tests/proto/parsed.h"
 #include "tests/proto/two_ways.h"
-#include "tests/support/scratch.h"
 
 enum { BUFFER_MAX = 1 << 20 };
 
@@ -41,13 +40,6 @@ static void assert_bytes(struct knit_span actual, struct knit_span expected, con
 {
     if (actual.len != expected.len || memcmp(actual.bytes, expected.bytes, actual.len) != 0)
         fail_msg("other bytes than expected: %s", what);
-}
-
-static void encode_hex(const char *hex, struct knit_buffer *buffer)
-{
-    knit_buffer_init(buffer, BUFFER_MAX);
-    knit_notation_hex(&hex, buffer);
-    assert_int_equal(*hex, 0);
 }
 
 static void encode(const char *text, struct knit_buffer *buffer)
@@ -69,7 +61,7 @@ static void values_are_read_and_written_as_specified(void **state)
     knit_block_open(&block, specification, "values");
     while (knit_block_next(&block)) {
         op = knit_block_split(block.line, "=>", &notation);
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         assert_int_equal(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, NULL), 0);
         printed = knit_notation_print(knit_buffer_span(&bytes));
         assert_string_equal(printed, notation);
@@ -94,7 +86,7 @@ static void malformed_values_are_refused_with_a_reason(void **state)
     knit_block_open(&block, specification, "refused");
     while (knit_block_next(&block)) {
         knit_block_split(block.line, "!", &reason);
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         assert_true(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, &flaw) > 0);
         assert_contains(flaw.reason, reason);
         assert_true(flaw.offset <= bytes.len);
@@ -233,7 +225,7 @@ static void messages_are_read_and_written_as_specified(void **state)
     knit_block_open(&block, specification, "messages");
     while (knit_block_next(&block)) {
         op = knit_block_split(block.line, "=>!", &text);
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         read_both_ways(&bytes);
         if (op == '!')
             refuse_message(&bytes, text);
@@ -257,7 +249,7 @@ static void limits_are_kept_as_specified(void **state)
     knit_block_open(&block, specification, "limits");
     while (knit_block_next(&block)) {
         assert_int_equal(knit_block_split(block.line, "!", &text), '!');
-        encode_hex(block.line, &bytes);
+        knit_notation_hex_new(block.line, &bytes);
         read_both_ways(&bytes);
         knit_scan_init(&scan, &limits);
         /* Refused before it is whole. */
@@ -682,11 +674,9 @@ int main(int argc, char **argv)
     };
     int failed;
 
-    specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
-    if (specification == NULL) {
-        fprintf(stderr, "usage: test_vectors PROTOCOL.md\n");
+    specification = knit_block_specification(argc, argv);
+    if (specification == NULL)
         return 2;
-    }
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(specification);
     return failed;
