@@ -102,6 +102,14 @@ void pools_fini(struct pools *pools)
     pools->dir = knit_scratch_free(pools->dir);
 }
 
+void pools_expect_refusal(struct pools *pools, const char *sentence)
+{
+    assert_int_equal(pools_open(pools), KNIT_HOST_E_STARTUP);
+    if (strstr(pools->why.text, sentence) == NULL)
+        fail_msg("\"%s\" should have \"%s\"", pools->why.text, sentence);
+    pools_fini(pools);
+}
+
 /* ---- calls ---- */
 
 void pools_start(struct pools *pools, const char *task, const void *params, size_t len, void *user)

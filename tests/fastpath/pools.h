@@ -48,6 +48,9 @@ void pools_make_ledger(struct pools *pools);
 int pools_open(struct pools *pools);
 void pools_fini(struct pools *pools);
 
+/* The pool does not start, and says why with that sentence in it; then pools_fini(). */
+void pools_expect_refusal(struct pools *pools, const char *sentence);
+
 /* Starts a call with params in msgpack; `user` comes back with its outcome. */
 void pools_start(struct pools *pools, const char *task, const void *params, size_t len, void *user);
 void pools_start_number(struct pools *pools, const char *task, int64_t number, void *user);

@@ -176,48 +176,40 @@ static void a_deadline_in_the_past_stops_the_pool_at_once(void **state)
     pools_fini(&pools);
 }
 
-static void expect_wrong_option(struct pools *pools, const char *sentence)
-{
-    assert_int_equal(pools_open(pools), KNIT_HOST_E_STARTUP);
-    if (strstr(pools->why.text, sentence) == NULL)
-        fail_msg("\"%s\" should have \"%s\"", pools->why.text, sentence);
-    pools_fini(pools);
-}
-
 static void a_wrong_option_is_named(void **state)
 {
     struct pools pools;
 
     (void)state;
     pools_init(&pools, 0);
-    expect_wrong_option(&pools, "no workers");
+    pools_expect_refusal(&pools, "no workers");
     pools_init(&pools, 257);
-    expect_wrong_option(&pools, "257 workers, at most 256");
+    pools_expect_refusal(&pools, "257 workers, at most 256");
     pools_init(&pools, 1);
     pools.options.module_count = 0;
-    expect_wrong_option(&pools, "no modules are named");
+    pools_expect_refusal(&pools, "no modules are named");
     pools_init(&pools, 1);
     pools.modules[0] = "relative.so";
-    expect_wrong_option(&pools, "module \"relative.so\": must be an absolute path");
+    pools_expect_refusal(&pools, "module \"relative.so\": must be an absolute path");
     pools_init(&pools, 1);
     pools.options.call_max_bytes = pools.options.arena_bytes / 8 + 1;
-    expect_wrong_option(&pools, "an eighth of arena_bytes");
+    pools_expect_refusal(&pools, "an eighth of arena_bytes");
     pools_init(&pools, 1);
     pools.options.call_max_bytes = 0;
-    expect_wrong_option(&pools, "call_max_bytes is 0");
+    pools_expect_refusal(&pools, "call_max_bytes is 0");
     pools_init(&pools, 1);
     pools.options.slots = 0;
-    expect_wrong_option(&pools, "0 slots");
+    pools_expect_refusal(&pools, "0 slots");
     pools_init(&pools, 1);
     pools.options.worker_path = "/nowhere/knitting-worker";
-    expect_wrong_option(
+    pools_expect_refusal(
         &pools, "/nowhere/knitting-worker: cannot be run: No such file or directory");
     pools_init(&pools, 1);
     pools.options.worker_path = "/bin/true";
-    expect_wrong_option(&pools, "exited with status 0 while starting /bin/true");
+    pools_expect_refusal(&pools, "exited with status 0 while starting /bin/true");
     pools_init(&pools, 1);
     pools.options.bootstrap = "/nowhere/ledger";
-    expect_wrong_option(&pools, "/nowhere/ledger: No such file or directory");
+    pools_expect_refusal(&pools, "/nowhere/ledger: No such file or directory");
 }
 
 static void a_worker_that_does_not_start_in_time_fails_the_open(void **state)
@@ -229,7 +221,7 @@ static void a_worker_that_does_not_start_in_time_fails_the_open(void **state)
     pools_init(&pools, 1);
     pools.options.prefix = sleeper;
     pools.options.startup_ms = 100;
-    expect_wrong_option(&pools, "took longer than 100 ms");
+    pools_expect_refusal(&pools, "took longer than 100 ms");
 }
 
 /* How long a worker needs to come to the hook is not known: it gets twice as long each time. */

@@ -425,19 +425,11 @@ static void a_session_may_be_closed_while_its_call_runs(void **state)
 
 /* ---- refusals ---- */
 
-static void expect_refusal(struct pools *pools, const char *sentence)
-{
-    assert_int_equal(pools_open(pools), KNIT_HOST_E_STARTUP);
-    if (strstr(pools->why.text, sentence) == NULL)
-        fail_msg("\"%s\" should have \"%s\"", pools->why.text, sentence);
-    pools_fini(pools);
-}
-
 #define EXPECT_OPTION_REFUSED(set, name)                                                           \
     do {                                                                                           \
         make_threads(&pools, 1);                                                                   \
         (void)(set);                                                                               \
-        expect_refusal(                                                                            \
+        pools_expect_refusal(                                                                      \
             &pools, name " is set: workers that are threads of the program cannot have it");       \
     } while (0)
 
@@ -465,7 +457,7 @@ static void a_task_with_a_hard_timeout_is_refused_by_name(void **state)
     make_threads(&pools, 1);
     pools.options.program = NULL;
     pools.options.module_count = 1;
-    expect_refusal(&pools,
+    pools_expect_refusal(&pools,
         "worker startup failed: task hang has a hard timeout of 200 ms: workers that are threads");
 }
 
@@ -476,7 +468,8 @@ static void the_program_s_tasks_are_for_threads(void **state)
     (void)state;
     pools_init(&pools, 1);
     pools.options.program = knit_own_tasks();
-    expect_refusal(&pools, "tasks of the program itself are for workers that are its threads");
+    pools_expect_refusal(
+        &pools, "tasks of the program itself are for workers that are its threads");
 }
 
 static void a_bad_module_is_refused_with_one_sentence(void **state)
@@ -499,14 +492,14 @@ static void a_bad_module_is_refused_with_one_sentence(void **state)
         make_threads(&pools, 2);
         pools.modules[0] = bad[i].module;
         pools.options.module_count = 1;
-        expect_refusal(&pools, bad[i].sentence);
+        pools_expect_refusal(&pools, bad[i].sentence);
     }
     make_threads(&pools, 1);
     pools.options.program = NULL;
-    expect_refusal(&pools, "no modules are named");
+    pools_expect_refusal(&pools, "no modules are named");
     make_threads(&pools, 1);
     pools.options.program = &empty;
-    expect_refusal(&pools, "the program has no tasks: no KNIT_TASK() is linked into it");
+    pools_expect_refusal(&pools, "the program has no tasks: no KNIT_TASK() is linked into it");
 }
 
 static void a_hook_that_hangs_is_refused_and_left_behind(void **state)
@@ -518,8 +511,9 @@ static void a_hook_that_hangs_is_refused_and_left_behind(void **state)
     pools.modules[0] = TEST_MODULES "/module_bad_15.so";
     pools.options.module_count = 1;
     pools.options.startup_ms = 100;
-    expect_refusal(&pools, "it took longer than 100 ms, running the bootstrap hook of " TEST_MODULES
-                           "/module_bad_15.so");
+    pools_expect_refusal(&pools,
+        "it took longer than 100 ms, running the bootstrap hook of " TEST_MODULES
+        "/module_bad_15.so");
 }
 
 /* ---- modules ---- */
@@ -619,12 +613,12 @@ static void a_refused_pool_takes_nothing_from_another_one(void **state)
     add_shared(&bad);
     bad.modules[1] = TEST_MODULES "/module_bad_1.so";
     bad.options.module_count = 2;
-    expect_refusal(&bad, "was built for module ABI 8");
+    pools_expect_refusal(&bad, "was built for module ABI 8");
     make_threads(&bad, 1);
     add_shared(&bad);
     bad.modules[1] = SHARED;
     bad.options.module_count = 2;
-    expect_refusal(&bad, "has a task of that name already");
+    pools_expect_refusal(&bad, "has a task of that name already");
     (void)ask(&good, "shared_calls");
     pools_add(&good);
     pools_fini(&good);
@@ -667,7 +661,7 @@ static void a_module_that_was_replaced_is_refused(void **state)
     make_threads(&pools, 1);
     pools.modules[0] = path;
     pools.options.module_count = 1;
-    expect_refusal(&pools, "module.so: was replaced since this program loaded it");
+    pools_expect_refusal(&pools, "module.so: was replaced since this program loaded it");
     free(path);
     free(other);
     (void)knit_scratch_free(dir);
