@@ -98,6 +98,17 @@ struct knit_handle *conformance_hold(
     return conformance_start_gated(c, k, "hold", id, gate, ignores);
 }
 
+const uint8_t *conformance_bytes(struct conformance *c, struct knit_handle *handle, size_t len)
+{
+    const uint8_t *got = NULL;
+    size_t got_len = 0;
+
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &got, &got_len));
+    assert_int_equal(got_len, len);
+    return got;
+}
+
 int64_t conformance_int(struct conformance *c, struct knit_handle *handle)
 {
     int64_t value = 0;

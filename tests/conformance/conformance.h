@@ -100,5 +100,8 @@ struct knit_handle *conformance_start_gated(
 struct knit_handle *conformance_hold(
     struct conformance *c, struct knit *k, uint32_t id, uint32_t gate, bool ignores);
 
+/* Waits for a result of so many bytes, and returns them; they are the handle's. */
+const uint8_t *conformance_bytes(struct conformance *c, struct knit_handle *handle, size_t len);
+
 /* Waits for a result, reads it, and frees the handle. */
 int64_t conformance_int(struct conformance *c, struct knit_handle *handle);

@@ -24,13 +24,8 @@ static void texts_through_four_workers(struct conformance *c)
             c, knit_start(c->k, NULL, &handles[i], &c->error, "echo", "(str) -> str", text));
     }
     for (int i = 0; i < COUNT; i++) {
-        const char *got;
-        size_t len;
-
-        conformance_succeeds(c, knit_await(handles[i], conformance_patience_ms(), &c->error));
-        conformance_succeeds(c, knit_results(handles[i], &c->error, &got, &len));
-        assert_int_equal(len, BYTES);
-        assert_memory_equal(got, texts + i * (BYTES + 1), BYTES);
+        assert_memory_equal(
+            conformance_bytes(c, handles[i], BYTES), texts + i * (BYTES + 1), BYTES);
         (void)knit_free(handles[i]);
     }
     free(texts);

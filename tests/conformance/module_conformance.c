@@ -240,29 +240,6 @@ KNIT_TASK(obey, "obey() -> nil", .doc = "Waits until it is aborted.")
     return knit_return_aborted(call);
 }
 
-KNIT_TASK(count_on, "count_on() -> int",
-    .doc = "Emits 1, 2 and so on until it is aborted; then its result is the last one.")
-{
-    const struct timespec pause = {.tv_nsec = 200000}; /* between two values */
-    int64_t count = 0;
-
-    while (!knit_aborted(call)) {
-        (void)knit_progress_int(call, ++count);
-        (void)nanosleep(&pause, NULL);
-    }
-    return knit_return_int(call, count);
-}
-
-KNIT_TASK(emit_all, "emit_all(count: int) -> int",
-    .doc = "Emits 1, 2 and so on to count at once; its result is the codes of all, added up.")
-{
-    int64_t codes = 0;
-
-    for (int64_t i = 1; i <= knit_arg_int(call, 0); i++)
-        codes += knit_progress_int(call, i);
-    return knit_return_int(call, codes);
-}
-
 KNIT_TASK(is_aborted, "is_aborted() -> bool", .doc = "Whether its abort flag is set at its start.")
 {
     return knit_return_bool(call, knit_aborted(call));

@@ -27,7 +27,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch.h"
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 3 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 4 };
 
 struct entry {
     _Atomic uint32_t times, process;
@@ -153,6 +153,7 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "worker-program", program("KNIT_WORKER"));
     add_option(&command, "module", program("KNIT_CONFORMANCE"));
     add_option(&command, "module", program("KNIT_LEDGER"));
+    add_option(&command, "module", program("KNIT_LATER"));
     add_option(&command, "module", program("KNIT_VALUES"));
     add_option(&command, "module", program("KNIT_LIMITED"));
     add_option(&command, "bootstrap", place->ledger_path);
@@ -231,8 +232,8 @@ static int open_pool(
     struct place *place, const struct place_wish *wish, struct knit_error *ret_error)
 {
     /* The last two: one for processes alone, and one that a case wishes. */
-    const char *modules[MODULES + 3] = {
-        program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"), program("KNIT_VALUES")};
+    const char *modules[MODULES + 3] = {program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"),
+        program("KNIT_LATER"), program("KNIT_VALUES")};
     const bool is_threads = place->distance == THREADS;
     struct knit_pool_options options = {
         .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,

@@ -147,13 +147,9 @@ static void results_that_fill_the_arena(struct conformance *c)
         assert_true(sum == 2 * i);
     }
     for (int64_t i = 0; i < CALLS; i++) {
-        const uint8_t *got;
-        size_t len;
+        const uint8_t *got = conformance_bytes(c, handles[i], (size_t)(BYTES - i));
 
-        conformance_succeeds(c, knit_await(handles[i], conformance_patience_ms(), &c->error));
-        conformance_succeeds(c, knit_results(handles[i], &c->error, &got, &len));
-        assert_int_equal(len, BYTES - i);
-        for (size_t k = 0; k < len; k += 997)
+        for (size_t k = 0; k < (size_t)(BYTES - i); k += 997)
             assert_true(got[k] == (uint8_t)(k * 7));
     }
     for (int i = 0; i < CALLS; i++)
@@ -198,12 +194,9 @@ static void arguments_that_fill_the_arena(struct conformance *c)
     assert_true(count >= 3);
     place_open_gate(c->place, 1);
     for (int i = 0; i < count; i++) {
-        const uint8_t *got;
-        size_t len;
+        const uint8_t *got = conformance_bytes(c, handles[i], BYTES);
 
-        conformance_succeeds(c, knit_await(handles[i], conformance_patience_ms(), &c->error));
-        conformance_succeeds(c, knit_results(handles[i], &c->error, &got, &len));
-        assert_true(len == BYTES && got[0] == (uint8_t)i && got[BYTES - 1] == (uint8_t)i);
+        assert_true(got[0] == (uint8_t)i && got[BYTES - 1] == (uint8_t)i);
         (void)knit_free(handles[i]);
         /* There is room again. */
         if (i == 0)
@@ -257,13 +250,7 @@ static void outcomes_out_of_order(struct conformance *c)
                 c, knit_start(c->k, NULL, &handles[i], &c->error, "carry", "(int, int, bin) -> bin",
                        i, (int64_t)knit_random_below(&c->random, 300), &i, sizeof(i)));
         for (int64_t i = DEPTH; i-- > 0;) {
-            const void *got;
-            size_t len;
-
-            conformance_succeeds(c, knit_await(handles[i], conformance_patience_ms(), &c->error));
-            conformance_succeeds(c, knit_results(handles[i], &c->error, &got, &len));
-            assert_int_equal(len, sizeof(i));
-            assert_memory_equal(got, &i, sizeof(i));
+            assert_memory_equal(conformance_bytes(c, handles[i], sizeof(i)), &i, sizeof(i));
             (void)knit_free(handles[i]);
         }
     }
