@@ -45,6 +45,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_trials,
     &conformance_sets,
     &conformance_later,
+    &conformance_pools,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

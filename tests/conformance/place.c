@@ -27,7 +27,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch.h"
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 4 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 4, EVENT_KINDS = 32 };
 
 struct entry {
     _Atomic uint32_t times, process;
@@ -39,8 +39,9 @@ struct place {
     char url[TEXT_MAX], admin_url[TEXT_MAX];
     struct knit_process daemon;
     int expected_status;
-    struct knit_pool *pool; /* in this process; NULL: there is a daemon */
-    pthread_t closer;       /* is_closing: closes it */
+    struct knit_pool *pool;               /* in this process; NULL: there is a daemon */
+    _Atomic uint32_t events[EVENT_KINDS]; /* that it has told, by their kind */
+    pthread_t closer;                     /* is_closing: closes it */
     bool is_closing;
     struct knit *admin; /* for stats; opened when they are asked for */
     _Atomic uint32_t *gate;
@@ -213,7 +214,8 @@ static void wish_of_pool(struct knit_pool_options *options, const char **module,
         uint32_t *option;
     } numbers[] = {{"hard_timeout_ms=", &options->hard_timeout_ms},
         {"abort_grace_ms=", &options->abort_grace_ms},
-        {"deaths_per_minute=", &options->deaths_per_minute}, {"drain_ms=", &options->drain_ms}};
+        {"deaths_per_minute=", &options->deaths_per_minute}, {"drain_ms=", &options->drain_ms},
+        {"stop_ms=", &options->stop_ms}};
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
@@ -226,6 +228,19 @@ static void wish_of_pool(struct knit_pool_options *options, const char **module,
         if (strncmp(wish, numbers[i].name, strlen(numbers[i].name)) == 0)
             *numbers[i].option = (uint32_t)strtoul(value, NULL, 10);
     }
+}
+
+static void count_event(void *user, const struct knit_pool_event *event)
+{
+    struct place *place = user;
+
+    if ((uint32_t)event->kind < EVENT_KINDS)
+        atomic_fetch_add_explicit(&place->events[event->kind], 1, memory_order_seq_cst);
+}
+
+uint32_t place_told(const struct place *place, enum knit_pool_event_kind kind)
+{
+    return atomic_load_explicit(&place->events[kind], memory_order_seq_cst);
 }
 
 static int open_pool(
@@ -241,7 +256,9 @@ static int open_pool(
         .modules = modules,
         .bootstrap = place->ledger_path,
         .worker_path = is_threads ? NULL : program("KNIT_WORKER"),
-        .arena_bytes = 16 << 20};
+        .arena_bytes = 16 << 20,
+        .on_event = count_event,
+        .user = place};
     uint32_t count = MODULES;
 
     if (!is_threads)

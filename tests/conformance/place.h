@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include <knitting/knitting.h>
+#include <knitting/pool.h>
 
 enum distance {
     THREADS,   /* a pool in this process, its workers are threads */
@@ -75,6 +76,9 @@ void place_kill(struct place *place, int signal);
 
 /* Waits for the end of a pool that was told to end. */
 bool place_has_ended(struct place *place);
+
+/* How many events of that kind a pool of this process has told. */
+uint32_t place_told(const struct place *place, enum knit_pool_event_kind kind);
 
 /* What its stats say: the number at `section`, `key`; or of a lane. UINT64_MAX: there is none. */
 uint64_t place_stat(struct place *place, const char *section, const char *key);
