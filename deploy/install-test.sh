@@ -34,7 +34,7 @@ installed()
 }
 
 for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 tasks.c caller.py \
-  knit.fish _knit; do
+  knit.fish _knit TUTORIAL.md; do
   installed "$name" >/dev/null
 done
 bash -n "$(installed bash-completion/completions/knit)"

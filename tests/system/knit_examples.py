@@ -14,6 +14,9 @@ What is made of C:
 - a block with main() is a program as it is;
 - a block that takes arguments (knit_arg_...) is the body of a task, example(options: map) -> any;
 - all others are the body of main(). Includes go to the top, with <knitting/knitting.h> and <stdio.h>.
+
+A tutorial, in deploy/doc, is one session from its beginning to its end: a fence with a language and a name is a file, one of
+language console has commands behind "$ ", each followed by what it prints. It has no other fences.
 """
 
 import os
@@ -39,6 +42,37 @@ class Example:
     def head(self):
         """What it is known by where it is excepted: its first line."""
         return self.text.splitlines()[0].strip()
+
+
+@dataclass
+class Step:
+    """Of a tutorial: a file to write, or a command to run and what it prints."""
+    line: int
+    name: str  # of the file; '': it is a command
+    text: str
+    output: str = ''
+
+
+def is_tutorial(path):
+    return bool(re.fullmatch(r'deploy/doc/.*\.md', path))
+
+
+def steps(text):
+    found = []
+    for match in re.finditer(r'^```([^\n]*)\n(.*?)^```$', text, re.M | re.S):
+        line = text.count('\n', 0, match.start()) + 2
+        language, _, name = match[1].partition(' ')
+        if name:
+            found.append(Step(line, name, match[2]))
+        elif language == 'console':
+            for at, part in enumerate(match[2].splitlines(keepends=True), line):
+                if part.startswith('$ '):
+                    found.append(Step(at, '', part[2:].rstrip('\n')))
+                else:
+                    found[-1].output += part
+        else:
+            raise ValueError(f'line {line}: a fence of a tutorial is a file with its name, or a console')
+    return found
 
 
 def is_example_file(path):
@@ -111,14 +145,27 @@ def whole(text):
                      'int main(void)\n{\n' + body + 'return 0;\n}\n')
 
 
-def all_examples(root):
-    found = []
+def source_files(root):
+    """Paths, relative to the root, that are in no build folder."""
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != '.git' and
                       not os.path.exists(os.path.join(parent, name, 'meson-info'))]
         for name in names:
-            path = os.path.relpath(os.path.join(parent, name), root)
-            if is_example_file(path):
-                with open(os.path.join(root, path), encoding='utf-8') as file:
-                    found += examples(path, file.read())
+            yield os.path.relpath(os.path.join(parent, name), root)
+
+
+def text_of(root, path):
+    with open(os.path.join(root, path), encoding='utf-8') as file:
+        return file.read()
+
+
+def all_examples(root):
+    found = []
+    for path in filter(is_example_file, source_files(root)):
+        found += examples(path, text_of(root, path))
     return sorted(found, key=lambda example: (example.path, example.line))
+
+
+def all_tutorials(root):
+    """The steps of each, by its path."""
+    return {path: steps(text_of(root, path)) for path in sorted(filter(is_tutorial, source_files(root)))}

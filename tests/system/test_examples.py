@@ -14,6 +14,10 @@ that no example has fails. A file's examples run in their order in one folder:
 - an ini file must pass `knittingd --check-config`; the modules that it names are there;
 - a line for Neovim must echo 5.
 
+A tutorial is one session in one folder: its files are written, its commands run in their order, each must print what is
+shown behind it, and succeed where nothing is. `export` and `cd` hold for those after it; a `knittingd` stands for one in a
+second terminal, and ends the one before it; `cc` warns of everything.
+
 In place of /run/knitting/knitting.sock and port 5648 stand the socket and port of the test's daemon, in place of the group
 knitting that of the test.
 """
@@ -212,6 +216,88 @@ def run_example(folder, example):
         (run_module if kind == MODULE else run_program)(folder, text)
     else:
         {'sh': run_shell, 'ini': run_ini, 'vim': run_vim}[example.language](folder, example.text)
+
+
+class Session:
+    """The terminals in which a tutorial is followed."""
+
+    def __init__(self):
+        self.folder = Folder()
+        self.at, self.variables, self.daemon = self.folder.path, {}, None
+        programs = [shutil.which(word) or word for word in CC[:2]]  # the compiler, perhaps behind a cache
+        compiler = ' '.join(shlex.quote(word) for word in [*programs, *CC[2:], *FLAGS])
+        self.folder.program('cc', f'#!/bin/sh\nexec {compiler} "$@"\n')
+
+    def close(self):
+        try:
+            self.end_daemon()
+        finally:
+            self.folder.close()
+
+    def end_daemon(self):
+        daemon, self.daemon = self.daemon, None
+        if daemon is not None:
+            with daemon:
+                pass
+
+    def start_daemon(self, words):
+        self.end_daemon()
+        options = [(words[i].removeprefix('--'), words[i + 1]) for i in range(0, len(words), 2)]
+        modules = [os.path.join(self.at, value) for name, value in options if name == 'module']
+        others = {name: value for name, value in options if name not in ('module', 'socket')}
+        self.daemon = Daemon(*[word for module in modules[1:] for word in ('--module', module)], module=modules[0],
+                             socket=os.path.join(self.at, dict(options)['socket']), **others)
+
+    def own(self, text):
+        """With the daemon's port in place of the usual one."""
+        return text if self.daemon is None else text.replace('127.0.0.1:5648', f'127.0.0.1:{self.daemon.port}')
+
+    def run(self, command):
+        environ = {**environment(self.folder, None), **{name: self.own(value) for name, value in self.variables.items()}}
+        return subprocess.run(['bash', '-o', 'pipefail', '-c', self.own(command)], cwd=self.at, env=environ, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=4 * PATIENCE)
+
+    def follow(self, step):
+        """What the step shows and does not do; '': it does it."""
+        words = [] if step.name else shlex.split(step.text)
+        if step.name:
+            with open(os.path.join(self.at, step.name), 'w', encoding='utf-8') as file:
+                file.write(step.text)
+        elif words[0] == 'cd':
+            self.at = os.path.join(self.at, words[1])
+        elif words[0] == 'export':
+            self.variables.update([words[1].split('=', 1)])
+        elif words[0] == 'knittingd':
+            self.start_daemon(words[1:])
+        else:
+            done = self.run(step.text)
+            if done.stdout != step.output or (done.returncode != 0 and step.output == '') or done.returncode < 0:
+                return f'$ {step.text}\nstatus {done.returncode}, and it prints\n{done.stdout}in place of\n{step.output}'
+        return ''
+
+
+class Tutorials(unittest.TestCase):
+    def test_each_runs_as_it_stands(self):
+        tutorials = knit_examples.all_tutorials(ROOT)
+        self.assertTrue(tutorials)
+        for path, steps in tutorials.items():
+            session = Session()
+            self.addCleanup(session.close)
+            for step in steps:
+                with self.subTest(f'{path}:{step.line}'):
+                    self.assertEqual(session.follow(step), '')
+
+    def test_what_a_step_does_not_do_is_seen(self):
+        session = Session()
+        self.addCleanup(session.close)
+        for text, output, is_right in (('echo a', 'a\n', True), ('echo a', 'b\n', False), ('echo a', '', False),
+                                       ('true', '', True), ('false', '', False), ('true', 'a\n', False),
+                                       ('echo a; false', 'a\n', True), ('kill -SEGV $$', '', False)):
+            wrong = session.follow(knit_examples.Step(1, '', text, output))
+            self.assertEqual(wrong == '', is_right, (text, wrong))
+        with self.assertRaises(ValueError):
+            knit_examples.steps('```c\nint a;\n```\n')
 
 
 class Examples(unittest.TestCase):
