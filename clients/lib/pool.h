@@ -23,6 +23,7 @@ struct knit_pool {
     int wake_fd; /* an eventfd: the thread is to close the pool */
     uint32_t drain_ms, stop_ms;
     uint64_t arena_bytes, call_max_bytes;
+    enum knit_balancer balancer;
     void (*on_event)(void *user, const struct knit_pool_event *event);
     void (*on_output)(
         void *user, const struct knit_pool_event *from, const char *line, size_t len, bool is_cut);

@@ -99,7 +99,8 @@ static void fill(struct knit_host_options *host, const struct knit_pool_options 
     if (options->bootstrap != NULL)
         host->bootstrap = options->bootstrap;
     host->environment = options->environment;
-    host->steal = !options->no_steal;
+    host->steal = options->steal != 0 ? options->steal == KNIT_POOL_ON
+                                      : host->workers > 1 && options->balancer == NULL;
     set_u32(&host->spin_us, options->spin_us);
     if (options->arena_bytes != 0)
         host->arena_bytes = options->arena_bytes;
@@ -116,6 +117,23 @@ static void fill(struct knit_host_options *host, const struct knit_pool_options 
     /* All sessions are the program's own. */
     host->sessions_max = 0;
     host->own_sessions_drain = true;
+}
+
+/* What is one of a few. */
+static int check_choices(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    if (options->kind != KNIT_POOL_THREADS && options->kind != KNIT_POOL_PROCESSES)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "kind is %d: KNIT_POOL_THREADS and KNIT_POOL_PROCESSES are possible",
+            (int)options->kind);
+    if ((unsigned)options->steal > KNIT_POOL_OFF)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "steal is %d: KNIT_POOL_ON, KNIT_POOL_OFF and 0 are possible", (int)options->steal);
+    if (options->balancer != NULL && !knit_balancer_parse(options->balancer, &setup->balancer))
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "unknown balancer: %.100s; expected " KNIT_BALANCER_NAMES, options->balancer);
+    return 0;
 }
 
 /* What has no name is nothing that getenv() of a worker could find. */
@@ -166,10 +184,9 @@ int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module
 
     *setup = (struct knit_pool_setup){.modules = NULL};
     knit_host_options_init(&setup->host);
-    if (options->kind != KNIT_POOL_THREADS && options->kind != KNIT_POOL_PROCESSES)
-        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
-            "kind is %d: KNIT_POOL_THREADS and KNIT_POOL_PROCESSES are possible",
-            (int)options->kind);
+    code = check_choices(setup, options, ret_why);
+    if (code != 0)
+        return code;
     fill(&setup->host, options);
     code = find_modules(setup, options->modules, ret_why);
     if (code == 0)

@@ -11,10 +11,12 @@
 #include <knitting/pool.h>
 
 #include "fastpath/host/options.h"
+#include "fastpath/lane/balancer.h"
 #include "proto/sentence.h"
 
 struct knit_pool_setup {
     struct knit_host_options host; /* its strings lie here, and in the caller's options */
+    enum knit_balancer balancer;   /* of its sessions */
     char worker[PATH_MAX];
     char **modules;
 };

@@ -144,6 +144,7 @@ static int open_lanes(struct pool_lanes *lanes, const struct knit_open_options *
 {
     const struct knit_pool *pool = lanes->pool;
     const struct knit_session_options session = {
+        .balancer = pool->balancer,
         .spin_us = options->no_spin        ? 0
                    : options->spin_us != 0 ? options->spin_us
                                            : SPIN_US_DEFAULT,

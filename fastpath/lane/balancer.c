@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The four balancers. Each is a few lines over two questions: has the lane a worker, is it idle.
+/* The five balancers. Each is a few lines over two questions: has the lane a worker, is it idle.
  * The board's answers are hints: a call that lands on a vacant lane is stolen, and a worker that
  * falls asleep after the choice is notified at the flush. */
 #include "fastpath/lane/balancer.h"
@@ -21,6 +21,7 @@ static const struct {
     {"firstIdle", KNIT_BALANCER_FIRST_IDLE},
     {"randomLane", KNIT_BALANCER_RANDOM},
     {"firstIdleOrRandom", KNIT_BALANCER_FIRST_IDLE_OR_RANDOM},
+    {"leastLoaded", KNIT_BALANCER_LEAST_LOADED},
 };
 
 bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
@@ -71,23 +72,41 @@ void knit_balance_fini(struct knit_balance *balance)
     balance->next = NULL;
 }
 
+/* The lane that stands `i` behind `from`; both are below the number of lanes. */
+static uint32_t behind(const struct knit_balance *balance, uint32_t from, uint32_t i)
+{
+    return from + i < balance->lanes ? from + i : from + i - balance->lanes;
+}
+
 /* The first lane from `from` on that has a worker, or `from` itself when none has. */
 static uint32_t next_alive(const struct knit_balance *balance, uint32_t from)
 {
     for (uint32_t i = 0; i < balance->lanes; i++) {
-        uint32_t lane = from + i < balance->lanes ? from + i : from + i - balance->lanes;
+        uint32_t lane = behind(balance, from, i);
         if (!knit_board_is_vacant(&balance->board, lane))
             return lane;
     }
     return from;
 }
 
+/* The lane whose turn it is for the task. */
+static uint32_t next_of(const struct knit_balance *balance, uint32_t task)
+{
+    const uint32_t next = balance->next[task % KNIT_TASKS];
+
+    return next < balance->lanes ? next : 0;
+}
+
+/* The lane has had its turn. */
+static uint32_t take_turn(struct knit_balance *balance, uint32_t task, uint32_t lane)
+{
+    balance->next[task % KNIT_TASKS] = (uint8_t)behind(balance, lane, 1);
+    return lane;
+}
+
 static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
 {
-    uint8_t *next = &balance->next[task % KNIT_TASKS];
-    uint32_t lane = next_alive(balance, *next < balance->lanes ? *next : 0);
-    *next = (uint8_t)(lane + 1 < balance->lanes ? lane + 1 : 0);
-    return lane;
+    return take_turn(balance, task, next_alive(balance, next_of(balance, task)));
 }
 
 /* The lane holds calls of this task already, but less than FILL_NS of them. The board's mean may be
@@ -138,6 +157,27 @@ static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *q
     return UINT32_MAX;
 }
 
+static uint32_t least_loaded(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
+{
+    const uint32_t from = next_of(balance, task);
+    uint32_t found = from, least = UINT32_MAX;
+
+    for (uint32_t i = 0; i < balance->lanes && least > 0; i++) {
+        const uint32_t lane = behind(balance, from, i);
+        uint32_t load;
+
+        if (knit_board_is_vacant(&balance->board, lane))
+            continue;
+        /* A worker that has answered our last call may still show it. */
+        load = queued[lane] > 0 ? 1 + queued[lane] : knit_board_is_running(&balance->board, lane);
+        if (load < least) {
+            least = load;
+            found = lane;
+        }
+    }
+    return take_turn(balance, task, found);
+}
+
 uint32_t knit_balance_pick_other(
     struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
@@ -152,6 +192,8 @@ uint32_t knit_balance_pick_other(
     case KNIT_BALANCER_FIRST_IDLE_OR_RANDOM:
         lane = first_idle(balance, queued);
         return lane != UINT32_MAX ? lane : random_lane(balance);
+    case KNIT_BALANCER_LEAST_LOADED:
+        return least_loaded(balance, task, queued);
     case KNIT_BALANCER_ROUND_ROBIN:
         break;
     }

@@ -32,10 +32,14 @@ enum knit_balancer {
     KNIT_BALANCER_FIRST_IDLE, /* the first lane with nothing queued or running, else round robin */
     KNIT_BALANCER_RANDOM,
     KNIT_BALANCER_FIRST_IDLE_OR_RANDOM,
+    /* The lane with the fewest calls of this caller; of lanes without any, one that runs no other
+     * call; of several, each task's in turn. */
+    KNIT_BALANCER_LEAST_LOADED,
 };
 
-/* "roundRobin" (and its alias "robinRound"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
- * unknown. */
+/* KNIT_BALANCER_NAMES. False: unknown. */
+#define KNIT_BALANCER_NAMES                                                                        \
+    "roundRobin (or robinRound), firstIdle, randomLane, firstIdleOrRandom or leastLoaded"
 KNIT_MUST_CHECK bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
 const char *knit_balancer_name(enum knit_balancer balancer);
 

@@ -100,7 +100,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     if (settings->input_max_bytes == KNIT_AUTO)
         settings->input_max_bytes =
             within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
-    if (settings->balancer > KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM)
+    if (settings->balancer > KNIT_BALANCER_CHOICE_LEAST_LOADED)
         settings->balancer = KNIT_BALANCER_CHOICE_ROUND_ROBIN;
     if (settings->steal == KNIT_AUTO)
         settings->steal =

@@ -150,8 +150,8 @@ static int set_switch(const struct assignment *to)
 static int set_choice(const struct assignment *to)
 {
     const char *const *choices = to->setting->choices;
-    char expected[256] = "one of";
-    size_t used = strlen(expected);
+    char expected[256] = "";
+    size_t used = 0;
 
     for (size_t i = 0; choices[i] != NULL; i++) {
         if (strcmp(choices[i], to->text) == 0) {
@@ -161,7 +161,9 @@ static int set_choice(const struct assignment *to)
         used += (size_t)snprintf(
             expected + used, sizeof(expected) - used, "%s %s", i ? "," : "", choices[i]);
     }
-    return refuse(to, expected);
+    return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
+        "%s.%s: unknown %s: %s; expected one of%s", to->setting->section, to->setting->key,
+        to->setting->key, to->text, expected);
 }
 
 /* Nothing takes quotation marks off a value, and nothing replaces ~. A path that begins with one of

@@ -79,6 +79,7 @@ enum knit_balancer_choice {
     KNIT_BALANCER_CHOICE_FIRST_IDLE,
     KNIT_BALANCER_CHOICE_RANDOM_LANE,
     KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM,
+    KNIT_BALANCER_CHOICE_LEAST_LOADED, /* behind it, another name of the first */
 };
 
 /* What a hard timeout ends, in the order of their names in the table. */

@@ -15,8 +15,8 @@
 /* A timeout of zero switches it off, so the range of every optional one starts there. */
 #define OFF 0
 
-static const char *const balancers[] = {
-    "roundRobin", "firstIdle", "randomLane", "firstIdleOrRandom", "robinRound", NULL};
+static const char *const balancers[] = {"roundRobin", "firstIdle", "randomLane",
+    "firstIdleOrRandom", "leastLoaded", "robinRound", NULL};
 static const char *const scopes[] = {"worker", "pool", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
@@ -104,8 +104,10 @@ const struct knit_setting knit_setting_table[] = {
         "and the quota of its control group, at least 2."},
     {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "roundRobin",
         "NAME",
-        "How a lane is chosen for a call; with steal on, roundRobin prefers a worker that is "
-        "awake."},
+        "How a lane is chosen for a call. roundRobin: those of each task in turn; with steal on, "
+        "the one that answered last while its worker is awake. firstIdle: the first one with "
+        "nothing queued or running, else in turn. randomLane: any. firstIdleOrRandom: the first "
+        "such one, else any. leastLoaded: the one with the fewest calls of the same caller."},
     {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
         "Whether idle workers take calls queued for others; auto is on unless a balancer is "
         "named."},

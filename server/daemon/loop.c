@@ -341,7 +341,8 @@ static int open_session(struct knit_loop *loop)
         [KNIT_BALANCER_CHOICE_ROUND_ROBIN] = KNIT_BALANCER_ROUND_ROBIN,
         [KNIT_BALANCER_CHOICE_FIRST_IDLE] = KNIT_BALANCER_FIRST_IDLE,
         [KNIT_BALANCER_CHOICE_RANDOM_LANE] = KNIT_BALANCER_RANDOM,
-        [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
+        [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = KNIT_BALANCER_FIRST_IDLE_OR_RANDOM,
+        [KNIT_BALANCER_CHOICE_LEAST_LOADED] = KNIT_BALANCER_LEAST_LOADED};
     const struct knit_settings *settings = loop->turn.settings;
     struct knit_session_options options = {.balancer = balancers[settings->balancer],
         .spin_us = 0,

@@ -33,6 +33,7 @@ static const char *const balancers[] = {
     [KNIT_BALANCER_CHOICE_FIRST_IDLE] = "firstIdle",
     [KNIT_BALANCER_CHOICE_RANDOM_LANE] = "randomLane",
     [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = "firstIdleOrRandom",
+    [KNIT_BALANCER_CHOICE_LEAST_LOADED] = "leastLoaded",
 };
 
 static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_host_grant *grant,

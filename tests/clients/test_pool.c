@@ -322,6 +322,14 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
     options.kind = (enum knit_pool_kind)77;
     assert_refused(KNIT_BAD_ARGUMENT, "kind");
     options = usual;
+    options.steal = (enum knit_pool_switch)3;
+    assert_refused(KNIT_BAD_ARGUMENT, "steal is 3: KNIT_POOL_ON, KNIT_POOL_OFF and 0 are possible");
+    options = usual;
+    options.balancer = "fastest";
+    assert_refused(KNIT_BAD_ARGUMENT, "unknown balancer: fastest; expected roundRobin");
+    options.balancer = "";
+    assert_refused(KNIT_BAD_ARGUMENT, "unknown balancer: ;");
+    options = usual;
     options.modules = none;
     assert_refused(KNIT_BAD_ARGUMENT, "modules");
     options.modules = missing;

@@ -15,13 +15,18 @@ static uint32_t lane_of(struct conformance *c, struct knit_handle *handle)
     return (uint32_t)lane;
 }
 
-static struct knit_handle *start_where(struct conformance *c)
+static struct knit_handle *start_task(struct conformance *c, const char *task)
 {
     struct knit_handle *handle = NULL;
 
     conformance_succeeds(
-        c, knit_start(c->k, NULL, &handle, &c->error, "where", "() -> (int, int, int)"));
+        c, knit_start(c->k, NULL, &handle, &c->error, task, "() -> (int, int, int)"));
     return handle;
+}
+
+static struct knit_handle *start_where(struct conformance *c)
+{
+    return start_task(c, "where");
 }
 
 static bool is_idle_from(struct conformance *c, uint32_t lane)
@@ -72,13 +77,38 @@ static void round_robin_by_its_other_name(struct conformance *c)
     expect_one_each(c);
 }
 
+static void no_balancer_named(struct conformance *c)
+{
+    open_balanced(c, NULL, LANES);
+    expect_one_each(c);
+}
+
+/* Calls of another task between them do not change whose turn it is. */
+static void each_task_in_turn(struct conformance *c)
+{
+    uint32_t first[2] = {0};
+
+    open_balanced(c, "roundRobin", LANES);
+    for (uint32_t i = 0; i < 3 * LANES; i++) {
+        uint32_t lane = lane_of(c, start_where(c));
+
+        first[0] = i == 0 ? lane : first[0];
+        assert_int_equal(lane, (first[0] + i) % LANES);
+        if (i % 2 != 0)
+            continue;
+        lane = lane_of(c, start_task(c, "where_else"));
+        first[1] = i == 0 ? lane : first[1];
+        assert_int_equal(lane, (first[1] + i / 2) % LANES);
+    }
+}
+
 static void an_unknown_balancer(struct conformance *c)
 {
     for (uint32_t lanes = 1; lanes <= 2; lanes++) {
         const struct place_wish wish = {.workers = lanes, .balancer = "fastest"};
         char *said = place_refused(c->distance, &wish);
 
-        if (strstr(said, "fastest") == NULL || strstr(said, "roundRobin") == NULL)
+        if (strstr(said, "unknown balancer: fastest") == NULL || strstr(said, "roundRobin") == NULL)
             fail_msg("%s", said);
         free(said);
     }
@@ -169,17 +199,87 @@ static void first_idle_or_random(struct conformance *c)
         (void)conformance_int(c, held[i]);
 }
 
+/* As many calls as lanes less one are held; all others go to the one that is free, whatever the
+ * number of them before. */
+static void least_loaded(struct conformance *c)
+{
+    struct knit_handle *held[LANES - 1];
+    uint32_t lane = LANES;
+
+    open_balanced(c, "leastLoaded", LANES);
+    expect_one_each(c);
+    for (uint32_t i = 0; i < LANES - 1; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    for (uint32_t i = 0; i < 3 * LANES; i++) {
+        const uint32_t now = lane_of(c, start_where(c));
+
+        lane = i == 0 ? now : lane;
+        assert_int_equal(now, lane);
+    }
+    place_open_gate(c->place, 1);
+    for (uint32_t i = 0; i < LANES - 1; i++)
+        (void)conformance_int(c, held[i]);
+}
+
+/* With one worker stealing means nothing; named, it is taken at its word. */
+static void stealing_is_chosen(struct conformance *c)
+{
+    const struct place_wish wish = {
+        .workers = 2, .balancer = "roundRobin", .options = {"steal=on", "threads_io=1"}};
+    enum { CALLS = 8 };
+    struct knit_handle *held, *handles[CALLS];
+
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    for (int i = 0; i < CALLS; i++)
+        handles[i] = start_where(c);
+    for (int i = 0; i < CALLS; i++)
+        (void)lane_of(c, handles[i]);
+    assert_int_equal(knit_await(held, 0, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+}
+
+/* A balancer that is named is not undone by workers that take what it gave to others. */
+static void no_stealing_beside_a_balancer(struct conformance *c)
+{
+    const struct place_wish wish = {
+        .workers = 2, .balancer = "roundRobin", .options = {"threads_io=1"}};
+    struct knit_handle *held, *handles[2];
+
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    for (int i = 0; i < 2; i++)
+        handles[i] = start_where(c);
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    /* The worker that is free has nothing to do, and leaves the call that stands behind the one
+     * held where it is. */
+    assert_true(KNIT_WAIT_UNTIL(place_lane_stat(c->place, 0, "is_parked") == 1 ||
+                                    place_lane_stat(c->place, 1, "is_parked") == 1,
+        PLACE_MS));
+    place_open_gate(c->place, 1);
+    assert_int_not_equal(lane_of(c, handles[0]), lane_of(c, handles[1]));
+    (void)conformance_int(c, held);
+}
+
 static const struct conformance_case cases[] = {
-    {"D33a", "roundRobin gives as many calls as lanes one each", round_robin, 0, AT_IN_HOUSE, 0},
-    {"D33b", "robinRound is the same", round_robin_by_its_other_name, 0, AT_IN_HOUSE, 0},
+    {"D33a", "roundRobin gives as many calls as lanes one each", round_robin, 0, 0, 0},
+    {"D33b", "robinRound is the same", round_robin_by_its_other_name, 0, 0, 0},
+    {"D33d", "without a balancer's name it is the same", no_balancer_named, 0, 0, 0},
+    {"D33e", "roundRobin keeps each task's turn apart", each_task_in_turn, 0, 0, 0},
     {"D33c", "an unknown balancer is refused by its name, also with one lane", an_unknown_balancer,
-        0, AT_IN_HOUSE, 0},
-    {"D34", "firstIdle takes the first lane that is idle, and else each in turn", first_idle, 0,
-        AT_IN_HOUSE, 0},
-    {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, AT_IN_HOUSE,
+        0, 0, 0},
+    {"D34", "firstIdle takes the first lane that is idle, and else each in turn", first_idle, 0, 0,
         0},
+    {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, 0, 0},
     {"D36", "firstIdleOrRandom takes the first lane that is idle, and else any",
-        first_idle_or_random, 0, AT_IN_HOUSE, 0},
+        first_idle_or_random, 0, 0, 0},
+    {"D36b", "leastLoaded takes a lane without calls, however often it had its turn", least_loaded,
+        0, 0, 0},
+    {"D36c", "idle workers steal where that is named beside a balancer", stealing_is_chosen, 0, 0,
+        0},
+    {"D36d", "a balancer that is named alone leaves calls where it put them",
+        no_stealing_beside_a_balancer, 0, 0, 0},
 };
 
 const struct conformance_section conformance_balancer = CONFORMANCE_SECTION("balancer", cases);

@@ -201,8 +201,7 @@ KNIT_TASK(next, "next() -> int", .doc = "How many calls of it this worker ran be
     return knit_return_int(call, ran_before++);
 }
 
-KNIT_TASK(
-    where, "where() -> (int, int, int)", .doc = "The worker's lane, of how many, its process.")
+static int return_place(struct knit_call *call)
 {
     KNIT_BUILDER(answer);
 
@@ -211,6 +210,17 @@ KNIT_TASK(
     knit_put_int(answer, lanes);
     knit_put_int(answer, getpid());
     return knit_return_built(call, answer);
+}
+
+KNIT_TASK(
+    where, "where() -> (int, int, int)", .doc = "The worker's lane, of how many, its process.")
+{
+    return return_place(call);
+}
+
+KNIT_TASK(where_else, "where_else() -> (int, int, int)", .doc = "The same, as another task.")
+{
+    return return_place(call);
 }
 
 KNIT_TASK(bootstrapped, "bootstrapped() -> str", .doc = "What the bootstrap hook was given.")

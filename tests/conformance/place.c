@@ -222,8 +222,8 @@ static void wish_of_pool(struct knit_pool_options *options, const char **module,
         *module = value;
     if (strncmp(wish, "call_max_bytes=", 15) == 0)
         options->call_max_bytes = strtoull(value, NULL, 10);
-    if (strcmp(wish, "steal=off") == 0)
-        options->no_steal = true;
+    if (strncmp(wish, "steal=", 6) == 0)
+        options->steal = strcmp(value, "on") == 0 ? KNIT_POOL_ON : KNIT_POOL_OFF;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (strncmp(wish, numbers[i].name, strlen(numbers[i].name)) == 0)
             *numbers[i].option = (uint32_t)strtoul(value, NULL, 10);
@@ -255,6 +255,7 @@ static int open_pool(
         .workers = wish->workers != 0 ? wish->workers : 2,
         .modules = modules,
         .bootstrap = place->ledger_path,
+        .balancer = wish->balancer,
         .worker_path = is_threads ? NULL : program("KNIT_WORKER"),
         .arena_bytes = 16 << 20,
         .on_event = count_event,

@@ -38,14 +38,14 @@ static struct knit_balance balance_of(enum knit_balancer kind, uint32_t lanes)
 static void names_are_known_with_their_alias(void **state)
 {
     enum knit_balancer balancer;
-    const char *const others[] = {"firstIdle", "randomLane", "firstIdleOrRandom"};
+    const char *const others[] = {"firstIdle", "randomLane", "firstIdleOrRandom", "leastLoaded"};
 
     (void)state;
     assert_true(knit_balancer_parse("robinRound", &balancer));
     assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
     assert_true(knit_balancer_parse("roundRobin", &balancer));
     assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         assert_true(knit_balancer_parse(others[i], &balancer));
         assert_string_equal(knit_balancer_name(balancer), others[i]);
     }
@@ -209,6 +209,35 @@ static void first_idle_takes_the_first_lane_without_work(void **state)
     knit_balance_fini(&balance);
 }
 
+static void least_loaded_takes_the_lane_with_the_fewest_calls(void **state)
+{
+    struct knit_balance balance;
+
+    (void)state;
+    balance = balance_of(KNIT_BALANCER_LEAST_LOADED, LANES);
+    queued[0] = 3;
+    queued[1] = 1;
+    queued[2] = 2;
+    queued[3] = 2;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(knit_balance_pick(&balance, 1, queued), 1);
+    queued[3] = 1;
+    for (uint32_t i = 0; i < 4; i++) /* equally loaded: in turn */
+        assert_int_equal(knit_balance_pick(&balance, 2, queued), i % 2 == 0 ? 1 : 3);
+    /* Another caller's call weighs less than one of our own, and more than none. */
+    queued[0] = queued[2] = 0;
+    atomic_store_explicit(&busy[0].running, 77, memory_order_relaxed);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(knit_balance_pick(&balance, 3, queued), 2);
+    atomic_store_explicit(&park[2].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(knit_balance_pick(&balance, 3, queued), 0);
+    for (uint32_t i = 0; i < LANES; i++)
+        atomic_store_explicit(&park[i].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    assert_true(knit_balance_pick(&balance, 1, queued) < LANES);
+    knit_balance_fini(&balance);
+}
+
 static void random_gives_every_lane_its_share(void **state)
 {
     const enum knit_balancer kinds[] = {KNIT_BALANCER_RANDOM, KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
@@ -234,7 +263,7 @@ static void random_gives_every_lane_its_share(void **state)
 static void a_pool_of_one_lane_has_no_choice(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind <= KNIT_BALANCER_LEAST_LOADED; kind++) {
         struct knit_balance balance = balance_of((enum knit_balancer)kind, 1);
         for (int i = 0; i < 10; i++)
             assert_int_equal(knit_balance_pick(&balance, 3, queued), 0);
@@ -254,6 +283,7 @@ int main(void)
         cmocka_unit_test(one_call_at_a_time_stays_with_a_worker_that_is_awake),
         cmocka_unit_test(lanes_without_a_worker_are_passed_over),
         cmocka_unit_test(first_idle_takes_the_first_lane_without_work),
+        cmocka_unit_test(least_loaded_takes_the_lane_with_the_fewest_calls),
         cmocka_unit_test(random_gives_every_lane_its_share),
         cmocka_unit_test(a_pool_of_one_lane_has_no_choice),
     };

@@ -89,6 +89,12 @@ enum knit_pool_kind {
     KNIT_POOL_PROCESSES = 1, /* each worker is a process: a crash is its own */
 };
 
+/* What may be on or off; 0: what a pool does of itself. */
+enum knit_pool_switch {
+    KNIT_POOL_ON = 1,
+    KNIT_POOL_OFF = 2,
+};
+
 enum knit_pool_event_kind {
     KNIT_POOL_WORKER_STARTED = 1, /* worker, pid, is_replacement */
     KNIT_POOL_WORKER_DIED,        /* worker, pid, signal or status, lost, task, text: why */
@@ -139,8 +145,15 @@ struct knit_pool_options {
         *environment; /* "NAME=value", ended by NULL: all that workers get; NULL = PATH
                                        and LANG */
 
-    bool no_steal;            /* a worker takes no calls that wait for another one */
-    uint32_t spin_us;         /* longest spin of an idle worker before it sleeps; 0 = 50 */
+    /* How a session chooses a worker for a call; NULL = roundRobin. "roundRobin" (or "robinRound"):
+     * each task's in turn; with steal on, the one that answered last while it is awake.
+     * "firstIdle": the first one with nothing queued or running, else in turn. "randomLane": any.
+     * "firstIdleOrRandom": the first such one, else any. "leastLoaded": the one with the fewest
+     * calls of the session. */
+    const char *balancer;
+    enum knit_pool_switch steal; /* a worker that is idle takes calls that wait for another one; 0 =
+                                    with two workers or more, unless a balancer is named */
+    uint32_t spin_us;            /* longest spin of an idle worker before it sleeps; 0 = 50 */
     uint64_t arena_bytes;     /* room for arguments above 1024 bytes, of each session; 0 = 64 MiB,
                                    touched only as needed */
     uint64_t call_max_bytes;  /* of one argument or result, at most an eighth of arena_bytes;
