@@ -108,7 +108,8 @@ static const char *name_of(const struct knit_arg *arg)
         [KNIT_ARG_STR] = "str",
         [KNIT_ARG_BIN] = "bin",
         [KNIT_ARG_TIME] = "time",
-        [KNIT_ARG_VALUE] = "a msgpack value"};
+        [KNIT_ARG_VALUE] = "a msgpack value",
+        [KNIT_ARG_HANDLE] = "a handle"};
 
     if (arg->type < sizeof(names) / sizeof(names[0]))
         return names[arg->type];
@@ -197,8 +198,9 @@ static int put_argument(struct knit_writer *writer, const struct knit_shape_part
     uint64_t bits;
     int r;
 
-    if (arg->type == KNIT_ARG_NONE &&
-        (part->is_optional || part->kind == KNIT_KIND_NIL || part->kind == KNIT_KIND_ANY)) {
+    if (arg->type == KNIT_ARG_HANDLE ||
+        (arg->type == KNIT_ARG_NONE &&
+            (part->is_optional || part->kind == KNIT_KIND_NIL || part->kind == KNIT_KIND_ANY))) {
         knit_writer_nil(writer);
         return 0;
     }

@@ -18,8 +18,8 @@ static_assert(KNIT_ARG_NONE == (int)KNIT_KIND_NIL && KNIT_ARG_BOOL == (int)KNIT_
                   KNIT_ARG_BIN == (int)KNIT_KIND_BIN && KNIT_ARG_TIME == (int)KNIT_KIND_TIME,
     "an argument's type is the kind that it fits");
 
-/* Append the params array; `count` arguments, those that are missing being left out. Returns what
- * knit_shape_encode() returns. */
+/* Append the params array; `count` arguments, those that are missing being left out, and nil for
+ * those that are handles. Returns what knit_shape_encode() returns. */
 KNIT_MUST_CHECK int knit_args_encode(const struct knit_shape *shape, const struct knit_arg *args,
     size_t count, struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 

@@ -354,6 +354,25 @@ static __attribute__((noinline)) int run(
     return code;
 }
 
+int knit_call_start_promised(
+    struct knit_start *start, struct knit_handle **ret, struct knit_error *ret_error)
+{
+    int code = knit_begin_call(start->prepared->all->session, start, ret, ret_error);
+
+    knit_client_update_poll_fd(start->prepared->all->session);
+    return code;
+}
+
+int knit_call_run_promised(struct knit_start *start, struct knit_error *ret_error)
+{
+    int code = run(start->prepared->all->session, start, ret_error);
+
+    /* It was not begun. */
+    knit_promise_free(start->promise);
+    start->promise = NULL;
+    return code;
+}
+
 int knit_call_run(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_span params, struct knit_error *ret_error)
 {

@@ -5,6 +5,8 @@
 
 #include "clients/lib/client.h"
 
+struct knit_start;
+
 /* The error of a prepared call that was freed. */
 int knit_call_refuse_freed(struct knit_error *ret_error);
 
@@ -29,6 +31,11 @@ KNIT_MUST_CHECK int knit_call_start(struct knit_prepared *prepared,
 /* Start and wait. On KNIT_OK the handle with its outcome is `last` of the session. */
 KNIT_MUST_CHECK int knit_call_run(struct knit_prepared *prepared,
     const struct knit_call_options *options, struct knit_span params, struct knit_error *ret_error);
+
+/* The same two of a call with handles among its arguments. start->promise is taken over. */
+KNIT_MUST_CHECK int knit_call_start_promised(
+    struct knit_start *start, struct knit_handle **ret, struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_call_run_promised(struct knit_start *start, struct knit_error *ret_error);
 
 /* What is left of a call that knit_call_try_run() started. */
 void knit_call_finish_last(struct knit *k);

@@ -8,6 +8,7 @@
 
 #include "clients/lib/args.h"
 #include "clients/lib/error.h"
+#include "clients/lib/start.h"
 #include "clients/lib/typed.h"
 #include "proto/limits.h"
 
@@ -27,11 +28,48 @@ static void add_name(
     flaw->name = typed->parts[index].name;
 }
 
-/* The same as encode(), for all arguments. */
-static __attribute__((noinline)) int encode_long(const struct knit_prepared *prepared,
-    const struct knit_arg *args, size_t count, struct knit_span *ret_params,
+/* Results of other calls stand in for them. sources, indexes: of those. */
+static int promise(struct knit_start *start, struct knit_handle *const *sources,
+    const uint32_t *indexes, uint32_t count, struct knit_error *ret_error)
+{
+    const struct knit_handles *handles = &start->prepared->all->session->handles;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (sources[i] == NULL || sources[i]->handles != handles ||
+            sources[i]->prepared->is_of_protocol)
+            return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+                "argument %u: expected the handle of a task's call in the same session, got %s",
+                indexes[i] + 1,
+                sources[i] == NULL               ? "NULL"
+                : sources[i]->handles != handles ? "one of another session"
+                                                 : "one of a method of the protocol");
+    }
+    start->promise = knit_promise_new(start->params, sources, indexes, count);
+    return start->promise != NULL ? KNIT_OK
+                                  : knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO,
+                                        "not enough memory for the arguments");
+}
+
+static int promise_handles(struct knit_start *start, const struct knit_arg *args, size_t count,
     struct knit_error *ret_error)
 {
+    struct knit_handle *sources[KNIT_SIGNATURE_PARAMS_MAX];
+    uint32_t indexes[KNIT_SIGNATURE_PARAMS_MAX], found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (args[i].type != KNIT_ARG_HANDLE)
+            continue;
+        sources[found] = args[i].value.handle;
+        indexes[found++] = (uint32_t)i;
+    }
+    return found != 0 ? promise(start, sources, indexes, found, ret_error) : KNIT_OK;
+}
+
+/* Any arguments, of start->prepared. */
+static __attribute__((noinline)) int encode_long(struct knit_start *start,
+    const struct knit_arg *args, size_t count, struct knit_error *ret_error)
+{
+    const struct knit_prepared *prepared = start->prepared;
     struct knit *k = prepared->all->session;
     struct knit_shape_flaw flaw = {0};
     int r;
@@ -41,17 +79,17 @@ static __attribute__((noinline)) int encode_long(const struct knit_prepared *pre
             "a call that was prepared without a signature takes msgpack: use knit_call_prepared()");
     knit_buffer_reset(&k->params);
     r = knit_args_encode(prepared->shape, args, count, &k->params, &flaw);
-    *ret_params = knit_buffer_span(&k->params);
+    start->params = knit_buffer_span(&k->params);
     if (r == 0)
-        return KNIT_OK;
+        return promise_handles(start, args, count, ret_error);
     if (r == KNIT_SHAPE_E_VALUE)
         add_name(prepared, false, &flaw);
     return knit_call_explain(r, &flaw, false, ret_error);
 }
 
-/* The arguments, in the session's scratch. */
-KNIT_ALWAYS_INLINE int encode(const struct knit_prepared *prepared, const struct knit_arg *args,
-    size_t count, struct knit_span *ret_params, struct knit_error *ret_error)
+/* Short arguments, in the session's scratch; empty: they are something else. */
+KNIT_ALWAYS_INLINE struct knit_span encode_short(
+    const struct knit_prepared *prepared, const struct knit_arg *args, size_t count)
 {
     struct knit *k = prepared->all->session;
     const struct knit_shape *shape = prepared->shape;
@@ -59,8 +97,39 @@ KNIT_ALWAYS_INLINE int encode(const struct knit_prepared *prepared, const struct
 
     if (shape != NULL && shape->is_short_args && shape->param_count == count)
         len = knit_args_encode_short(shape, args, (uint8_t *)k->short_params);
-    *ret_params = knit_span(k->short_params, len);
-    return len != 0 ? KNIT_OK : encode_long(prepared, args, count, ret_params, ret_error);
+    return knit_span(k->short_params, len);
+}
+
+/* ---- calls of any arguments ---- */
+
+static __attribute__((noinline)) int run_long(struct knit_prepared *prepared,
+    const struct knit_call_options *options, const struct knit_arg *args, size_t count,
+    struct knit_error *ret_error)
+{
+    struct knit_start start = {.options = options, .prepared = prepared};
+    struct knit *k = prepared->all->session;
+    int code = encode_long(&start, args, count, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    if (start.promise != NULL)
+        return knit_call_run_promised(&start, ret_error);
+    if (options == NULL && knit_call_try_run(k, prepared, start.params, 0))
+        return KNIT_OK;
+    return knit_call_run(prepared, options, start.params, ret_error);
+}
+
+static __attribute__((noinline)) int start_long(struct knit_prepared *prepared,
+    const struct knit_call_options *options, struct knit_handle **ret, struct knit_error *ret_error,
+    const struct knit_arg *args, size_t count)
+{
+    struct knit_start start = {.options = options, .prepared = prepared};
+    int code = encode_long(&start, args, count, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    return start.promise != NULL ? knit_call_start_promised(&start, ret, ret_error)
+                                 : knit_call_start(prepared, options, start.params, ret, ret_error);
 }
 
 /* ---- results ---- */
@@ -108,22 +177,32 @@ static int decode_some(
 
 /* ---- of a prepared call ---- */
 
+/* Its arguments are encoded, or empty: then `args` are. */
+KNIT_ALWAYS_INLINE int run_args(struct knit_prepared *prepared,
+    const struct knit_call_options *options, struct knit_span params, const struct knit_arg *args,
+    size_t count, struct knit_error *ret_error)
+{
+    if (params.len == 0)
+        return run_long(prepared, options, args, count, ret_error);
+    if (options == NULL && knit_call_try_run(prepared->all->session, prepared, params, 0))
+        return KNIT_OK;
+    return knit_call_run(prepared, options, params, ret_error);
+}
+
 int knit_call_args(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_error *ret_error, const struct knit_arg *args, size_t args_count,
     void *const *results, size_t results_count)
 {
     struct knit *k = prepared->all->session;
-    struct knit_span params;
     int code = knit_call_check(prepared, ret_error);
 
-    if (code == KNIT_OK)
-        code = encode(prepared, args, args_count, &params, ret_error);
-    if (code == KNIT_OK && results_count > prepared->shape->result_count)
+    if (code == KNIT_OK && prepared->shape != NULL && results_count > prepared->shape->result_count)
         code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "there are places for %zu results, and %u results", results_count,
             prepared->shape->result_count);
-    if (code == KNIT_OK && (options != NULL || !knit_call_try_run(k, prepared, params, 0)))
-        code = knit_call_run(prepared, options, params, ret_error);
+    if (code == KNIT_OK)
+        code = run_args(prepared, options, encode_short(prepared, args, args_count), args,
+            args_count, ret_error);
     return code == KNIT_OK ? decode_some(k->last, results, results_count, ret_error) : code;
 }
 
@@ -134,9 +213,11 @@ int knit_start_args(struct knit_prepared *prepared, const struct knit_call_optio
     struct knit_span params;
     int code = knit_call_check(prepared, ret_error);
 
-    if (code == KNIT_OK)
-        code = encode(prepared, args, args_count, &params, ret_error);
-    return code == KNIT_OK ? knit_call_start(prepared, options, params, ret, ret_error) : code;
+    if (code != KNIT_OK)
+        return code;
+    params = encode_short(prepared, args, args_count);
+    return params.len != 0 ? knit_call_start(prepared, options, params, ret, ret_error)
+                           : start_long(prepared, options, ret, ret_error, args, args_count);
 }
 
 int knit_results_args(struct knit_handle *handle, struct knit_error *ret_error,
@@ -152,11 +233,10 @@ static __attribute__((noinline)) int call_slowly(struct knit_prepared *prepared,
     const struct knit_call_options *options, const struct knit_arg *args, void *const *results,
     struct knit_error *ret_error)
 {
-    struct knit_span params;
-    int code = encode(prepared, args, prepared->shape->param_count, &params, ret_error);
+    const size_t count = prepared->shape->param_count;
+    int code =
+        run_args(prepared, options, encode_short(prepared, args, count), args, count, ret_error);
 
-    if (code == KNIT_OK)
-        code = knit_call_run(prepared, options, params, ret_error);
     return code == KNIT_OK ? decode(prepared->all->session->last, results, ret_error) : code;
 }
 
@@ -194,9 +274,12 @@ int knit_start_typed(struct knit *k, const struct knit_typed *typed,
     struct knit_span params;
     int code = knit_typed_find(k, typed, &prepared, ret_error);
 
-    if (code == KNIT_OK)
-        code = encode(prepared, args, prepared->shape->param_count, &params, ret_error);
-    return code == KNIT_OK ? knit_call_start(prepared, options, params, ret, ret_error) : code;
+    if (code != KNIT_OK)
+        return code;
+    params = encode_short(prepared, args, prepared->shape->param_count);
+    return params.len != 0
+               ? knit_call_start(prepared, options, params, ret, ret_error)
+               : start_long(prepared, options, ret, ret_error, args, prepared->shape->param_count);
 }
 
 int knit_then_typed(struct knit *k, const struct knit_typed *typed,

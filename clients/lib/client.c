@@ -88,6 +88,21 @@ static void check_local_lease(struct knit *k)
         knit_handles_end_lease(&k->handles, KNIT_SHUTDOWN, "the pool is shut down");
 }
 
+/* What outcomes have made due is started, and sent. */
+static __attribute__((noinline)) void run_promises(struct knit *k)
+{
+    knit_promises_run(&k->handles);
+    if (k->handles.lanes != NULL)
+        knit_lanes_flush(k->handles.lanes);
+    knit_stream_flush(&k->handles.stream);
+}
+
+static inline void run_due_promises(struct knit *k)
+{
+    if (knit_promises_are_due(&k->handles.promises))
+        run_promises(k);
+}
+
 void knit_client_progress(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
@@ -105,12 +120,14 @@ void knit_client_progress(struct knit *k)
     }
     if (handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
+    run_due_promises(k);
 }
 
 uint32_t knit_client_in_flight(const struct knit *k)
 {
-    return k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes)
-                                    : k->handles.stream.places_taken;
+    return k->handles.promises.count + (k->handles.lanes != NULL
+                                               ? knit_lanes_in_flight(k->handles.lanes)
+                                               : k->handles.stream.places_taken);
 }
 
 static bool is_drained(const struct knit *k)
@@ -149,6 +166,9 @@ static void wait_lanes(
 
     if (check_ns <= now_ns)
         check_ns = now_ns + LEASE_CHECK_MS * UINT64_C(1000000);
+    /* Another call's outcome may be what starts a further one. */
+    if (k->handles.promises.count != 0)
+        handle = NULL;
     r = knit_lanes_wait(k->handles.lanes, handle != NULL ? handle->slot : KNIT_SLOT_ANY,
         check_ns < until_ns ? check_ns : until_ns);
     if (r == KNIT_LANES_E_CLOSED)
@@ -186,7 +206,7 @@ bool knit_client_is_late(struct knit_handle *handle, uint64_t until_ns)
     now_ns = knit_clock_ns();
     if (now_ns < until_ns)
         return false;
-    if (knit_handle_via(handle) == KNIT_VIA_LANES)
+    if (knit_client_way(handle) == KNIT_VIA_LANES)
         check_lease(handle->handles->session, now_ns);
     return true;
 }
@@ -198,7 +218,7 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
     struct knit_handles *handles = &k->handles;
 
     knit_lanes_flush(handles->lanes);
-    if (!knit_handle_collect(handle)) {
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || !knit_handle_collect(handle)) {
         if (knit_session_is_watching(handles->lanes->session))
             knit_handles_take_values(handles);
         knit_handles_collect(handles);
@@ -207,6 +227,7 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
         knit_handles_disconnect(handles);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
+    run_due_promises(k);
 }
 
 void knit_client_give_values(struct knit *k)
@@ -223,7 +244,7 @@ void knit_client_give_values(struct knit *k)
 
 void knit_client_turn(struct knit_handle *handle)
 {
-    if (knit_handle_via(handle) == KNIT_VIA_LANES)
+    if (knit_client_way(handle) == KNIT_VIA_LANES)
         turn_for_lanes(handle->handles->session, handle);
     else
         knit_client_progress(handle->handles->session);
@@ -252,7 +273,7 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
             knit_client_give_values(k);
         if (knit_client_is_late(handle, until_ns))
             return (handle->flags & KNIT_HANDLE_DONE) != 0 ? KNIT_OK : KNIT_PENDING;
-        knit_client_wait(k, knit_handle_via(handle), handle, until_ns);
+        knit_client_wait(k, knit_client_way(handle), handle, until_ns);
     }
 }
 
@@ -329,6 +350,7 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
     if (is_drained(k))
         at_ns = 0;
     if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh) ||
+        !TAILQ_EMPTY(&k->handles.promises.due) || k->handles.promises.unwanted != NULL ||
         (lanes != NULL && !knit_lanes_arm(lanes)))
         at_ns = 0;
     return at_ns;

@@ -127,6 +127,14 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_client_try_await(struct knit_handle
            handle->handles->lanes->session->dirty == 0 && knit_handle_try_collect(handle);
 }
 
+/* The way on which an outcome comes, or what the call waits for. */
+static inline enum knit_handle_via knit_client_way(const struct knit_handle *handle)
+{
+    if ((handle->flags & KNIT_HANDLE_PROMISED) == 0)
+        return knit_handle_via(handle);
+    return handle->handles->lanes != NULL ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
+}
+
 /* Callbacks of outcomes run when a wait is over; those of values, which these are, until then. Does
  * nothing inside a callback. */
 void knit_client_give_values(struct knit *k);

@@ -24,6 +24,7 @@ enum {
 };
 
 #define TIMEOUT_PASSED "the call's timeout has passed"
+#define CANCELLED      "the call was cancelled by its caller"
 
 struct knit_handle_chunk {
     struct knit_handle_chunk *next;
@@ -42,7 +43,20 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
     TAILQ_INIT(&handles->ready);
     TAILQ_INIT(&handles->fresh);
     TAILQ_INIT(&handles->sets);
+    TAILQ_INIT(&handles->promises.due);
+    TAILQ_INIT(&handles->promises.blocked);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
+}
+
+/* While all sources are there still. */
+static void end_promises(struct knit_handles *handles)
+{
+    struct knit_handle_chunk *chunk;
+
+    for (chunk = handles->chunks; handles->promises.count > 0 && chunk != NULL; chunk = chunk->next)
+        for (int i = 0; i < HANDLES_CHUNK; i++)
+            if ((chunk->handle[i].flags & KNIT_HANDLE_PROMISED) != 0)
+                knit_promise_end(&chunk->handle[i]);
 }
 
 void knit_handles_fini(struct knit_handles *handles)
@@ -51,6 +65,7 @@ void knit_handles_fini(struct knit_handles *handles)
 
     while (!TAILQ_EMPTY(&handles->sets))
         knit_handle_set_free(TAILQ_FIRST(&handles->sets));
+    end_promises(handles);
     for (chunk = handles->chunks; chunk != NULL; chunk = next) {
         next = chunk->next;
         for (int i = 0; i < HANDLES_CHUNK; i++) {
@@ -188,7 +203,9 @@ void knit_handle_take_ready(struct knit_handle *handle)
 void knit_handle_cancel(struct knit_handle *handle)
 {
     handle->flags |= KNIT_HANDLE_CANCELLED;
-    if ((handle->flags & KNIT_HANDLE_BY_LANES) != 0)
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
+        knit_handle_fail(handle, KNIT_CANCELLED, KNIT_STARTED_NO, CANCELLED);
+    else if ((handle->flags & KNIT_HANDLE_BY_LANES) != 0)
         knit_lanes_cancel(handle->handles->lanes, handle->slot);
     else
         (void)knit_stream_cancel(&handle->handles->stream, handle->slot, knit_span(NULL, 0));
@@ -262,6 +279,12 @@ static void leave_lists(struct knit_handle *handle)
 /* To who wants to know that it is done. */
 static void announce(struct knit_handle *handle)
 {
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
+        knit_promise_end(handle);
+    if ((handle->flags & KNIT_HANDLE_SOURCE) != 0)
+        knit_promises_note(handle);
+    if ((handle->flags & (KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET)) == 0)
+        return;
     if ((handle->flags & KNIT_HANDLE_IN_SET) != 0) {
         knit_handle_finish_in_set(handle);
         return;
@@ -273,9 +296,12 @@ static void announce(struct knit_handle *handle)
 /* flags: what is said of the outcome. */
 static void end(struct knit_handle *handle, uint32_t flags)
 {
+    const uint32_t told =
+        KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE | KNIT_HANDLE_PROMISED;
+
     leave_lists(handle);
     handle->flags = (handle->flags & ~(uint32_t)KNIT_HANDLE_WAITING) | KNIT_HANDLE_DONE | flags;
-    if ((handle->flags & (KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET)) != 0)
+    if ((handle->flags & told) != 0)
         announce(handle);
 }
 
@@ -449,7 +475,8 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
         take_last_value(handle, outcome->slot);
     if ((handle->flags & KNIT_HANDLE_LATE) != 0 && finish_late(handle, outcome))
         return;
-    if (outcome->held && knit_lanes_try_hold(lanes, outcome->len)) {
+    if (outcome->held && (handle->flags & KNIT_HANDLE_SOURCE) == 0 &&
+        knit_lanes_try_hold(lanes, outcome->len)) {
         finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
         knit_handle_finish_copied(handle, is_error, payload);
@@ -556,6 +583,12 @@ void knit_handle_drop(struct knit_handle *handle)
         return;
     if ((handle->flags & KNIT_HANDLE_IN_SET) != 0)
         knit_handle_leave_set(handle);
+    if ((handle->flags & KNIT_HANDLE_SOURCE) != 0) {
+        knit_handle_disown(handle);
+        return;
+    }
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
+        knit_promise_end(handle);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && is_ours)
         withdraw(handle);
     if ((handle->flags & KNIT_HANDLE_HELD) != 0 && is_ours)
@@ -584,11 +617,12 @@ void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
         (void)knit_handle_collect(handle);
         return;
     }
-    if (knit_handle_via(handle) == KNIT_VIA_STREAM && withdraw_request(handle, reason))
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 ||
+        (knit_handle_via(handle) == KNIT_VIA_STREAM && withdraw_request(handle, reason)))
         started = KNIT_STARTED_NO;
     failure.started = started;
     failure.origin = KNIT_ORIGIN_CLIENT;
-    knit_handle_fail_with(handle, &failure, "the call was cancelled by its caller");
+    knit_handle_fail_with(handle, &failure, CANCELLED);
 }
 
 static void expire(struct knit_handle *handle, uint64_t now_ns)
@@ -597,19 +631,19 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
     const char *reason = TIMEOUT_PASSED;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
+    if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
+        handle->start_by_ns = UINT64_MAX;
+        if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || knit_lanes_withdraw(lanes, handle->slot))
+            knit_handle_fail(handle, KNIT_TIMEOUT, KNIT_STARTED_NO,
+                "the call waited in the queue for as long as it may");
+        return;
+    }
     if (knit_handle_via(handle) == KNIT_VIA_LANES) {
-        if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
-            handle->start_by_ns = UINT64_MAX;
-            if (knit_lanes_withdraw(lanes, handle->slot))
-                knit_handle_fail(handle, KNIT_TIMEOUT, KNIT_STARTED_NO,
-                    "the call waited in the queue for as long as it may");
-            return;
-        }
         if (knit_lanes_settle(lanes, handle->slot, &started))
             knit_handle_time_out(handle, started, reason);
         return;
     }
-    if (withdraw_request(handle, knit_span(NULL, 0)))
+    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || withdraw_request(handle, knit_span(NULL, 0)))
         started = KNIT_STARTED_NO;
     knit_handle_time_out(handle, started, reason);
 }

@@ -29,17 +29,12 @@
 #include "clients/lib/handle_flags.h"
 #include "clients/lib/lanes.h"
 #include "clients/lib/prepared.h"
+#include "clients/lib/promise.h"
 #include "clients/lib/stream.h"
 #include "clients/lib/watcher.h"
 #include "proto/buffer.h"
 #include "proto/span.h"
 #include "proto/substitute.h"
-
-enum {
-    /* How long after a deadline a stream's caller still waits for the daemon's own, more exact
-       TIMEOUT before the library gives one. */
-    KNIT_STREAM_GRACE_MS = 20,
-};
 
 struct knit_handle {
     struct knit_handles *handles;   /* all of its session */
@@ -64,6 +59,8 @@ struct knit_handle {
     void *heap;
     struct knit_watcher *watcher; /* of what the task emits */
     struct knit_span late;        /* a map of substitute.h, to be freed */
+    struct knit_promise *promise; /* PROMISED: its arguments */
+    struct knit_hole_list holes;  /* SOURCE: the arguments that its result is */
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
     const char *reason;
@@ -86,6 +83,7 @@ struct knit_handles {
     int lost_code;        /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
     TAILQ_HEAD(, knit_set) sets;
+    struct knit_promises promises;
     struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
 

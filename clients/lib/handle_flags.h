@@ -17,11 +17,14 @@ enum knit_handle_flag {
     KNIT_HANDLE_HEAP = 256,    /* the outcome lies in `heap`, to be freed */
     KNIT_HANDLE_ERROR = 512,   /* the outcome is one: code and, unless that is 0, started, reason */
     KNIT_HANDLE_CANCELLED = 1024,
-    KNIT_HANDLE_OUTPUT = 2048,  /* what the task prints comes with the outcome */
-    KNIT_HANDLE_WATCHED = 4096, /* `watcher` */
-    KNIT_HANDLE_IN_SET = 8192,  /* set and user */
-    KNIT_HANDLE_LATE = 16384,   /* `late` says what comes in the place of TIMEOUT */
-    KNIT_HANDLE_QUEUE = 32768,  /* through lanes: its deadline there is the end of `queue` */
+    KNIT_HANDLE_OUTPUT = 2048,      /* what the task prints comes with the outcome */
+    KNIT_HANDLE_WATCHED = 4096,     /* `watcher` */
+    KNIT_HANDLE_IN_SET = 8192,      /* set and user */
+    KNIT_HANDLE_LATE = 16384,       /* `late` says what comes in the place of TIMEOUT */
+    KNIT_HANDLE_QUEUE = 32768,      /* through lanes: its deadline there is the end of `queue` */
+    KNIT_HANDLE_SOURCE = 1 << 16,   /* `holes`: arguments of other calls wait for its result */
+    KNIT_HANDLE_PROMISED = 1 << 17, /* `promise`: it waits for its arguments, and went no way yet */
+    KNIT_HANDLE_DISOWNED = 1 << 18, /* freed by its caller; those arguments have it still */
 };
 
 enum knit_handle_via {

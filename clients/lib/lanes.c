@@ -80,15 +80,21 @@ int knit_lanes_fetch_registry(
     return KNIT_OK;
 }
 
+const struct knit_registry_task *knit_lanes_look_up(
+    const struct knit_lanes *lanes, const char *task)
+{
+    return lanes->registry != NULL && !lanes->is_stale
+               ? knit_registry_find(lanes->registry, task, strlen(task))
+               : NULL;
+}
+
 int knit_lanes_find(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
     const struct knit_registry_task **ret_task, struct knit_error *ret_error)
 {
     size_t len = strlen(task);
-    const struct knit_registry_task *found = NULL;
+    const struct knit_registry_task *found = knit_lanes_look_up(lanes, task);
     int code;
 
-    if (lanes->registry != NULL && !lanes->is_stale)
-        found = knit_registry_find(lanes->registry, task, len);
     if (found == NULL) {
         code = knit_lanes_fetch_registry(
             lanes, knit_clock_ns() + (uint64_t)wait_ms * 1000000, ret_error);

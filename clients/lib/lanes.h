@@ -121,6 +121,10 @@ static inline uint32_t knit_lanes_age(const struct knit_lanes *lanes)
 KNIT_MUST_CHECK int knit_lanes_find(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
     const struct knit_registry_task **ret_task, struct knit_error *ret_error);
 
+/* The same of what is known already; NULL: nothing is. */
+const struct knit_registry_task *knit_lanes_look_up(
+    const struct knit_lanes *lanes, const char *task);
+
 /* Look at the error of an answered call: it may say that the registry is out of date. */
 void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
 

@@ -115,10 +115,10 @@ void knit_cancel(struct knit_handle *handle)
         !knit_client_is_ours(k))
         return;
     knit_handle_cancel(handle);
-    if (knit_handle_via(handle) == KNIT_VIA_STREAM) {
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM)
         knit_stream_flush(&k->handles.stream);
+    if (knit_handle_via(handle) != KNIT_VIA_LANES)
         knit_client_update_poll_fd(k);
-    }
 }
 
 void knit_abort(struct knit_handle *handle, const char *reason)
@@ -150,6 +150,10 @@ static __attribute__((noinline)) struct knit_handle *drop(struct knit_handle *ha
                         knit_handle_via(handle) == KNIT_VIA_STREAM;
 
     knit_handle_drop(handle);
+    if (k->handles.promises.unwanted != NULL && knit_client_is_ours(k)) {
+        knit_promises_run(&k->handles);
+        is_cancelled = true;
+    }
     /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
     if (is_cancelled) {
         knit_stream_flush(&k->handles.stream);

@@ -145,7 +145,7 @@ static int wait(struct knit_set *set, size_t count, uint64_t until_ns)
         handle = oldest(set);
         if (knit_client_is_late(handle, until_ns))
             return are_done(set, count) ? KNIT_OK : KNIT_PENDING;
-        knit_client_wait(k, knit_handle_via(handle), is_for_all ? handle : NULL, until_ns);
+        knit_client_wait(k, knit_client_way(handle), is_for_all ? handle : NULL, until_ns);
         take_in_order(set);
     }
     return KNIT_OK;

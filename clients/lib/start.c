@@ -14,6 +14,9 @@
 #include "proto/signature.h"
 #include "proto/text.h"
 
+/* Over a stream, where it is not known how long the tasks take. */
+enum { RETRY_MS = 10 };
+
 /* setting: the daemon's, which decided. */
 static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t bytes,
     uint64_t limit, const char *setting)
@@ -29,8 +32,8 @@ static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t
 }
 
 /* Over a stream. */
-static __attribute__((noinline)) int start_with_options(
-    struct knit_handle *handle, const struct knit_start *start)
+static struct knit_options stream_options(
+    const struct knit_handle *handle, const struct knit_start *start)
 {
     struct knit_options options = knit_options();
 
@@ -42,6 +45,14 @@ static __attribute__((noinline)) int start_with_options(
         options.substitute = *start->substitute;
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
     options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
+    return options;
+}
+
+static __attribute__((noinline)) int start_with_options(
+    struct knit_handle *handle, const struct knit_start *start)
+{
+    struct knit_options options = stream_options(handle, start);
+
     return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
 }
 
@@ -249,7 +260,7 @@ static struct knit_handle *new_handle(struct knit *k, const struct knit_start *s
 }
 
 /* Whether the call's own limit refuses it. On a stream the daemon says so, which knows better how
- * many there are. */
+ * many there are; but not when a call comes to it that waits first. */
 static bool is_beyond(struct knit *k, const struct knit_start *start)
 {
     uint32_t most = start->options->queue_max;
@@ -257,7 +268,7 @@ static bool is_beyond(struct knit *k, const struct knit_start *start)
     if (knit_client_in_flight(k) < most)
         return false;
     k->drain_below = most / 2 + most % 2;
-    return start->is_by_lanes;
+    return start->is_by_lanes || start->promise != NULL;
 }
 
 /* The time of a call was over before it was anywhere. */
@@ -271,7 +282,39 @@ static void time_out_unstarted(struct knit_handle *handle)
         knit_handle_fail(handle, KNIT_TIMEOUT, KNIT_STARTED_NO, reason);
 }
 
-int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle **ret,
+/* Some arguments are results of other calls. True: they are there, and the call can be started.
+ * False: it waits for them, or has ended. */
+static bool take_results(struct knit_handle *handle, struct knit_start *start)
+{
+    struct knit_promise *promise = start->promise;
+
+    if (!knit_promise_is_open(promise)) {
+        if (!knit_promise_fill(promise, handle))
+            return false;
+        start->params = knit_buffer_span(&promise->params);
+        if (!start->is_by_lanes)
+            handle->start_by_ns = UINT64_MAX;
+        return true;
+    }
+    if (start->queue_ns == 0) {
+        knit_handle_fail(
+            handle, KNIT_OVERLOADED, KNIT_STARTED_NO, "an argument of the call is not there yet");
+        return false;
+    }
+    if (!start->is_by_lanes && start->options != NULL) {
+        promise->options = stream_options(handle, start);
+        /* It was asked just now, and lies in the caller's memory. */
+        promise->options.queue_max = KNIT_OPTION_NONE;
+        promise->options.substitute = (struct knit_substitute){0};
+    }
+    if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)
+        knit_handle_set_deadline(handle, handle->deadline_ns);
+    knit_promise_wait(promise, handle);
+    start->promise = NULL;
+    return false;
+}
+
+static int begin(struct knit *k, struct knit_start *start, struct knit_handle **ret,
     struct knit_error *ret_error)
 {
     uint64_t now_ns = 0;
@@ -297,12 +340,17 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
         now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
         handle->deadline_ns = now_ns + start->timeout_ns;
-    if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
+    if ((start->is_by_lanes || start->promise != NULL) && start->queue_ns < UINT64_MAX - now_ns)
         handle->start_by_ns = now_ns + (start->queue_ns != 0 ? start->queue_ns : KNIT_AT_ONCE_NS);
 
     if (start->options != NULL && start->options->queue_max != 0 && is_beyond(k, start)) {
         knit_handle_overload(handle, start->options->queue_max,
-            knit_lanes_retry_ms(k->handles.lanes, start->prepared->task_id));
+            start->is_by_lanes ? knit_lanes_retry_ms(k->handles.lanes, start->prepared->task_id)
+                               : RETRY_MS);
+        *ret = handle;
+        return KNIT_OK;
+    }
+    if (start->promise != NULL && start->timeout_ns != 0 && !take_results(handle, start)) {
         *ret = handle;
         return KNIT_OK;
     }
@@ -324,6 +372,16 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
         knit_handle_set_deadline(handle, handle->deadline_ns);
     *ret = handle;
     return KNIT_OK;
+}
+
+int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle **ret,
+    struct knit_error *ret_error)
+{
+    int code = begin(k, start, ret, ret_error);
+
+    knit_promise_free(start->promise);
+    start->promise = NULL;
+    return code;
 }
 
 int knit_begin_notification(

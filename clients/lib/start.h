@@ -11,13 +11,15 @@ struct knit_start {
     const struct knit_call_options *options; /* NULL = none */
     struct knit_prepared *prepared;
     struct knit_span params;
+    struct knit_promise *promise; /* what they are made of; NULL unless some are handles */
     bool is_by_lanes;
     uint64_t timeout_ns;                      /* KNIT_OPTION_NONE = none, also of the next */
     uint64_t queue_ns;                        /* 0: it is started at once or not at all */
     const struct knit_substitute *substitute; /* for the end of its timeout; NULL = TIMEOUT */
 };
 
-/* The handle of a call that is started, or ended already. Returns KNIT_OK, KNIT_WOULD_BLOCK, or the
+/* The handle of a call that is started, waits for its arguments, or is ended already. It takes over
+ * start->promise or frees it. Returns KNIT_OK, KNIT_WOULD_BLOCK, or the
  * code of the error with which it is refused. */
 KNIT_MUST_CHECK int knit_begin_call(struct knit *k, struct knit_start *start,
     struct knit_handle **ret, struct knit_error *ret_error);

@@ -33,6 +33,9 @@ enum {
     KNIT_STREAM_PLACES_SPARE = 16,
     /* Unsent bytes at which starting another request returns KNIT_WOULD_BLOCK. */
     KNIT_STREAM_OUT_MAX = 4 * 1024 * 1024,
+    /* How long after a deadline a caller still waits for the daemon's own, more exact TIMEOUT
+       before the library gives one. */
+    KNIT_STREAM_GRACE_MS = 20,
 };
 
 struct knit_stream_callbacks {

@@ -46,6 +46,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_sets,
     &conformance_later,
     &conformance_pools,
+    &conformance_promises,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

@@ -57,9 +57,9 @@ LAYERS = {
     'clients/lib': [
         {'error', 'handle_flags', 'poll_fd', 'pool_options', 'shape', 'transport', 'url'},
         {'args', 'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
-        {'connect', 'late', 'members', 'prepared'},
+        {'connect', 'late', 'members', 'prepared', 'promise'},
         {'handle'},
-        {'client', 'handle_late'},
+        {'client', 'handle_late', 'handle_promise'},
         {'admin_calls'},
         {'typed'},
         {'forks', 'outcome', 'set', 'start'},

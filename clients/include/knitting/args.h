@@ -127,8 +127,9 @@ enum knit_arg_type {
     KNIT_ARG_FLOAT, /* value.f */
     KNIT_ARG_STR,   /* value.at and size: UTF-8 */
     KNIT_ARG_BIN,
-    KNIT_ARG_TIME,  /* value.i: seconds; size: nanoseconds */
-    KNIT_ARG_VALUE, /* value.at and size: one msgpack value */
+    KNIT_ARG_TIME,   /* value.i: seconds; size: nanoseconds */
+    KNIT_ARG_VALUE,  /* value.at and size: one msgpack value */
+    KNIT_ARG_HANDLE, /* value.handle: the result of that call */
 /* Behind it: value.at and, in elements, size. */
 #define KNIT_ARG_ELEMENTS_ENUM(name, type, code) KNIT_ARG_##name = 16 + (code),
     KNIT_ELEMENTS_IN_C(KNIT_ARG_ELEMENTS_ENUM)
@@ -146,6 +147,7 @@ struct knit_arg {
         uint64_t u;
         double f;
         const void *at;
+        struct knit_handle *handle;
     } value;
     size_t size;
 };
@@ -218,6 +220,23 @@ static inline struct knit_arg knit_pass_time(struct knit_time time)
 static inline struct knit_arg knit_pass_any(struct knit_any value)
 {
     return knit_pass_at(KNIT_ARG_VALUE, value.at, value.size);
+}
+
+/* What another call results in, which need not have ended: this call waits for it in the session,
+ * without a place in a lane or on a connection, and starts when it is there. The handle is of a
+ * task and of the same session, and stands for one value: an array, where its task has several
+ * results. The value has to be right for the parameter, as the worker finds out then.
+ *
+ * If the other call fails this one ends in KNIT_DEPENDENCY, whose details have the `cause`, and
+ * does not run. Its own timeout goes on while it waits, and `queue_ms` too; its end or cancelling
+ * does nothing to the other call. The handle can be awaited as ever, be an argument of any number
+ * of calls, and be freed at once: then the other call goes on for as long as one of them needs it.
+ * What is due is started inside of functions that wait or dispatch. */
+static inline struct knit_arg knit_pass_handle(struct knit_handle *handle)
+{
+    struct knit_arg arg = {KNIT_ARG_HANDLE, 0, {0}, 0};
+    arg.value.handle = handle;
+    return arg;
 }
 
 #define KNIT_ELEMENTS_PASS(name, type, code)                                                       \

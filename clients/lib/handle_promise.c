@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls with arguments that are handles: from the end of a source to the start of the call. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/lib/handle.h"
+#include "fastpath/control/registry.h"
+#include "fastpath/lane/bell.h"
+#include "proto/failure.h"
+#include "proto/limits.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+
+enum { PARAMS_MAX = 1024 * 1024 * 1024 };
+
+/* ---- life ---- */
+
+/* With the last hole its source is like any other handle; one that its caller has freed goes when
+ * the list of those is gone through. */
+static void leave_hole(struct knit_hole *hole)
+{
+    struct knit_handle *source = hole->source;
+    struct knit_promises *promises;
+
+    if (source == NULL)
+        return;
+    hole->source = NULL;
+    LIST_REMOVE(hole, entry);
+    if (!LIST_EMPTY(&source->holes))
+        return;
+    source->flags &= ~(uint32_t)KNIT_HANDLE_SOURCE;
+    if ((source->flags & KNIT_HANDLE_DISOWNED) == 0)
+        return;
+    promises = &source->handles->promises;
+    source->next_spare = promises->unwanted;
+    promises->unwanted = source;
+}
+
+static void leave_holes(struct knit_promise *promise)
+{
+    for (uint32_t i = 0; i < promise->count; i++)
+        leave_hole(&promise->holes[i]);
+}
+
+static void enter_hole(struct knit_hole *hole, struct knit_handle *source)
+{
+    struct knit_promise *promise = hole->promise;
+
+    if ((source->flags & KNIT_HANDLE_SOURCE) == 0)
+        LIST_INIT(&source->holes);
+    source->flags |= KNIT_HANDLE_SOURCE;
+    LIST_INSERT_HEAD(&source->holes, hole, entry);
+    hole->source = source;
+    promise->missing += (source->flags & KNIT_HANDLE_WAITING) != 0;
+    promise->has_failed |= (source->flags & KNIT_HANDLE_ERROR) != 0;
+}
+
+struct knit_promise *knit_promise_new(struct knit_span params, struct knit_handle *const *sources,
+    const uint32_t *indexes, uint32_t count)
+{
+    struct knit_promise *promise = calloc(1, sizeof(*promise) + count * sizeof(promise->holes[0]));
+
+    if (promise == NULL)
+        return NULL;
+    promise->options = knit_options();
+    knit_buffer_init(&promise->params, PARAMS_MAX);
+    if (knit_buffer_append(&promise->params, params.bytes, params.len) != 0) {
+        knit_promise_free(promise);
+        return NULL;
+    }
+    promise->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        promise->holes[i] = (struct knit_hole){.promise = promise, .index = indexes[i]};
+        enter_hole(&promise->holes[i], sources[i]);
+    }
+    return promise;
+}
+
+static void leave_list(struct knit_promise *promise)
+{
+    if (promise->in != NULL)
+        TAILQ_REMOVE(promise->in, promise, entry);
+    promise->in = NULL;
+}
+
+static void enter_list(struct knit_promise *promise, struct knit_promise_list *list)
+{
+    leave_list(promise);
+    TAILQ_INSERT_TAIL(list, promise, entry);
+    promise->in = list;
+}
+
+void knit_promise_free(struct knit_promise *promise)
+{
+    if (promise == NULL)
+        return;
+    leave_list(promise);
+    leave_holes(promise);
+    knit_buffer_fini(&promise->params);
+    free(promise);
+}
+
+/* ---- waiting ---- */
+
+static void note(struct knit_promise *promise)
+{
+    if (promise->in == NULL && promise->handle != NULL && !knit_promise_is_open(promise))
+        enter_list(promise, &promise->handle->handles->promises.due);
+}
+
+void knit_promise_wait(struct knit_promise *promise, struct knit_handle *handle)
+{
+    promise->handle = handle;
+    handle->promise = promise;
+    handle->flags |= KNIT_HANDLE_PROMISED;
+    handle->handles->promises.count++;
+    note(promise);
+}
+
+void knit_promise_end(struct knit_handle *handle)
+{
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_PROMISED;
+    handle->handles->promises.count--;
+    knit_promise_free(handle->promise);
+}
+
+void knit_promises_note(struct knit_handle *source)
+{
+    struct knit_hole *hole;
+
+    LIST_FOREACH(hole, &source->holes, entry)
+    {
+        hole->promise->missing--;
+        hole->promise->has_failed |= (source->flags & KNIT_HANDLE_ERROR) != 0;
+        note(hole->promise);
+    }
+}
+
+/* Nobody hears of it any more. */
+void knit_handle_disown(struct knit_handle *source)
+{
+    if ((source->flags & KNIT_HANDLE_DISOWNED) != 0)
+        return;
+    knit_handle_set_callback(source, NULL, NULL);
+    knit_handle_set_progress(source, NULL, NULL);
+    source->flags |= KNIT_HANDLE_DISOWNED;
+}
+
+/* ---- results in place of holes ---- */
+
+/* As its caller gets it. One that lies in a lane can change while it is read: it is copied first.
+ * Returns 0, -ENOMEM. */
+static int put_result(struct knit_writer *writer, struct knit_handle *source)
+{
+    struct knit_span result = knit_span(NULL, 0);
+    void *copy = NULL;
+
+    if (knit_handle_outcome(source, NULL, &result) != KNIT_OK)
+        return -EINVAL;
+    if ((source->flags & KNIT_HANDLE_HELD) != 0) {
+        copy = malloc(result.len);
+        if (copy == NULL)
+            return -ENOMEM;
+        memcpy(copy, result.bytes, result.len);
+        result.bytes = copy;
+    }
+    knit_writer_value(writer, result.bytes, result.len);
+    free(copy);
+    return 0;
+}
+
+/* The arguments as they are sent. Returns 0, KNIT_WRITER_E_*, -ENOMEM, -EINVAL. */
+static int write_params(struct knit_promise *promise, struct knit_buffer *params)
+{
+    struct knit_hole *hole = promise->holes, *end = hole + promise->count;
+    struct knit_writer writer;
+    struct knit_item item;
+    struct knit_walk walk;
+    int r = 0, error;
+
+    if (knit_walk_array(&walk, knit_buffer_span(&promise->params)) != 0)
+        return -EINVAL;
+    knit_writer_init(&writer, params);
+    knit_writer_array(&writer, (uint32_t)walk.left);
+    for (uint32_t i = 0; r == 0 && knit_walk_next(&walk, &item) == 0; i++) {
+        if (hole < end && hole->index == i)
+            r = put_result(&writer, (hole++)->source);
+        else
+            knit_writer_value(&writer, item.raw.bytes, item.raw.len);
+    }
+    error = knit_writer_end(&writer);
+    return r != 0 ? r : error;
+}
+
+/* ---- failing ---- */
+
+/* Append the error, in full, that an outcome is. */
+static void put_cause(struct knit_buffer *cause, const struct knit_handle *source)
+{
+    struct knit_failure failure;
+
+    if (source->code == 0) {
+        (void)knit_failure_convert(cause, source->outcome, KNIT_FAILURE_FULL);
+        return;
+    }
+    failure = knit_failure((uint32_t)source->code, source->reason);
+    failure.started = (enum knit_started)source->started;
+    failure.origin = KNIT_ORIGIN_CLIENT;
+    (void)knit_failure_put(cause, &failure, KNIT_FAILURE_FULL);
+}
+
+/* Of a chain the cause is the error with which it began: so each has all that is known, and errors
+ * do not grow with the chain. */
+static void fail_by(struct knit_handle *handle, const struct knit_hole *hole)
+{
+    const struct knit_handle *source = hole->source;
+    struct knit_failure failure, why;
+    struct knit_buffer cause;
+    char text[512];
+
+    knit_buffer_init(&cause, PARAMS_MAX);
+    put_cause(&cause, source);
+    if (knit_failure_decode(knit_buffer_span(&cause), &why) != 0)
+        why = knit_failure(KNIT_INTERNAL, "not enough memory");
+    (void)snprintf(text, sizeof(text), "argument %u, the result of '%.128s', has failed: %.*s",
+        hole->index + 1, source->prepared->task, why.message.len < 256 ? (int)why.message.len : 256,
+        (const char *)why.message.bytes);
+    failure = knit_failure(KNIT_DEPENDENCY, text);
+    failure.origin = KNIT_ORIGIN_CLIENT;
+    failure.cause = why.code == KNIT_DEPENDENCY && why.cause.bytes != NULL
+                        ? why.cause
+                        : knit_buffer_span(&cause);
+    knit_handle_fail_with(handle, &failure, "an argument has failed");
+    knit_buffer_fini(&cause);
+}
+
+static bool fail_if_one_has(struct knit_promise *promise, struct knit_handle *handle)
+{
+    const uint32_t failed = KNIT_HANDLE_DONE | KNIT_HANDLE_ERROR;
+
+    for (uint32_t i = 0; promise->has_failed && i < promise->count; i++) {
+        if ((promise->holes[i].source->flags & failed) != failed)
+            continue;
+        fail_by(handle, &promise->holes[i]);
+        return true;
+    }
+    return false;
+}
+
+bool knit_promise_fill(struct knit_promise *promise, struct knit_handle *handle)
+{
+    struct knit_buffer params;
+    int r;
+
+    if (fail_if_one_has(promise, handle))
+        return false;
+    knit_buffer_init(&params, PARAMS_MAX);
+    r = write_params(promise, &params);
+    if (r == 0) {
+        knit_buffer_fini(&promise->params);
+        promise->params = params;
+        leave_holes(promise);
+        return true;
+    }
+    knit_buffer_fini(&params);
+    if (r < 0)
+        knit_handle_fail(handle, KNIT_INTERNAL, KNIT_STARTED_NO,
+            r == -ENOMEM ? "not enough memory for the arguments" : "a result cannot be read");
+    else if (r == KNIT_WRITER_E_TOO_DEEP)
+        knit_handle_fail(
+            handle, KNIT_TOO_DEEP, KNIT_STARTED_NO, "with its results the arguments nest too deep");
+    else if (r == KNIT_WRITER_E_FULL)
+        knit_handle_fail(handle, KNIT_TOO_LARGE, KNIT_STARTED_NO,
+            "with its results the arguments are too large");
+    else
+        knit_handle_fail(handle, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "the result of another call is not one well-formed value");
+    return false;
+}
+
+/* ---- starting ---- */
+
+/* What is left of a time that ends then. */
+static uint64_t left_ns(uint64_t end_ns, uint64_t now_ns)
+{
+    if (end_ns == 0 || end_ns == UINT64_MAX)
+        return KNIT_OPTION_NONE;
+    return end_ns > now_ns ? end_ns - now_ns : 0;
+}
+
+static int start_on_stream(struct knit_handle *handle, struct knit_promise *promise)
+{
+    const struct knit_span params = knit_buffer_span(&promise->params);
+    struct knit_options *options = &promise->options;
+    const uint64_t now_ns =
+        handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX ? knit_clock_ns() : 0;
+    const char *reason;
+
+    options->timeout_ns = left_ns(handle->deadline_ns, now_ns);
+    options->queue_ns = left_ns(handle->start_by_ns, now_ns);
+    if ((handle->flags & KNIT_HANDLE_LATE) != 0 &&
+        knit_substitute_decode(handle->late, &options->substitute, NULL, &reason) != 0)
+        options->substitute = (struct knit_substitute){0};
+    return knit_handle_start_on_stream(
+        handle, handle->prepared->task, params, knit_options_is_empty(options) ? NULL : options);
+}
+
+/* By the number that the task has now. */
+static int start_on_lanes(struct knit_handle *handle, const struct knit_promise *promise)
+{
+    const char *name = handle->prepared->task;
+    const struct knit_registry_task *task = knit_lanes_look_up(handle->handles->lanes, name);
+
+    if (task == NULL)
+        return KNIT_STALE_EPOCH;
+    return knit_handle_start_on_lanes(handle, task->id, knit_buffer_span(&promise->params), false);
+}
+
+static const char *explain(const struct knit_handle *handle, int code)
+{
+    switch (code) {
+    case KNIT_TOO_LARGE:
+        return "with its results the arguments are larger than is allowed (call_max_bytes)";
+    case KNIT_STALE_EPOCH:
+        return "the tasks have changed while the call waited for its arguments";
+    case KNIT_DRAINING:
+        return "the server is shutting down";
+    case KNIT_SHUTDOWN:
+        return "the pool is shut down";
+    case KNIT_DISCONNECTED:
+        return knit_handles_has_lease(handle->handles) ? "the pool has closed this session"
+                                                       : handle->handles->stream.reason;
+    default:
+        return "not enough memory to start the call";
+    }
+}
+
+/* Its arguments are there. False: there is no room for it. */
+static bool start(struct knit_handle *handle)
+{
+    struct knit_handles *handles = handle->handles;
+    struct knit_promise *promise = handle->promise;
+    const bool is_local = knit_lanes_local(handles->lanes) != NULL;
+    int code =
+        handles->lanes != NULL ? start_on_lanes(handle, promise) : start_on_stream(handle, promise);
+
+    if (code == KNIT_WOULD_BLOCK && knit_handles_has_lease(handles))
+        return false;
+    if (code == KNIT_WOULD_BLOCK || code == KNIT_DISCONNECTED)
+        code = knit_handles_has_lease(handles) ? KNIT_DISCONNECTED : handles->lost_code;
+    if (is_local && (code == KNIT_DRAINING || code == KNIT_DISCONNECTED))
+        code = KNIT_SHUTDOWN;
+    if (code != KNIT_OK) {
+        knit_handle_fail(handle, code, KNIT_STARTED_NO, explain(handle, code));
+        return true;
+    }
+    knit_promise_end(handle);
+    /* From now on the daemon sees to that. */
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM)
+        handle->start_by_ns = UINT64_MAX;
+    return true;
+}
+
+/* What is freed may be the last that needs another. */
+static void drop_unwanted(struct knit_handles *handles)
+{
+    struct knit_promises *promises = &handles->promises;
+    struct knit_handle *handle;
+
+    while ((handle = promises->unwanted) != NULL) {
+        promises->unwanted = handle->next_spare;
+        knit_handle_drop(handle);
+    }
+}
+
+void knit_promises_run(struct knit_handles *handles)
+{
+    struct knit_promises *promises = &handles->promises;
+    struct knit_promise *promise;
+
+    while ((promise = TAILQ_FIRST(&promises->blocked)) != NULL && start(promise->handle))
+        ;
+    while ((promise = TAILQ_FIRST(&promises->due)) != NULL) {
+        if (!knit_promise_fill(promise, promise->handle))
+            continue;
+        if (!TAILQ_EMPTY(&promises->blocked) || !start(promise->handle))
+            enter_list(promise, &promises->blocked);
+    }
+    drop_unwanted(handles);
+}

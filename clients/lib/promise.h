@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that wait for their arguments, since some of these are results of other calls: handles.
+ *
+ * A call that waits so is in the session alone: it has no slot, no block of an arena, no place in
+ * the stream. Its params are kept with a hole for each such argument. The call whose result that
+ * will be, its source, has a list of the holes that it fills, and lives for as long as there are
+ * any, also when its caller has freed it: then it is disowned, and ends with the last of them.
+ *
+ * When a source ends its holes are counted off (knit_promises_note()); nothing else is done there,
+ * in the middle of a turn. knit_promises_run(), at the turn's end, goes through the calls that have
+ * become due: it puts the results in place, gives the sources back and starts the calls, or ends
+ * them in DEPENDENCY, by which further ones become due. It is a list and no recursion, so a chain
+ * may be as long as memory allows.
+ *
+ * Results are put by the writer and not by copying bytes, for the pads of typed arrays depend on
+ * where they lie. A result that arrives for a source is copied out of its lane at once: calls that
+ * hold blocks of the reply arena while they wait for room could wait for each other.
+ *
+ * Functions on handles are in handle_promise.c. Threads: as the session: one at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <knitting/code.h>
+
+#include "proto/buffer.h"
+#include "proto/options.h"
+#include "proto/span.h"
+
+struct knit_handle;
+struct knit_handles;
+struct knit_promise;
+
+struct knit_hole {
+    LIST_ENTRY(knit_hole) entry; /* of the source's */
+    struct knit_promise *promise;
+    struct knit_handle *source; /* NULL: its result is in place */
+    uint32_t index;             /* of the argument */
+};
+
+LIST_HEAD(knit_hole_list, knit_hole);
+TAILQ_HEAD(knit_promise_list, knit_promise);
+
+struct knit_promise {
+    TAILQ_ENTRY(knit_promise) entry;
+    struct knit_promise_list *in; /* where `entry` stands; NULL: nowhere */
+    struct knit_handle *handle;   /* whose arguments; NULL: not yet */
+    struct knit_buffer params;    /* with nil in the holes, until they are filled */
+    struct knit_options options;  /* of the call, over a stream */
+    uint32_t missing;             /* holes whose source has no outcome */
+    bool has_failed;              /* a source has: the others are not waited for */
+    uint32_t count;               /* holes, in the order of the arguments */
+    struct knit_hole holes[];
+};
+
+struct knit_promises {
+    struct knit_promise_list due;     /* nothing is missing any more, or they have failed */
+    struct knit_promise_list blocked; /* they are filled, and there was no room to start them */
+    uint32_t count;                   /* calls that wait, these included */
+    struct knit_handle *unwanted;     /* disowned sources without holes, by next_spare */
+};
+
+/* Arguments of a call: params with nil for each of `count` handles, which are the session's own.
+ * NULL: out of memory. */
+struct knit_promise *knit_promise_new(struct knit_span params, struct knit_handle *const *sources,
+    const uint32_t *indexes, uint32_t count);
+
+/* Gives its sources back. NULL is allowed. */
+void knit_promise_free(struct knit_promise *promise);
+
+/* Whether it has to wait. */
+static inline bool knit_promise_is_open(const struct knit_promise *promise)
+{
+    return promise->missing != 0 && !promise->has_failed;
+}
+
+/* The handle's call waits for these arguments, whose owner it is from now on. */
+void knit_promise_wait(struct knit_promise *promise, struct knit_handle *handle);
+
+/* Put results in place of the holes: true, and they are `params`. False: the handle's call has got
+ * the error that it ends in. One that is not open. */
+KNIT_MUST_CHECK bool knit_promise_fill(struct knit_promise *promise, struct knit_handle *handle);
+
+/* Of a source: it has its outcome. Of a promised call: it is over, or starts. Of a source that its
+ * caller frees: it stays for as long as others need it. */
+void knit_promises_note(struct knit_handle *source);
+void knit_promise_end(struct knit_handle *handle);
+void knit_handle_disown(struct knit_handle *source);
+
+/* Whether knit_promises_run() has something to do. */
+static inline bool knit_promises_are_due(const struct knit_promises *promises)
+{
+    return !TAILQ_EMPTY(&promises->due) || !TAILQ_EMPTY(&promises->blocked) ||
+           promises->unwanted != NULL;
+}
+
+/* Start the calls that are due. */
+void knit_promises_run(struct knit_handles *handles);
