@@ -72,6 +72,9 @@ REFUSED = [
     ('KNIT_RESULTS(divide, h, &e, (q, &d))', 'divide: result 2 needs a pointer'),
     ('KNIT_THEN(divide, k, &e, (7, 2, 3), NULL, NULL)', 'divide: argument 3 is one too many'),
     ('KNIT_CALL_WITH(divide, k, NULL, &e, (7, d), (q, r))', 'divide: argument 2 is of a type'),
+    ('KNIT_START(divide, k, &h, &e, (&h, 2))', 'divide: argument 1 is of a type'),
+    ('KNIT_CALL(anything, k, &e, (k), (&any))', 'anything: argument 1 is of a type'),
+    ('KNIT_CALL(nothing, k, &e, (h), ())', 'nothing: argument 1 is one too many'),
     ('KNIT_CALL(unknown, k, &e, (1), (q))', 'unknown'),
 ]
 LET_THROUGH = [
@@ -86,6 +89,9 @@ LET_THROUGH = [
     'KNIT_CALL(nothing, k, &e, (), ())',
     'KNIT_CALL(anything, k, &e, (KNIT_NONE), (&any))',
     'KNIT_START(perhaps, k, &h, &e, (1))',
+    'KNIT_START(perhaps, k, &h, &e, (h, h, h))',
+    'KNIT_CALL(mixed, k, &e, (h, f64s, h), (&text, &any))',
+    'KNIT_THEN(anything, k, &e, (h), NULL, NULL)',
     'KNIT_AWAIT(divide, h, &e, (q, r))',
     'KNIT_THEN(nothing, k, &e, (), NULL, NULL)',
 ]

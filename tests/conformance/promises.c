@@ -4,12 +4,14 @@
 
 #include <poll.h>
 
-#include <knitting/args.h>
+#include <knitting/typed.h>
 #include <knitting/values.h>
 
 #include "tests/conformance/counters.h"
 
-enum { ARGS_MAX = 4, CHAIN = 16 };
+enum { CHAIN = 16 };
+
+KNIT_TYPED(add, ((int, a), (int, b)), ((int, sum)));
 
 /* Starts a call of the task by that signature. */
 static struct knit_handle *begin_with(struct conformance *c,
@@ -107,6 +109,24 @@ static void a_result_that_comes_later(struct conformance *c)
     conformance_succeeds(c, knit_call_args(add, NULL, &c->error, args, 2, results, 1));
     assert_true(result == 12);
     knit_prepared_free(add);
+    assert_true(conformance_int(c, source) == 7);
+}
+
+static void handles_in_a_declaration(struct conformance *c)
+{
+    struct knit_handle *source = begin_defer(c, 7, 1), *sum = NULL, *none = NULL;
+    int64_t result = 0;
+
+    conformance_succeeds(c, KNIT_START(add, c->k, &sum, &c->error, (source, 5)));
+    is_pending(c, sum);
+    place_open_gate(c->place, 1);
+    conformance_succeeds(c, KNIT_CALL(add, c->k, &c->error, (sum, source), (&result)));
+    assert_true(result == 19);
+    conformance_succeeds(c, KNIT_AWAIT(add, sum, &c->error, (&result)));
+    assert_true(result == 12);
+    conformance_fails(
+        c, KNIT_CALL(add, c->k, &c->error, (sum, none), (&result)), KNIT_BAD_ARGUMENT);
+    (void)knit_free(sum);
     assert_true(conformance_int(c, source) == 7);
 }
 
@@ -503,6 +523,7 @@ static const struct conformance_case cases[] = {
     {"F55d", "a source that is cancelled does so too; what waits is cancelled for itself alone",
         a_source_that_is_cancelled, 0, 0, 0},
     {"F55e", "a result of the wrong type is a bad argument", a_result_of_the_wrong_type, 0, 0, 0},
+    {"F55f", "a declaration's parameters take handles", handles_in_a_declaration, 0, 0, 0},
     {"F56", "96 arguments come in reverse order", arguments_in_reverse_order, 0, 0, 0},
     {"F57", "a chain of 16 is started in one burst", a_chain_in_one_burst, 0, 0, 0},
     {"F58", "a handle of another session, or none, is no argument", handles_that_are_no_arguments,

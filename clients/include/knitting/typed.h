@@ -91,6 +91,9 @@
  * an argument such a structure is taken, a plain value, knit_some(value), and KNIT_NONE. Optional
  * arguments at the end may be left out.
  *
+ * For an argument of each type a handle is taken, of another call of the session: its result, for
+ * which the call waits (knit_pass_handle()). Whether that is of the type the worker finds out.
+ *
  * A result is given a pointer of just its type, or KNIT_IGNORE. What results borrow is valid as
  * with knit_call() and knit_results().
  *
@@ -148,7 +151,7 @@
 
 #define KNIT_TYPED_TAKES(task, i, part)                                                            \
     task##_takes_##i = (int)KNIT_PASTE(knit_takes_, KNIT_TYPE_OF(part)) |                          \
-                       (KNIT_IS_OPTIONAL_OF(part) * (int)KNIT_IS_OPTIONAL),                        \
+                       (KNIT_IS_OPTIONAL_OF(part) * (int)KNIT_IS_OPTIONAL) | (int)KNIT_IS_HANDLE,  \
     task##_needs_##i =                                                                             \
         KNIT_IS_OPTIONAL_OF(part) ? (int)KNIT_PASTE(task##_needs_, KNIT_BEFORE_##i) : i,
 #define KNIT_TYPED_TAKES_NONE(task, i)  task##_takes_##i = 0,

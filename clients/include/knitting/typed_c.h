@@ -31,6 +31,7 @@
     X(struct knit_bytes, KNIT_IS_BYTES, knit_pass_bytes)                                           \
     X(struct knit_time, KNIT_IS_TIME, knit_pass_time)                                              \
     X(struct knit_any, KNIT_IS_ANY, knit_pass_any)                                                 \
+    X(struct knit_handle *, KNIT_IS_HANDLE, knit_pass_handle)                                      \
     X(struct knit_i8s, KNIT_IS_i8s, knit_pass_i8s)                                                 \
     X(struct knit_u8s, KNIT_IS_u8s, knit_pass_u8s)                                                 \
     X(struct knit_u8cs, KNIT_IS_u8cs, knit_pass_u8cs)                                              \

@@ -73,6 +73,8 @@ template <class T> constexpr int class_of_plain()
         return KNIT_IS_TIME;
     else if constexpr (std::is_same_v<T, knit_any>)
         return KNIT_IS_ANY;
+    else if constexpr (std::is_same_v<T, knit_handle *>)
+        return KNIT_IS_HANDLE;
     else if constexpr (class_of_elements<T>() != 0)
         return class_of_elements<T>();
     else
@@ -118,6 +120,8 @@ template <class X> knit_arg pass(const X &x)
         return knit_pass_time(x);
     else if constexpr (std::is_same_v<T, knit_any>)
         return knit_pass_any(x);
+    else if constexpr (std::is_same_v<T, knit_handle *>)
+        return knit_pass_handle(x);
 #define KNIT_CPP_ELEMENTS(name, type, code)                                                        \
     else if constexpr (std::is_same_v<T, knit_##name>) return knit_pass_##name(x);
     KNIT_ELEMENTS_IN_C(KNIT_CPP_ELEMENTS)

@@ -97,7 +97,8 @@ enum {
 #define KNIT_ELEMENTS_CLASS(name, type, code) KNIT_IS_##name = 1 << (8 + (code)),
     KNIT_ELEMENTS_IN_C(KNIT_ELEMENTS_CLASS)
 #undef KNIT_ELEMENTS_CLASS
-        KNIT_IS_WRONG = 1 << 30,
+        KNIT_IS_HANDLE = 1 << 20, /* of another call: each parameter takes it */
+    KNIT_IS_WRONG = 1 << 30,
     KNIT_IS_INTEGER = KNIT_IS_SMALL | KNIT_IS_LARGE,
 };
 
