@@ -33,7 +33,7 @@ installed()
   echo "$found"
 }
 
-for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 tasks.c caller.py \
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 knitting.3 tasks.c caller.py \
   knit.fish _knit TUTORIAL.md; do
   installed "$name" >/dev/null
 done

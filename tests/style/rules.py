@@ -10,6 +10,7 @@ import os
 import re
 
 import pointers
+import reference
 
 RULES = {}
 
@@ -557,3 +558,29 @@ def undocumented_setting(tree):
             yield table.path, line, f'[{section}] {key} is not in the manual page'
         if sample and not re.search(rf'^[#;]?\s*{key}\s*=', sample, re.M):
             yield table.path, line, f'[{section}] {key} is not in the sample file'
+
+
+@rule
+def unexplained_function(tree):
+    """Of each function for programs its header says what a caller must know; see reference.py."""
+    for function in reference.public(tree):
+        for flaw in function.flaws:
+            yield function.path, function.line, f'{function.name}() {flaw}'
+
+
+@rule
+def unnamed_function(tree):
+    """Each function for programs is in a manual page of the library, and each that these name is there."""
+    pages = [s for s in tree.sources if re.search(r'\.[37]\.scd$', s.path)]
+    public = reference.public(tree)
+    named = {name for page in pages for name, _ in reference.named_in(page.text)}
+    for function in public:
+        if pages and function.name not in named:
+            yield function.path, function.line, f'{function.name}() is in no manual page'
+    # Those of typed arrays are made by macros, and named as "first to last".
+    known = {function.name for function in public}
+    generated = re.compile(r'knit_(?:value|pass)_[iuf]\d+c?s')
+    for page in pages if public else []:
+        for name, at in reference.named_in(page.text):
+            if name not in known and not generated.fullmatch(name):
+                yield page.path, page.line_of(at), f'{name}() is not in the installed headers'

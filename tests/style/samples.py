@@ -30,6 +30,15 @@ TABLE = {'server/config/setting_table.c': HEAD + '    {"pool", "modules", "modul
 MANUAL = {'server/knittingd.8.scd': '*--module* _PATH_\n*--spin-us*\nmodules\nspin\\_us\n'}
 CONF = {'server/knittingd.conf': '[pool]\n#modules = a.so\n[worker]\n#spin_us = 50\n'}
 
+
+
+def header(*declarations, head='Threads: any. Nothing here blocks.'):
+    return {'clients/include/knitting/a.h': HEAD[:-4] + f' * {head}\n */\n' + ''.join(declarations)}
+
+
+TOLD = '/* Returns 1. Does not block. Fails with KNIT_DENIED. */\nint knit_a(struct knit *k, struct knit_error *ret_error);\n'
+INLINE = 'static inline int knit_b(void)\n{\n    return 1;\n}\n'
+
 # rule: ([flagged...], [let pass...])
 SAMPLES = {
     'dependency': (
@@ -203,4 +212,26 @@ SAMPLES = {
          {'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "files('test_scan.c')\n"},
          {'tests/bench/test_mix.c': HEAD, 'bench/meson.build': "files('../tests/bench/test_mix.c')\n"},
          {'tests/system/test_start.py': '', 'tests/system/meson.build': "['start', 'stop']\n"}]),
+    'unexplained-function': (
+        [header('int knit_a(struct knit *k);\n'),
+         header('/* What it does, and that it does not block. */\nint knit_a(struct knit *k);\n'),
+         header(TOLD.replace('Fails with KNIT_DENIED. ', '')),
+         header(TOLD.replace('Does not block. ', '')),
+         header(TOLD, '\nvoid knit_b(void);\n'),
+         header(TOLD, '\n/* As knit_gone(). */\nvoid knit_b(void);\n'),
+         header(TOLD, head='It says nothing of these two questions, which callers have.'),
+         header('\n', INLINE),
+         header('/* One. */\n', INLINE, head='Threads: any.'),
+         header('/* For programs: one. */\n', INLINE, head='Nothing here is for programs.')],
+        [header(TOLD, 'int knit_b(struct knit *k);\n', '\n/* As knit_a(). */\nint knit_c(struct knit *k);\n', '\n/* One. */\n', INLINE),
+         header('/* ---- Questions ----\n *\n * These wait. They fail with KNIT_TIMEOUT. */\n\n', '/* The time. */\n',
+                'int knit_a(struct knit_error *ret_error);\n'),
+         header('int knit_a(void);\n', head='Nothing here is for programs.'),
+         header(TOLD, '/* Not for programs. */\n', INLINE),
+         {'clients/lib/a.h': HEAD + 'int knit_a(void);\n'}]),
+    'unnamed-function': (
+        [{**header(TOLD), 'deploy/man/a.3.scd': '*knit_b*()\n'},
+         {**header(TOLD), 'deploy/man/a.3.scd': '*knit_a*(), *knit_gone*()\n'},
+         {**header(TOLD), 'deploy/man/a.3.scd': '*knit_ab*()\n', 'deploy/man/a.1.scd': '*knit_a*()\n'}],
+        [{**header(TOLD), 'deploy/man/a.3.scd': '*knit_value_f64s*()\n', 'deploy/man/b.7.scd': '*knit\\_a*()\n'}]),
 }

@@ -21,14 +21,16 @@ struct knit;
 
 /* ---- The pool ----
  *
- * These wait for the daemon's answer for at most connect_ms. */
+ * These wait for the daemon's answer for at most connect_ms, but for knit_arguments_max(). They
+ * fail with KNIT_TIMEOUT then, KNIT_DISCONNECTED, KNIT_BAD_ARGUMENT in a callback, KNIT_INTERNAL
+ * (out of memory), and with what the daemon answers. */
 
 /* One round trip; the time it took. */
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns);
 
-/* The most bytes that the arguments of one call may take in this session. Where the daemon's
- * message_max_bytes is less than its call_max_bytes, the name of the task and the options take a
- * few of them. Asks nobody. 0: the session is a parent's. */
+/* Returns the most bytes that the arguments of one call may take in this session. Where the
+ * daemon's message_max_bytes is less than its call_max_bytes, the name of the task and the options
+ * take a few of them. Asks nobody. 0: the session is a parent's. */
 size_t knit_arguments_max(struct knit *k);
 
 struct knit_task_info {
@@ -50,7 +52,7 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
 
 /* Serves a quarantined task again at once; only for root and the daemon's user, by unix:// or
- * shm://. *ret_lifted: it was quarantined. */
+ * shm://, else it fails with KNIT_DENIED; KNIT_UNKNOWN_TASK. *ret_lifted: it was quarantined. */
 KNIT_MUST_CHECK int knit_lift(
     struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted);
 

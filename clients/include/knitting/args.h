@@ -22,6 +22,9 @@
  *
  * Unlike variable arguments these say what they are: one that does not fit the signature is
  * KNIT_BAD_ARGUMENT, before anything is sent.
+ *
+ * Threads: as those of <knitting/knitting.h>. knit_pass_...() make an argument of a value in C, do
+ * not block, and may be called from any thread.
  */
 #pragma once
 
@@ -152,12 +155,14 @@ struct knit_arg {
     size_t size;
 };
 
+/* nil, or an argument that is left out. */
 static inline struct knit_arg knit_pass_nil(void)
 {
     struct knit_arg arg = {KNIT_ARG_NONE, 0, {0}, 0};
     return arg;
 }
 
+/* A bool. */
 static inline struct knit_arg knit_pass_bool(bool value)
 {
     struct knit_arg arg = {KNIT_ARG_BOOL, 0, {0}, 0};
@@ -165,6 +170,7 @@ static inline struct knit_arg knit_pass_bool(bool value)
     return arg;
 }
 
+/* An int; or a uint, where it is not negative. */
 static inline struct knit_arg knit_pass_int(int64_t value)
 {
     struct knit_arg arg = {KNIT_ARG_INT, 0, {0}, 0};
@@ -172,6 +178,7 @@ static inline struct knit_arg knit_pass_int(int64_t value)
     return arg;
 }
 
+/* A uint; or an int, where it fits. */
 static inline struct knit_arg knit_pass_uint(uint64_t value)
 {
     struct knit_arg arg = {KNIT_ARG_UINT, 0, {0}, 0};
@@ -179,6 +186,7 @@ static inline struct knit_arg knit_pass_uint(uint64_t value)
     return arg;
 }
 
+/* A float. */
 static inline struct knit_arg knit_pass_float(double value)
 {
     struct knit_arg arg = {KNIT_ARG_FLOAT, 0, {0}, 0};
@@ -194,6 +202,7 @@ static inline struct knit_arg knit_pass_at(uint32_t type, const void *at, size_t
     return arg;
 }
 
+/* A str, borrowed until the call was made. */
 static inline struct knit_arg knit_pass_text(struct knit_text text)
 {
     return knit_pass_at(KNIT_ARG_STR, text.at, text.size);
@@ -205,11 +214,13 @@ static inline struct knit_arg knit_pass_str(const char *text)
     return text == NULL ? knit_pass_nil() : knit_pass_at(KNIT_ARG_STR, text, strlen(text));
 }
 
+/* A bin, borrowed until the call was made. */
 static inline struct knit_arg knit_pass_bytes(struct knit_bytes bytes)
 {
     return knit_pass_at(KNIT_ARG_BIN, bytes.at, bytes.size);
 }
 
+/* A time. */
 static inline struct knit_arg knit_pass_time(struct knit_time time)
 {
     struct knit_arg arg = {KNIT_ARG_TIME, 0, {0}, time.nanoseconds};
@@ -217,6 +228,7 @@ static inline struct knit_arg knit_pass_time(struct knit_time time)
     return arg;
 }
 
+/* One msgpack value, borrowed until the call was made. */
 static inline struct knit_arg knit_pass_any(struct knit_any value)
 {
     return knit_pass_at(KNIT_ARG_VALUE, value.at, value.size);
@@ -239,6 +251,7 @@ static inline struct knit_arg knit_pass_handle(struct knit_handle *handle)
     return arg;
 }
 
+/* knit_pass_f64s() and so on: an array of numbers, borrowed until the call was made. */
 #define KNIT_ELEMENTS_PASS(name, type, code)                                                       \
     static inline struct knit_arg knit_pass_##name(struct knit_##name array)                       \
     {                                                                                              \

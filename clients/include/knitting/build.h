@@ -4,6 +4,8 @@
  * What is wrong sticks: later pieces do nothing, and knit_built() says what the first mistake was.
  * What is built without one passes every check of the protocol. A container announces how many
  * values follow, and ends by itself with the last of them.
+ *
+ * Threads: any, with one builder for one thread at a time. Nothing here blocks.
  */
 #pragma once
 
@@ -18,16 +20,19 @@
 extern "C" {
 #endif
 
+/* nil. */
 static inline void knit_put_nil(struct knit_builder *builder)
 {
     knit_builder_put(builder, 0xc0, 0, 0);
 }
 
+/* A bool. */
 static inline void knit_put_bool(struct knit_builder *builder, bool value)
 {
     knit_builder_put(builder, value ? 0xc3 : 0xc2, 0, 0);
 }
 
+/* An integer that is not negative. */
 static inline void knit_put_uint(struct knit_builder *builder, uint64_t value)
 {
     if (value < 0x80)
@@ -42,6 +47,7 @@ static inline void knit_put_uint(struct knit_builder *builder, uint64_t value)
         knit_builder_put(builder, 0xcf, 8, value);
 }
 
+/* An integer. */
 static inline void knit_put_int(struct knit_builder *builder, int64_t value)
 {
     if (value >= 0)
@@ -58,6 +64,7 @@ static inline void knit_put_int(struct knit_builder *builder, int64_t value)
         knit_builder_put(builder, 0xd3, 8, (uint64_t)value);
 }
 
+/* A float, of 64 bits. */
 static inline void knit_put_float(struct knit_builder *builder, double value)
 {
     uint64_t bits;
@@ -89,6 +96,7 @@ static inline void knit_put_text(struct knit_builder *builder, const char *text)
         knit_put_nil(builder);
 }
 
+/* Bytes. */
 static inline void knit_put_bin(struct knit_builder *builder, const void *bytes, size_t len)
 {
     unsigned char head[5];
@@ -193,6 +201,7 @@ static inline void *knit_put_typed_place(
     return knit_builder_typed(builder, element, NULL, count);
 }
 
+/* A data view: bytes of another type than a bin. */
 static inline void knit_put_view(struct knit_builder *builder, const void *bytes, size_t len)
 {
     knit_builder_ext(builder, 37, NULL, 0, bytes, len);
@@ -230,6 +239,7 @@ static inline void knit_put_envelope(struct knit_builder *builder)
     knit_builder_open_ext(builder, KNIT_BUILDER_ENVELOPE, NULL, 0, 2);
 }
 
+/* The bytes behind the header of an envelope, which they complete. */
 static inline void knit_put_body(struct knit_builder *builder, const void *bytes, size_t len)
 {
     struct knit_builder_frame *frame = &builder->frame[builder->depth];

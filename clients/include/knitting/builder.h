@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a value is built: the structure behind <knitting/build.h>, and what its functions share.
- * Programs use those.
+ * Programs use those. Threads: one at a time for each builder. Nothing here blocks.
  *
  * Heads take their shortest form. The length of an ext that consists of values is known only at its
  * end: room is left for the longest head, and what follows moves down then, unless elements in it
@@ -55,7 +55,7 @@ struct knit_builder {
     struct knit_builder_frame frame[KNIT_BUILDER_DEPTH_MAX + 1]; /* [0] stands for no container */
 };
 
-/* Frees its memory, and leaves it empty. */
+/* For programs: frees its memory, and leaves it empty. */
 static inline void knit_builder_free(struct knit_builder *builder)
 {
     free(builder->bytes);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a module, or a program with tasks of its own, declares them: the first half of
- * <knitting/task.h>, which has the functions that tasks call. */
+ * <knitting/task.h>, which has the functions that tasks call.
+ *
+ * Threads: any. Nothing here blocks. */
 #pragma once
 
 #include <stddef.h>

@@ -46,7 +46,8 @@
  * are named as those of a task do the three at once. They return the code that the call ended with,
  * or KNIT_CANCELLED where knit_deferred_open() returned NULL.
  *
- * Threads: knit_defer() in the task, all others from any thread of the worker. What a thread prints
+ * Threads: knit_defer() in the task, all others from any thread of the worker. Nothing here blocks.
+ * What a thread prints
  * goes to the daemon's log; the option `output` of a call has what its task printed. */
 #pragma once
 
@@ -57,11 +58,14 @@
 extern "C" {
 #endif
 
+/* The token of the call, which ends later; NULL: see above. */
 static inline struct knit_deferred *knit_defer(struct knit_call *call)
 {
     return knit_api->defer(call);
 }
 
+/* The call, for this thread until knit_deferred_close(); NULL: it is over, or another thread has
+ * it. */
 static inline struct knit_call *knit_deferred_open(struct knit_deferred *deferred)
 {
     return knit_api->deferred_open(deferred);
@@ -87,55 +91,65 @@ static inline bool knit_deferred_aborted(const struct knit_deferred *deferred)
     (void)(outcome);                                                                               \
     return knit_api->deferred_close(call)
 
+/* The call ends with nil. */
 static inline int knit_deferred_return_nil(struct knit_deferred *deferred)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_nil(call));
 }
 
+/* With a bool. */
 static inline int knit_deferred_return_bool(struct knit_deferred *deferred, bool value)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_bool(call, value));
 }
 
+/* With an int. */
 static inline int knit_deferred_return_int(struct knit_deferred *deferred, int64_t value)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_int(call, value));
 }
 
+/* With a uint. */
 static inline int knit_deferred_return_uint(struct knit_deferred *deferred, uint64_t value)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_uint(call, value));
 }
 
+/* With a float. */
 static inline int knit_deferred_return_float(struct knit_deferred *deferred, double value)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_float(call, value));
 }
 
+/* With a str: UTF-8, which is checked. */
 static inline int knit_deferred_return_str(
     struct knit_deferred *deferred, const char *text, size_t len)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_str(call, text, len));
 }
 
+/* With a bin. */
 static inline int knit_deferred_return_bin(
     struct knit_deferred *deferred, const void *bytes, size_t len)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_bin(call, bytes, len));
 }
 
+/* With one msgpack value, which is checked. */
 static inline int knit_deferred_return_raw(
     struct knit_deferred *deferred, const void *msgpack, size_t len)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_raw(call, msgpack, len));
 }
 
+/* With TASK_FAILED, this code and this message. */
 static inline int knit_deferred_fail(
     struct knit_deferred *deferred, int64_t code, const char *message)
 {
     KNIT_DEFERRED_END(deferred, knit_api->fail(call, code, message, NULL, 0));
 }
 
+/* As knit_return_aborted(). */
 static inline int knit_deferred_return_aborted(struct knit_deferred *deferred)
 {
     KNIT_DEFERRED_END(deferred, knit_api->return_aborted(call));

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Typed arrays of values, read where they lie: see <knitting/values.h>. */
+/* Typed arrays of values, read where they lie: see <knitting/values.h>.
+ *
+ * Threads: any. Nothing here blocks. */
 #pragma once
 
 #include <knitting/read.h>

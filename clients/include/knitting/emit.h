@@ -6,7 +6,9 @@
  * the last one and how many there were; for any other these functions do nothing, in a few
  * nanoseconds. They return 0; KNIT_TOO_LARGE for more than 112 bytes of msgpack and
  * KNIT_BAD_ARGUMENT for what is not one value, of which the caller gets nothing. The call goes on
- * in any case. */
+ * in any case.
+ *
+ * Threads: that of the task; of a deferred call the one that has it open. Nothing here blocks. */
 #pragma once
 
 #include <stddef.h>
@@ -23,11 +25,13 @@ extern "C" {
 /* The table of task.h. */
 extern const struct knit_api *knit_api __attribute__((visibility("hidden")));
 
+/* One msgpack value. */
 static inline int knit_progress_raw(struct knit_call *call, const void *msgpack, size_t len)
 {
     return knit_api->progress(call, msgpack, len);
 }
 
+/* An int. */
 static inline int knit_progress_int(struct knit_call *call, int64_t value)
 {
     unsigned char bytes[9] = {0xd3};
@@ -38,6 +42,7 @@ static inline int knit_progress_int(struct knit_call *call, int64_t value)
     return knit_api->progress(call, bytes, sizeof(bytes));
 }
 
+/* A float. */
 static inline int knit_progress_float(struct knit_call *call, double value)
 {
     unsigned char bytes[9] = {0xcb};
@@ -50,7 +55,7 @@ static inline int knit_progress_float(struct knit_call *call, double value)
     return knit_api->progress(call, bytes, sizeof(bytes));
 }
 
-/* At most 110 bytes. */
+/* A str of at most 110 bytes. */
 static inline int knit_progress_str(struct knit_call *call, const char *text, size_t len)
 {
     unsigned char bytes[112] = {0xd9};

@@ -4,6 +4,8 @@
  * The caller owns the structure and may copy it or put it on its stack; nothing has to be freed.
  * Only `data` and `details` point elsewhere: into the session, which keeps them until it reports
  * its next error or is closed.
+ *
+ * Threads: any may call these functions, none of which blocks.
  */
 #pragma once
 
@@ -44,10 +46,10 @@ struct knit_error {
     char message[KNIT_ERROR_MESSAGE_MAX + 1]; /* UTF-8, one sentence or a few */
 };
 
-/* "TASK_FAILED" for 600, "UNKNOWN" for what this version does not know. */
+/* Returns "TASK_FAILED" for 600, "UNKNOWN" for what this version does not know. Does not block. */
 const char *knit_error_code_name(int code);
 
-/* "no", "yes" or "unknown"; "server", "worker", "task" or "client". */
+/* Return "no", "yes" or "unknown"; "server", "worker", "task" or "client". Do not block. */
 const char *knit_error_started_name(enum knit_started started);
 const char *knit_error_origin_name(enum knit_origin origin);
 

@@ -76,11 +76,11 @@ enum {
     KNIT_WOULD_BLOCK = 2, /* no room for one more call until another one is collected */
 };
 
-/* The library's version, "0.1.0". */
+/* Returns the library's version, "0.1.0". Does not block. */
 const char *knit_version(void);
 
-/* Nanoseconds of CLOCK_MONOTONIC, by which timeouts are counted: the clock of knit_now_ns() and
- * knit_deadline_ns() in tasks. */
+/* Returns nanoseconds of CLOCK_MONOTONIC, by which timeouts are counted: the clock of knit_now_ns()
+ * and knit_deadline_ns() in tasks. Does not block. */
 uint64_t knit_now(void);
 
 /* A zeroed structure, or NULL in its place, means every default. */
@@ -107,8 +107,8 @@ KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *o
     struct knit **ret, struct knit_error *ret_error);
 
 /* End the session. Calls in flight are cancelled and their callbacks run with KNIT_DISCONNECTED;
- * then every handle is freed, and pointers into results dangle. Notifications go on, see there.
- * NULL is allowed; returns NULL, except in a callback. */
+ * then every handle is freed, and pointers into results dangle. Notifications go on,
+ * see there: it waits for these alone. NULL is allowed; returns NULL, except in a callback. */
 struct knit *knit_close(struct knit *k);
 
 /* ---- Calls ----
@@ -147,13 +147,13 @@ struct knit_time {
 };
 
 /* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or
- * knit_close(). */
+ * knit_close(). Fails with what the call ends with, and before it is sent as knit_start(). */
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...);
 int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...);
 
-/* The same with msgpack: `params` is one msgpack array, the result one msgpack value. */
+/* The same with msgpack: `params` is one array, the result one value. */
 KNIT_MUST_CHECK int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const void *params, size_t params_len,
     const void **ret_result, size_t *ret_len);
@@ -185,7 +185,7 @@ KNIT_MUST_CHECK int knit_start_raw(struct knit *k, const struct knit_call_option
 KNIT_MUST_CHECK int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
     const char *signature, struct knit_prepared **ret);
 
-/* In the session that prepared it. options: NULL = none. */
+/* In the session that prepared it. options: NULL = none. They wait as those do. */
 int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_error *ret_error, ...);
 KNIT_MUST_CHECK int knit_start_prepared(struct knit_prepared *prepared,
@@ -193,7 +193,8 @@ KNIT_MUST_CHECK int knit_start_prepared(struct knit_prepared *prepared,
     ...);
 
 /* Free it, also before the handles of its calls, which keep what they need. knit_close() frees
- * those that are left; afterwards none may be used or freed. NULL is allowed; returns NULL. */
+ * those that are left; afterwards none may be used or freed. NULL is allowed; returns NULL. Does
+ * not block. */
 struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared);
 
 /* ---- Notifications ----
@@ -212,34 +213,40 @@ KNIT_MUST_CHECK int knit_notify_raw(struct knit *k, struct knit_error *ret_error
 KNIT_MUST_CHECK int knit_notify_prepared(
     struct knit_prepared *prepared, struct knit_error *ret_error, ...);
 
+/* ---- Outcomes ---- */
+
 /* Send what was started. Does not wait. Fails with KNIT_DISCONNECTED alone. */
 int knit_flush(struct knit *k, struct knit_error *ret_error);
 
 /* Wait for the outcome, for at most wait_ms (0 = only look; negative = as long as it takes).
- * KNIT_PENDING: not yet, and the call goes on. May be asked again; the outcome stays the same. */
+ * KNIT_PENDING: not yet, and the call goes on. May be asked again; the outcome stays the same.
+ * Fails with it, and with KNIT_BAD_ARGUMENT where a callback waits. */
 int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error);
 
 /* The results of a call that ended with KNIT_OK, by the signature it was started with, or as one
- * msgpack value. Both are borrowed from the handle. KNIT_PENDING before the outcome is there. */
+ * msgpack value. Both are borrowed from the handle. Do not wait: KNIT_PENDING before the outcome is
+ * there. Fail with what the call ended with, KNIT_BAD_RESULT (it does not fit the signature),
+ * KNIT_BAD_ARGUMENT (it was started without one). */
 KNIT_MUST_CHECK int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...);
 KNIT_MUST_CHECK int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
     const void **ret_result, size_t *ret_len);
 
 /* What the task printed, to stdout and stderr, up to its end: the first 32 KiB of it, and whether
- * that was cut. Borrowed from the handle; any bytes. It is in the daemon's log too. False: the
- * option `output` was not set, or the call has no outcome yet, or its error says nothing of what
- * was printed: the task was not started, or its worker died. */
+ * that was cut. Borrowed from the handle; any bytes. Does not wait. It is in the daemon's log too.
+ * False: the option `output` was not set, or the call has no outcome yet, or its error says nothing
+ * of what was printed: the task was not started, or its worker died. */
 KNIT_MUST_CHECK bool knit_output(
     struct knit_handle *handle, const void **ret_text, size_t *ret_len, bool *ret_is_cut);
 
 /* Have `on_done` called once when the outcome is there; if it is there already, at the next
- * dispatch. The callback reads it with knit_await(handle, 0, ...), and may free the handle. */
+ * dispatch. The callback reads it with knit_await(handle, 0, ...), and may free the handle. Does
+ * not wait. */
 void knit_on_done(struct knit_handle *handle,
     void (*on_done)(struct knit_handle *handle, void *user), void *user);
 
 /* Ask that the task stop: one that is queued will not start, one that runs sees knit_aborted(). The
- * call still ends in its one outcome: KNIT_CANCELLED, or its result. A second time changes nothing.
- */
+ * call still ends in its one outcome, for which this does not wait: KNIT_CANCELLED, or its result.
+ * A second time changes nothing. */
 void knit_cancel(struct knit_handle *handle);
 
 /* The same with a reason, and without waiting: the call ends now, in KNIT_CANCELLED with the reason
@@ -248,26 +255,29 @@ void knit_cancel(struct knit_handle *handle);
 void knit_abort(struct knit_handle *handle, const char *reason);
 
 /* Free a handle and its result. A call still in flight is cancelled and its outcome dropped,
- * without a callback. NULL is allowed; returns NULL. */
+ * without a callback. Does not wait. NULL is allowed; returns NULL. */
 struct knit_handle *knit_free(struct knit_handle *handle);
 
+/* Returns the session that started it, for callbacks. Does not block. */
 struct knit *knit_handle_session(struct knit_handle *handle);
 
 /* ---- Event loops ---- */
 
-/* One descriptor that becomes readable whenever knit_dispatch() has something to do: an answer, a
- * deadline, room to send; and every 50 ms while calls through shared memory are in flight. It
- * belongs to the session; watch it for reading, level-triggered, and do nothing else with it. -1:
- * the session has failed, or the system refused a descriptor: errno says which (ENOTCONN for the
- * first), and it may be asked again. After starting calls outside of a callback, knit_flush(). */
+/* Returns one descriptor that becomes readable whenever knit_dispatch() has something to do: an
+ * answer, a deadline, room to send; and every 50 ms while calls through shared memory are in
+ * flight. It belongs to the session; watch it for reading, level-triggered, and do nothing else
+ * with it. -1: the session has failed, or the system refused a descriptor: errno says which
+ * (ENOTCONN for the first), and it may be asked again. After starting calls outside of a callback,
+ * knit_flush(). Does not block. */
 int knit_fd(struct knit *k);
 
 /* Have `on_drain` called once by knit_dispatch() when, after a call that found as many in flight as
- * its option queue_max allows, fewer than half of that are. on_drain NULL = no more. */
+ * its option queue_max allows, fewer than half of that are. on_drain NULL = none. Does not wait. */
 void knit_on_drain(struct knit *k, void (*on_drain)(struct knit *k, void *user), void *user);
 
-/* Without waiting, send, receive, settle calls and run callbacks. KNIT_DISCONNECTED, once the
- * connection is gone and every call in flight has been settled with it. */
+/* Without waiting, send, receive, settle calls and run callbacks. Fails with KNIT_DISCONNECTED,
+ * once the connection is gone and every call in flight has been settled with it, and with
+ * KNIT_BAD_ARGUMENT in a callback. */
 int knit_dispatch(struct knit *k, struct knit_error *ret_error);
 
 #pragma GCC visibility pop

@@ -210,7 +210,7 @@ KNIT_MUST_CHECK int knit_pool_session(struct knit_pool *pool,
  * then queued ones end in KNIT_SHUTDOWN, and running ones see knit_aborted(). Workers leave when
  * their task returns, or are killed after stop_ms, and what they ran ends in KNIT_SHUTDOWN. A
  * thread cannot be killed: it is left behind then, with the memory that it uses, and WORKER_LEFT
- * tells it. Returns when all other workers have ended. Sessions may stay open: their calls have
+ * tells it. Blocks until all other workers have ended. Sessions may stay open: their calls have
  * these outcomes, and they are closed later. A program that exits without this, while threads
  * run tasks, runs its destructors beside them. NULL is allowed; returns NULL, except in a
  * callback and in a thread of the pool. */
@@ -225,7 +225,7 @@ static inline void knit_pool_close_variable(struct knit_pool **pool)
 #define KNIT_POOL_AUTO __attribute__((cleanup(knit_pool_close_variable)))
 
 /* Whether this is the program itself, and neither a worker process nor a thread that is a worker: a
- * module that is also linked into a program may ask. */
+ * module that is also linked into a program may ask. Does not block. */
 bool knit_is_host(void);
 
 #pragma GCC visibility pop

@@ -3,6 +3,8 @@
  *
  * A getter of another type than the value's returns 0, NULL or nothing, and its reader notes that,
  * the first time: so a row of getters needs one question at its end.
+ *
+ * Threads: any, with one reader for one thread at a time. Nothing here blocks.
  */
 #pragma once
 
@@ -35,6 +37,7 @@ KNIT_MUST_CHECK static inline int knit_reader_code(const struct knit_reader *rea
     return reader->code;
 }
 
+/* What it is: KNIT_TYPE_INT and so on. */
 static inline enum knit_type knit_value_type(struct knit_value value)
 {
     return (enum knit_type)value.type;
@@ -46,6 +49,7 @@ static inline bool knit_value_is_nil(struct knit_value value)
     return value.type <= KNIT_TYPE_NIL;
 }
 
+/* Not for programs: notes that it is of another type. */
 static inline void knit_value_differs(struct knit_value value, const char *expected)
 {
     struct knit_reader *reader = value.reader;
@@ -58,7 +62,7 @@ static inline void knit_value_differs(struct knit_value value, const char *expec
     reader->actual = knit_type_name((enum knit_type)value.type);
 }
 
-/* Whether it is of that type, which is noted if not. */
+/* Not for programs: whether it is of that type, which is noted if not. */
 static inline bool knit_value_expect(struct knit_value value, enum knit_type type)
 {
     if (value.type == type)
@@ -67,16 +71,19 @@ static inline bool knit_value_expect(struct knit_value value, enum knit_type typ
     return false;
 }
 
+/* True or false. */
 static inline bool knit_value_bool(struct knit_value value)
 {
     return knit_value_expect(value, KNIT_TYPE_BOOL) && value.number != 0;
 }
 
+/* An integer that fits int64_t. */
 static inline int64_t knit_value_int(struct knit_value value)
 {
     return knit_value_expect(value, KNIT_TYPE_INT) ? (int64_t)value.number : 0;
 }
 
+/* An integer that is not negative. */
 static inline uint64_t knit_value_uint(struct knit_value value)
 {
     if (value.type == KNIT_TYPE_UINT ||
@@ -185,6 +192,7 @@ struct knit_items {
     bool has_keys;
 };
 
+/* Begins the walk. */
 static inline struct knit_items knit_value_items(struct knit_value value)
 {
     struct knit_items items = {value.reader, value.body, value.end, 0, false};
@@ -195,6 +203,7 @@ static inline struct knit_items knit_value_items(struct knit_value value)
     return items;
 }
 
+/* Not for programs: the next value, a key or not. */
 static inline bool knit_items_read(struct knit_items *items, struct knit_value *ret_value)
 {
     const unsigned char *end;

@@ -31,9 +31,10 @@
  *         printf("%lld\n", (long long)total);
  *     knit_close(k);
  *
- * A set belongs to its session and to the thread that has it. It holds handles and knows which of
- * them are done, so that nobody asks each; it has no limit of its own: where the session has no
- * room for another call, knit_start() waits or says so, as ever.
+ * Threads: a set belongs to its session and to the thread that has that.
+ *
+ * It holds handles and knows which of them are done, so that nobody asks each; it has no limit of
+ * its own: where the session has no room for another call, knit_start() waits or says so, as ever.
  *
  * A call in a set is a call like any other: it may be awaited, cancelled and freed, which takes it
  * out. It has no callback: knit_on_done() takes it out of its set too.
@@ -55,17 +56,17 @@ struct knit_set;
 /* In place of a number of calls: all that are in the set. */
 #define KNIT_SET_ALL ((size_t)-1)
 
-/* An empty one. Fails with KNIT_DISCONNECTED, KNIT_INTERNAL (out of memory). */
+/* An empty one. Does not block. Fails with KNIT_DISCONNECTED, KNIT_INTERNAL (out of memory). */
 KNIT_MUST_CHECK int knit_set_new(
     struct knit *k, struct knit_error *ret_error, struct knit_set **ret);
 
 /* Put a call of the same session into it, done or not; `user` comes back with it. Fails with
  * KNIT_BAD_ARGUMENT (it is in a set, has a callback, or is another session's), KNIT_INTERNAL (out
- * of memory), and then the handle is as before. */
+ * of memory), and then the handle is as before. Does not block. */
 KNIT_MUST_CHECK int knit_set_add(
     struct knit_set *set, struct knit_handle *handle, void *user, struct knit_error *ret_error);
 
-/* How many calls are in it, done or not. */
+/* How many calls are in it, done or not. Does not block. */
 size_t knit_set_count(const struct knit_set *set);
 
 /* Send what was started, as knit_flush() does. Functions that wait do it by themselves. */

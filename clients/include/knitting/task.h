@@ -28,8 +28,8 @@
  * Threads: a task runs on its worker's one thread; every function here may be called from that
  * thread, while the task runs, and from nowhere else, knit_aborted() and knit_now_ns() excepted,
  * which any thread may call until the task returns. Pointers to arguments are borrowed and stay
- * valid until the task returns. Printing goes to the daemon's log, a line at a time, and never
- * blocks (what does not fit is dropped).
+ * valid until the task returns. Nothing here blocks. Printing goes to the daemon's log, a line at a
+ * time, and never blocks (what does not fit is dropped).
  */
 #pragma once
 
@@ -46,6 +46,7 @@
 extern "C" {
 #endif
 
+/* How many arguments were given. */
 static inline uint32_t knit_arg_count(const struct knit_call *call)
 {
     return knit_api->arg_count(call);
@@ -61,73 +62,89 @@ static inline bool knit_arg_is_nil(const struct knit_call *call, uint32_t index)
     return index == UINT32_MAX || bytes == NULL || len == 0 || bytes[0] == 0xc0;
 }
 
+/* A bool. */
 static inline bool knit_arg_bool(const struct knit_call *call, uint32_t index)
 {
     return knit_api->arg_bool(call, index);
 }
 
+/* An int. */
 static inline int64_t knit_arg_int(const struct knit_call *call, uint32_t index)
 {
     return knit_api->arg_int(call, index);
 }
 
+/* A uint. */
 static inline uint64_t knit_arg_uint(const struct knit_call *call, uint32_t index)
 {
     return knit_api->arg_uint(call, index);
 }
 
+/* A float; of an int, the nearest. */
 static inline double knit_arg_float(const struct knit_call *call, uint32_t index)
 {
     return knit_api->arg_float(call, index);
 }
 
+/* The body of a str, a bin or an ext, not NUL-terminated; NULL for nil and past the last one given.
+ * */
 static inline const void *knit_arg_bytes(
     const struct knit_call *call, uint32_t index, size_t *ret_len)
 {
     return knit_api->arg_bytes(call, index, ret_len);
 }
 
+/* The msgpack of one argument; with UINT32_MAX, of the array that all of them are. NULL past the
+ * last one given. */
 static inline const void *knit_arg_raw(
     const struct knit_call *call, uint32_t index, size_t *ret_len)
 {
     return knit_api->arg_raw(call, index, ret_len);
 }
 
+/* The call ends with nil. */
 static inline int knit_return_nil(struct knit_call *call)
 {
     return knit_api->return_nil(call);
 }
 
+/* With a bool. */
 static inline int knit_return_bool(struct knit_call *call, bool value)
 {
     return knit_api->return_bool(call, value);
 }
 
+/* With an int. */
 static inline int knit_return_int(struct knit_call *call, int64_t value)
 {
     return knit_api->return_int(call, value);
 }
 
+/* With a uint. */
 static inline int knit_return_uint(struct knit_call *call, uint64_t value)
 {
     return knit_api->return_uint(call, value);
 }
 
+/* With a float. */
 static inline int knit_return_float(struct knit_call *call, double value)
 {
     return knit_api->return_float(call, value);
 }
 
+/* With a str: UTF-8, which is checked. */
 static inline int knit_return_str(struct knit_call *call, const char *text, size_t len)
 {
     return knit_api->return_str(call, text, len);
 }
 
+/* With a bin. */
 static inline int knit_return_bin(struct knit_call *call, const void *bytes, size_t len)
 {
     return knit_api->return_bin(call, bytes, len);
 }
 
+/* With one msgpack value, which is checked. */
 static inline int knit_return_raw(struct knit_call *call, const void *msgpack, size_t len)
 {
     return knit_api->return_raw(call, msgpack, len);
@@ -141,12 +158,14 @@ static inline void *knit_return_bin_place(struct knit_call *call, size_t len)
     return knit_api->return_place(call, head, knit_encode_count(head, 0, 0, 0xc4, len), len);
 }
 
+/* With TASK_FAILED, this code and this message. */
 static inline int knit_fail(struct knit_call *call, int64_t code, const char *message)
 {
     /* In parentheses: a program's test framework may have a macro of that name. */
     return (knit_api->fail)(call, code, message, NULL, 0);
 }
 
+/* The same, with one msgpack value as data. */
 static inline int knit_fail_data(
     struct knit_call *call, int64_t code, const char *message, const void *data, size_t data_len)
 {
@@ -186,11 +205,13 @@ static inline bool knit_aborted(const struct knit_call *call)
     return knit_api->aborted(call);
 }
 
+/* Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t knit_now_ns(const struct knit_call *call)
 {
     return knit_api->now_ns(call);
 }
 
+/* When on that clock the call's time is over; 0 = never. */
 static inline uint64_t knit_deadline_ns(const struct knit_call *call)
 {
     return knit_api->deadline_ns(call);

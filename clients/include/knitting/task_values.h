@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arguments and results of tasks as values: <knitting/task.h> includes it. */
+/* Arguments and results of tasks as values: <knitting/task.h> includes it.
+ *
+ * Threads: that of the task; of a deferred call the one that has it open. Nothing here blocks. */
 #pragma once
 
 #include <knitting/task.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One value where it lies: how its first bytes are read. Programs use <knitting/read.h>.
+/* One value where it lies: how its first bytes are read. Programs use <knitting/read.h>. Threads:
+ * any. Nothing here blocks.
  *
  * Each byte of a head is read once, into the structure that all getters use, so that not even bytes
  * that change meanwhile, as those of shared memory may, lead out of the value's bounds.
@@ -47,7 +48,7 @@ enum knit_type {
 #undef KNIT_VALUE_TYPE
 };
 
-/* As signatures have it; static text. */
+/* For programs: as signatures have it; static text. */
 static inline const char *knit_type_name(enum knit_type type)
 {
 #define KNIT_VALUE_TYPE(NAME, text) text,
