@@ -47,6 +47,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_later,
     &conformance_pools,
     &conformance_promises,
+    &conformance_declared,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

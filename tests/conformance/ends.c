@@ -101,7 +101,8 @@ static void a_drain(struct conformance *c)
 
 static void a_drain_that_is_over(struct conformance *c)
 {
-    static const struct place_wish wish = {.options = {"drain_ms=50"}};
+    const bool is_in_house = (AT(c->distance) & AT_IN_HOUSE) != 0;
+    const struct place_wish wish = {.options = {"drain_ms=50", is_in_house ? "stop_ms=300" : NULL}};
     struct knit_handle *held[2], *queued = NULL;
     int code;
 

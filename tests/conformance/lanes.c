@@ -83,7 +83,7 @@ static void large_arguments_go_to_any_worker(struct conformance *c)
 
 static void a_greedy_session_leaves_others_their_share(struct conformance *c)
 {
-    enum { CALLS = 400 };
+    enum { CALLS = 200 };
     struct knit *greedy = conformance_session(c, NULL);
     struct knit_handle *handles[CALLS];
     int64_t sum;

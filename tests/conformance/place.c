@@ -27,7 +27,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch.h"
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 4, EVENT_KINDS = 32 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 5, EVENT_KINDS = 32 };
 
 struct entry {
     _Atomic uint32_t times, process;
@@ -156,6 +156,7 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "module", program("KNIT_LEDGER"));
     add_option(&command, "module", program("KNIT_LATER"));
     add_option(&command, "module", program("KNIT_VALUES"));
+    add_option(&command, "module", program("KNIT_DECLARED"));
     add_option(&command, "module", program("KNIT_LIMITED"));
     add_option(&command, "bootstrap", place->ledger_path);
     add_option(&command, "permission", "custom");
@@ -248,7 +249,7 @@ static int open_pool(
 {
     /* The last two: one for processes alone, and one that a case wishes. */
     const char *modules[MODULES + 3] = {program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"),
-        program("KNIT_LATER"), program("KNIT_VALUES")};
+        program("KNIT_LATER"), program("KNIT_VALUES"), program("KNIT_DECLARED")};
     const bool is_threads = place->distance == THREADS;
     struct knit_pool_options options = {
         .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,

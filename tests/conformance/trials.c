@@ -230,7 +230,7 @@ static void signals_from_outside(struct conformance *c)
 
         assert_int_equal(kill(worker, signals[i]), 0);
         /* A worker may ignore one that nobody may send it. */
-        if (knit_await(held, 300, &c->error) == KNIT_PENDING)
+        if (knit_await(held, 100, &c->error) == KNIT_PENDING)
             assert_int_equal(kill(worker, SIGKILL), 0);
         conformance_fails(
             c, knit_await(held, conformance_patience_ms(), &c->error), KNIT_WORKER_DIED);
