@@ -4,7 +4,8 @@
  * change it; a case that fails costs that pool, so that no other fails with it. The table at the
  * end has a row for each case and a column for each distance.
  *
- *     conformance [DISTANCE | ID]...    those alone: conformance local tcp A9
+ *     conformance_tests [DISTANCE | ID]...    those alone: conformance_tests local tcp A9
+ *     conformance_tests --list                what CASES.md has, and no case is run
  */
 #include "tests/conformance/conformance.h"
 
@@ -316,6 +317,38 @@ static void print_table(const struct cell *cells, size_t cases)
         counts[NOT_RUN]);
 }
 
+/* Those distances, and what the cell there is in place of `ok`. */
+static void list_exceptions(unsigned at, const char *text, bool *is_first)
+{
+    for (int distance = 0; distance < DISTANCES; distance++) {
+        if ((at & AT(distance)) == 0)
+            continue;
+        (void)printf("%s%s", *is_first ? "" : ", ", distance_name((enum distance)distance));
+        *is_first = false;
+        at &= ~AT(distance);
+        if (at == 0)
+            (void)printf(": %s", text);
+    }
+}
+
+static void list_cases(void)
+{
+    for (int i = 0; i < SECTIONS; i++) {
+        (void)printf("## %s\n\n| # | sentence | not `ok` |\n|---|---|---|\n", sections[i]->title);
+        for (size_t k = 0; k < sections[i]->count; k++) {
+            const struct conformance_case *what = &sections[i]->cases[k];
+            bool is_first = true;
+
+            (void)printf("| %s | %s | ", what->id, what->sentence);
+            list_exceptions(what->refused_at, result_texts[REFUSED], &is_first);
+            list_exceptions(what->missing_at, result_texts[MISSING], &is_first);
+            list_exceptions(what->absent_at, result_texts[ABSENT], &is_first);
+            (void)printf("%s|\n", is_first ? "" : " ");
+        }
+        (void)printf("\n");
+    }
+}
+
 static size_t fill_cells(struct cell *cells)
 {
     size_t filled = 0;
@@ -347,6 +380,10 @@ int main(int argc, char **argv)
     struct cell *cells;
     int failed;
 
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        list_cases();
+        return 0;
+    }
     for (int i = 0; i < SECTIONS; i++)
         cases += sections[i]->count;
     cells = calloc(cases * DISTANCES, sizeof(*cells));
