@@ -203,6 +203,135 @@ static void results_that_cannot_be_built_are_bad_ones(struct conformance *c)
         KNIT_BAD_RESULT, "fewer elements were put than announced");
 }
 
+static void put_one_of_each(struct knit_builder *value)
+{
+    static const int32_t elements[] = {-1, 0, INT32_MAX};
+
+    knit_put_pairs(value, 15);
+    knit_put_text(value, "nil");
+    knit_put_nil(value);
+    knit_put_text(value, "bool");
+    knit_put_bool(value, true);
+    knit_put_text(value, "int");
+    knit_put_int(value, INT64_MIN);
+    knit_put_text(value, "uint");
+    knit_put_uint(value, UINT64_MAX);
+    knit_put_text(value, "float");
+    knit_put_float(value, -0.5);
+    knit_put_text(value, "bin");
+    knit_put_bin(value, "\0\xff", 2);
+    knit_put_text(value, "time");
+    knit_put_time(value, -1, 999999999);
+    knit_put_text(value, "undefined");
+    knit_put_undefined(value);
+    knit_put_text(value, "bigint");
+    knit_put_bigint(value, true, "\1\2\3\4\5\6\7\10\11\0", 10);
+    knit_put_text(value, "set");
+    knit_put_set(value, 2);
+    knit_put_text(value, "b");
+    knit_put_text(value, "a");
+    knit_put_text(value, "typed");
+    knit_put_typed(value, KNIT_I32, elements, 3);
+    knit_put_text(value, "view");
+    knit_put_view(value, "view", 4);
+    knit_put_text(value, "error");
+    knit_put_error(value, "RangeError", "too far", 0);
+    knit_put_text(value, "symbol");
+    knit_put_symbol(value, "a.b", 3);
+    knit_put_text(value, "envelope");
+    knit_put_envelope(value);
+    knit_put_int(value, 7);
+    knit_put_body(value, "body", 4);
+}
+
+static void is_text(struct knit_value value, const char *expected)
+{
+    size_t len = 0;
+    const char *text = knit_value_text(value, &len);
+
+    assert_int_equal(len, strlen(expected));
+    assert_memory_equal(text, expected, len);
+}
+
+static void read_one_of_each(struct knit_value map)
+{
+    int64_t seconds = 0;
+    uint32_t nanoseconds = 0;
+    size_t len = 0;
+    bool is_negative = false;
+
+    assert_true(knit_value_is_nil(knit_value_get(map, "nil")));
+    assert_true(knit_value_bool(knit_value_get(map, "bool")));
+    assert_true(knit_value_int(knit_value_get(map, "int")) == INT64_MIN);
+    assert_true(knit_value_uint(knit_value_get(map, "uint")) == UINT64_MAX);
+    assert_true(knit_value_float(knit_value_get(map, "float")) == -0.5);
+    assert_memory_equal(knit_value_bytes(knit_value_get(map, "bin"), &len), "\0\xff", 2);
+    assert_true(knit_value_time(knit_value_get(map, "time"), &seconds, &nanoseconds));
+    assert_true(seconds == -1 && nanoseconds == 999999999);
+    assert_int_equal(knit_value_type(knit_value_get(map, "undefined")), KNIT_TYPE_UNDEFINED);
+    assert_memory_equal(knit_value_bigint(knit_value_get(map, "bigint"), &is_negative, &len),
+        "\1\2\3\4\5\6\7\10\11", 9);
+    assert_true(is_negative && len == 9);
+    assert_int_equal(knit_value_count(knit_value_get(map, "set")), 2);
+    is_text(knit_value_at(knit_value_get(map, "set"), 1), "a");
+    assert_true(knit_value_i32s(knit_value_get(map, "typed"), &len)[2] == INT32_MAX && len == 3);
+    assert_int_equal(knit_value_type(knit_value_get(map, "view")), KNIT_TYPE_VIEW);
+    is_text(knit_value_get(knit_value_get(map, "error"), "message"), "too far");
+    assert_int_equal(knit_value_type(knit_value_get(map, "symbol")), KNIT_TYPE_SYMBOL);
+    assert_true(knit_value_int(knit_value_header(knit_value_get(map, "envelope"))) == 7);
+    assert_memory_equal(knit_value_body(knit_value_get(map, "envelope"), &len), "body", 4);
+}
+
+static void every_kind_of_value(struct conformance *c)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    KNIT_BUILDER(value);
+    const void *bytes = NULL, *got = NULL;
+    size_t len = 0, got_len = 0;
+
+    put_one_of_each(value);
+    assert_int_equal(knit_built(value, &bytes, &len), KNIT_OK);
+    conformance_succeeds(
+        c, knit_call(c->k, &c->error, "rebuild", "(pairs) -> pairs", bytes, len, &got, &got_len));
+    assert_int_equal(got_len, len);
+    assert_memory_equal(got, bytes, len);
+    read_one_of_each(knit_read(&reader, got, got_len));
+    assert_int_equal(knit_reader_code(&reader), KNIT_OK);
+}
+
+/* The first mistake is the one that is told, whatever is put or read behind it. */
+static void mistakes_stick(struct conformance *c)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    KNIT_BUILDER(value);
+    const void *bytes = "unset", *got = NULL;
+    size_t len = 77, got_len = 0;
+    struct knit_value map;
+    char said[200];
+
+    knit_put_array(value, 2);
+    knit_put_str(value, "\xff", 1);
+    for (int i = 0; i < 1000; i++)
+        knit_put_int(value, i);
+    assert_int_equal(knit_built(value, &bytes, &len), KNIT_BAD_ARGUMENT);
+    assert_string_equal(bytes, "unset");
+    assert_non_null(strstr(knit_builder_reason(value), "UTF-8"));
+    knit_builder_reset(value);
+    knit_put_map(value, 1);
+    knit_put_text(value, "kg");
+    knit_put_int(value, 5);
+    assert_int_equal(knit_built(value, &bytes, &len), KNIT_OK);
+    conformance_succeeds(
+        c, knit_call(c->k, &c->error, "rebuild", "(map) -> map", bytes, len, &got, &got_len));
+    map = knit_read(&reader, got, got_len);
+    assert_true(knit_value_count(knit_value_get(map, "kg")) == 0);
+    assert_true(knit_value_int(knit_value_get(map, "no such key")) == 0);
+    assert_true(knit_value_int(knit_value_get(map, "kg")) == 5);
+    assert_int_not_equal(knit_reader_code(&reader), KNIT_OK);
+    knit_reader_explain(&reader, said, sizeof(said));
+    assert_non_null(strstr(said, "kg: expected array, got int"));
+}
+
 /* The params are a container too. */
 static void arguments_nest_to_the_limit_and_no_further(struct conformance *c)
 {
@@ -278,6 +407,10 @@ static const struct conformance_case cases[] = {
         a_failure_has_an_error_with_its_cause_as_data, 0, 0},
     {"A15b", "a result that cannot be built fails its call with the reason",
         results_that_cannot_be_built_are_bad_ones, 0, 0},
+    {"A18", "each kind of value is built, comes back, and is read by its own getter",
+        every_kind_of_value, 0, 0},
+    {"A19", "a mistake in building or reading sticks, and the first one is told", mistakes_stick, 0,
+        0},
     {"A17b", "random values that were built come back, taken apart and built anew",
         random_values_come_back, 0, 0},
 };

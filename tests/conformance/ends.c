@@ -53,9 +53,25 @@ static void modules_that_are_refused(struct conformance *c)
             fail_msg("module %s: %s", bad[i].number, said);
         free(said);
     }
-    (void)snprintf(option, sizeof(option), "module=/nowhere/none.so");
-    said = place_refused(c->distance, &wish);
-    assert_non_null(strstr(said, "/nowhere/none.so"));
+    /* What is not there, and what is an address. */
+    for (size_t i = 0; i < 2; i++) {
+        static const char *const names[] = {"/nowhere/none.so", "https://localhost/none.so"};
+
+        (void)snprintf(option, sizeof(option), "module=%s", names[i]);
+        said = place_refused(c->distance, &wish);
+        assert_non_null(strstr(said, names[i]));
+        free(said);
+    }
+}
+
+static void too_many_workers(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 257};
+    char *said = place_refused(c->distance, &wish);
+
+    if (strstr(said, "257") == NULL || strstr(said, "256") == NULL ||
+        strstr(said, "workers") == NULL)
+        fail_msg("%s", said);
     free(said);
 }
 
@@ -352,6 +368,7 @@ static const struct conformance_case cases[] = {
         bootstrap_comes_first, 0, 0, 0},
     {"H66b", "a start with a bad module is refused in a sentence that names file and cause",
         modules_that_are_refused, 0, 0, 0},
+    {"H66c", "257 workers are refused, with the limit", too_many_workers, 0, 0, 0},
     {"H67a", "a pool that drains refuses new calls and ends the others well", a_drain, 0, 0, 0},
     {"H67b", "when its time is over, calls that run and wait end in SHUTDOWN", a_drain_that_is_over,
         0, 0, 0},

@@ -3,6 +3,7 @@
 #include "tests/conformance/conformance.h"
 
 #include "tests/conformance/counters.h"
+#include "tests/conformance/numbered.h"
 
 static void each_call_once(struct conformance *c)
 {
@@ -128,18 +129,91 @@ static void every_name_leads_to_its_task(struct conformance *c)
     }
 }
 
+/* The other worker takes nothing of what waits for the held one. */
+static void without_stealing_a_call_waits(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"steal=off"}};
+    enum { CALLS = 12 };
+    struct knit_handle *held, *handles[CALLS];
+    uint32_t waiting = 0;
+
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    for (int64_t i = 0; i < CALLS; i++)
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "ledger", "(int) -> int", i + 1));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    for (int i = 0; i < CALLS; i++)
+        waiting += knit_await(handles[i], 20, NULL) == KNIT_PENDING;
+    assert_true(waiting > 0 && waiting < CALLS);
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < CALLS; i++)
+        (void)conformance_int(c, handles[i]);
+    (void)conformance_int(c, held);
+}
+
+static void too_many_tasks(struct conformance *c)
+{
+    char option[512];
+    const struct place_wish wish = {.workers = 1, .options = {option}};
+    char *said;
+
+    assert_non_null(getenv("KNIT_NUMBERED"));
+    (void)snprintf(option, sizeof(option), "module=%s/numbered_many.so", getenv("KNIT_NUMBERED"));
+    said = place_refused(c->distance, &wish);
+    if (strstr(said, "numbered_many.so") == NULL || strstr(said, "65537") == NULL ||
+        strstr(said, "65536") == NULL)
+        fail_msg("%s", said);
+    free(said);
+}
+
+static void names_that_differ_in_their_last_byte(struct conformance *c)
+{
+    enum { TASKS = 600, STEP = 371 }; /* STEP has no divisor in common with TASKS */
+    static const char *const orders[][3] = {{"0", "200", "400"}, {"400", "0", "200"}};
+
+    for (int order = 0; order < 2; order++) {
+        char options[3][512];
+        const struct place_wish wish = {
+            .workers = 1, .options = {options[0], options[1], options[2]}};
+        struct conformance own = {.distance = c->distance};
+
+        for (int i = 0; i < 3; i++)
+            (void)snprintf(options[i], sizeof(options[i]), "module=%s/numbered_%s.so",
+                getenv("KNIT_NUMBERED"), orders[order][i]);
+        own.place = place_open(c->distance, &wish);
+        own.k = conformance_session(&own, NULL);
+        for (int i = 0; i < TASKS; i++) {
+            const int number = i * STEP % TASKS;
+            char name[NUMBERED_BYTES];
+            int64_t got = -1;
+
+            numbered_name(name, number);
+            conformance_succeeds(&own, knit_call(own.k, &own.error, name, "() -> int", &got));
+            assert_true(got == number);
+        }
+        (void)knit_close(own.k);
+        place_close(own.place);
+    }
+}
+
 static const struct conformance_case cases[] = {
     {"C26", "500 calls over four workers each run exactly once", each_call_once, 0, 0, 0},
     {"C27", "calls of one session in one lane run in their order", one_lane_is_first_in_first_out,
         0, 0, 0},
     {"C28", "with one worker held the others run everything else",
         others_take_what_a_held_worker_has, 0, 0, 0},
+    {"C28b", "without stealing a call waits for the worker whose lane it is in",
+        without_stealing_a_call_waits, 0, 0, 0},
     {"C29", "large arguments reach whichever worker takes the call, and are freed once",
         large_arguments_go_to_any_worker, 0, 0, 0},
+    {"C30", "65,537 tasks are refused, with the limit and the module", too_many_tasks, 0, 0, 0},
     {"C31", "each name leads to its task, in whatever order and module it was declared",
         every_name_leads_to_its_task, 0, 0, 0},
     {"C32", "a greedy session leaves a modest one its share",
         a_greedy_session_leaves_others_their_share, 0, 0, 0},
+    {"K99", "600 names that differ in their last byte lead to their tasks, in any order of modules",
+        names_that_differ_in_their_last_byte, 0, 0, 0},
 };
 
 const struct conformance_section conformance_lanes = CONFORMANCE_SECTION("lanes", cases);

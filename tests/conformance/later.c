@@ -3,6 +3,8 @@
  * calls, aborts with a reason, notifications; and calls by a declaration. */
 #include "tests/conformance/conformance.h"
 
+#include <poll.h>
+
 #include <knitting/typed.h>
 #include <knitting/values.h>
 
@@ -83,6 +85,30 @@ static void the_last_of_many_values(struct conformance *c)
     assert_true(seen.last == VALUES && seen.count == VALUES);
 }
 
+static void count_value(
+    struct knit_handle *handle, const void *value, size_t len, uint64_t count, void *user)
+{
+    (void)handle;
+    (void)value;
+    assert_true(len <= 112);
+    *(uint64_t *)user = count;
+}
+
+/* The task says what became of each of its four, of which the first has 113 bytes. */
+static void values_of_every_kind(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = NULL;
+    uint64_t last = 0;
+
+    options.progress = true;
+    conformance_succeeds(
+        c, knit_start(c->k, &options, &handle, &c->error, "emit_kinds", "() -> int"));
+    knit_on_progress(handle, count_value, &last);
+    assert_true(conformance_int(c, handle) == 1111);
+    assert_true(last == 3);
+}
+
 static void values_that_nobody_looks_at(struct conformance *c)
 {
     struct seen seen = {.cancel_at = 0};
@@ -124,6 +150,93 @@ static void deferred_calls_that_are_given_up(struct conformance *c)
     conformance_fails(c,
         knit_call_with(c->k, &options, &c->error, "defer", gated, (int64_t)1, (int64_t)1, 0, NULL),
         KNIT_TIMEOUT);
+}
+
+/* A call that is deferred runs past its hard timeout; its worker's others go on, and it is replaced
+ * when they have ended. */
+static void a_deferred_call_that_is_overdue(struct conformance *c)
+{
+    char module[512];
+    const struct place_wish wish = {.workers = 1, .options = {module}};
+    const bool is_threads = c->distance == THREADS;
+    struct knit_handle *held, *overdue = NULL;
+    uint64_t pid;
+
+    assert_non_null(getenv("KNIT_OVERDUE"));
+    (void)snprintf(module, sizeof(module), "module=%s", getenv("KNIT_OVERDUE"));
+    if (is_threads) {
+        char *said = place_refused(c->distance, &wish);
+
+        if (strstr(said, "hard timeout") == NULL)
+            fail_msg("%s", said);
+        free(said);
+        return;
+    }
+    conformance_open_place(c, &wish);
+    pid = place_lane_stat(c->place, 0, "pid");
+    held = conformance_start_gated(c, c->k, "defer", 0, 1, false);
+    conformance_succeeds(c, knit_start(c->k, NULL, &overdue, &c->error, "overdue", "()"));
+    conformance_fails(
+        c, knit_await(overdue, conformance_patience_ms(), &c->error), KNIT_HARD_TIMEOUT);
+    assert_int_equal(c->error.started, KNIT_STARTED_YES);
+    (void)knit_free(overdue);
+    assert_int_equal(knit_await(held, 0, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    assert_true(conformance_int(c, held) == 0);
+    assert_true(KNIT_WAIT_UNTIL(
+        place_lane_stat(c->place, 0, "pid") != pid && place_lanes_serving(c->place) == 1,
+        PLACE_MS));
+}
+
+/* ---- clocks and loops ---- */
+
+static void the_clock_of_tasks(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    int64_t now = 0, left = 0;
+    uint64_t before = knit_now();
+
+    conformance_succeeds(c, knit_call(c->k, &c->error, "now", "() -> int", &now));
+    assert_true((uint64_t)now >= before && (uint64_t)now <= knit_now());
+    options.timeout_ms = 60000;
+    before = knit_now();
+    conformance_succeeds(
+        c, knit_call_with(c->k, &options, &c->error, "time_left", "() -> int", &left));
+    assert_true(left <= INT64_C(60000000000));
+    assert_true((uint64_t)left >= UINT64_C(60000000000) - (knit_now() - before));
+}
+
+static void count_done(struct knit_handle *handle, void *user)
+{
+    *(int *)user += knit_await(handle, 0, NULL) == KNIT_OK;
+    (void)knit_free(handle);
+}
+
+/* Nothing but poll() waits, and nothing but knit_dispatch() works. */
+static void a_loop_by_the_descriptor(struct conformance *c)
+{
+    enum { CALLS = 60 };
+    const uint64_t until_ns = knit_deadline_in_ms(PLACE_MS);
+    struct knit *k = conformance_session(c, NULL);
+    struct pollfd file = {.fd = knit_fd(k), .events = POLLIN};
+    int done = 0;
+
+    assert_true(file.fd >= 0);
+    for (int64_t i = 0; i < CALLS; i++) {
+        struct knit_handle *handle = NULL;
+
+        conformance_succeeds(c, knit_start(k, NULL, &handle, &c->error, "carry", "(int, int, bin)",
+                                    i, (int64_t)50, "x", (size_t)1));
+        knit_on_done(handle, count_done, &done);
+    }
+    conformance_succeeds(c, knit_flush(k, &c->error));
+    while (done < CALLS && knit_deadline_left_ms(until_ns) > 0) {
+        assert_true(poll(&file, 1, (int)knit_deadline_left_ms(until_ns)) >= 0);
+        conformance_succeeds(c, knit_dispatch(k, &c->error));
+    }
+    assert_int_equal(done, CALLS);
+    counters_check_session(k);
+    (void)knit_close(k);
 }
 
 /* ---- aborts with a reason ---- */
@@ -210,15 +323,23 @@ static const struct conformance_case cases[] = {
     {"M2", "of 20,000 values the last one is seen, with their number", the_last_of_many_values, 0,
         0, 0},
     {"M3", "a task that emits for nobody fails in nothing", values_that_nobody_looks_at, 0, 0, 0},
+    {"M9", "a value of 112 bytes comes, and a task is told that a longer one does not",
+        values_of_every_kind, 0, 0, 0},
     {"M4", "20 deferred calls leave their workers to others, and end each in its own outcome",
         deferred_calls_and_others, 0, 0, 0},
     {"M5", "a deferred call is cancelled, and ends at its deadline",
         deferred_calls_that_are_given_up, 0, 0, 0},
+    {"M10",
+        "a hard timeout of a deferred call ends that call alone; its worker goes when it is free",
+        a_deferred_call_that_is_overdue, AT(THREADS), 0, 0},
     {"M6", "an abort ends a call at once, with its first reason as message and data",
         aborts_with_a_reason, 0, 0, 0},
     {"M7", "a notification runs its task once, also when its session closes behind it",
         notifications, AT_IN_HOUSE, 0, 0},
     {"M8", "a declaration calls the task that it fits, and no other", calls_of_a_declaration, 0, 0,
+        0},
+    {"M11", "callers and tasks have one clock", the_clock_of_tasks, 0, 0, 0},
+    {"M12", "an event loop needs one descriptor and one function", a_loop_by_the_descriptor, 0, 0,
         0},
 };
 

@@ -185,6 +185,41 @@ static void connections_that_do_nothing_right(struct conformance *c)
     conformance_serves(c);
 }
 
+/* What is tried must be denied, and the worker live on; each works where all is permitted. */
+static void what_is_not_permitted(struct conformance *c)
+{
+    enum { OF_THE_DAEMON = -1 };
+    static const struct {
+        const char *what, *text;
+        int64_t number;
+    } attempts[] = {{"read", "/etc/passwd", 0}, {"list", "/proc", 0},
+        {"create", "/tmp/knit-made", 0}, {"connect", "", 9}, {"bind", "", 0},
+        {"unix", "/tmp/none", 0}, {"exec", "/bin/true", 0}, {"kill", "", OF_THE_DAEMON},
+        {"ptrace", "", OF_THE_DAEMON}, {"open memory", "", OF_THE_DAEMON},
+        {"limit", "", OF_THE_DAEMON}};
+    const char *module = getenv("KNIT_ESCAPE");
+    char option[512];
+    const struct place_wish wish = {.options = {option}};
+    int64_t code;
+
+    assert_non_null(module);
+    (void)snprintf(option, sizeof(option), "module=%s", module);
+    conformance_open_place(c, &wish);
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+        const int64_t number =
+            attempts[i].number == OF_THE_DAEMON ? place_pid(c->place) : attempts[i].number;
+
+        conformance_succeeds(c, knit_call(c->k, &c->error, "attempt", "(str, str, int) -> int",
+                                    attempts[i].what, attempts[i].text, number, &code));
+        if (code != EPERM && code != EACCES && code != ENOTSUP)
+            fail_msg("%s %s: %lld", attempts[i].what, attempts[i].text, (long long)code);
+    }
+    conformance_succeeds(c, knit_call(c->k, &c->error, "attempt", "(str, str, int) -> int", "read",
+                                module, (int64_t)0, &code));
+    assert_true(code == 0);
+    assert_true(place_stat(c->place, "pool", "deaths") == 0);
+}
+
 static const struct conformance_case cases[] = {
     {"I75", "arguments of an eighth of the arena pass, one byte more is refused with numbers",
         the_largest_arguments, 0, 0, 0},
@@ -193,6 +228,8 @@ static const struct conformance_case cases[] = {
     {"I76b", "random bytes end their connection at most", random_bytes, 0, 0, AT_IN_HOUSE},
     {"I77", "peers that never write, never read, half close and reset disturb nobody",
         connections_that_do_nothing_right, 0, 0, AT_IN_HOUSE},
+    {"I79", "a task is denied what its worker is not permitted: files, network, programs, others",
+        what_is_not_permitted, 0, 0, AT_IN_HOUSE},
 };
 
 const struct conformance_section conformance_limits =

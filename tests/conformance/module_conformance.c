@@ -241,6 +241,11 @@ KNIT_TASK(burn, "burn(ms: int, looks: bool) -> int",
     return knit_return_int(call, 0);
 }
 
+KNIT_TASK(now, "now() -> int", .doc = "Its clock.")
+{
+    return knit_return_int(call, (int64_t)knit_now_ns(call));
+}
+
 KNIT_TASK(obey, "obey() -> nil", .doc = "Waits until it is aborted.")
 {
     const struct timespec pause = {.tv_nsec = 200000}; /* before it looks again */

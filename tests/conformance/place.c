@@ -27,7 +27,7 @@
 #include "tests/support/process.h"
 #include "tests/support/scratch.h"
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 5, EVENT_KINDS = 32 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 512, MODULES = 5, WISHES = 8, EVENT_KINDS = 32 };
 
 struct entry {
     _Atomic uint32_t times, process;
@@ -208,7 +208,7 @@ static bool is_in_house(enum distance distance)
 }
 
 /* "name=value" of the daemon's settings, where a pool has an option of that name. */
-static void wish_of_pool(struct knit_pool_options *options, const char **module, const char *wish)
+static void wish_of_pool(struct knit_pool_options *options, const char ***module, const char *wish)
 {
     const struct {
         const char *name;
@@ -220,7 +220,7 @@ static void wish_of_pool(struct knit_pool_options *options, const char **module,
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
-        *module = value;
+        *(*module)++ = value;
     if (strncmp(wish, "call_max_bytes=", 15) == 0)
         options->call_max_bytes = strtoull(value, NULL, 10);
     if (strncmp(wish, "steal=", 6) == 0)
@@ -247,9 +247,10 @@ uint32_t place_told(const struct place *place, enum knit_pool_event_kind kind)
 static int open_pool(
     struct place *place, const struct place_wish *wish, struct knit_error *ret_error)
 {
-    /* The last two: one for processes alone, and one that a case wishes. */
-    const char *modules[MODULES + 3] = {program("KNIT_CONFORMANCE"), program("KNIT_LEDGER"),
-        program("KNIT_LATER"), program("KNIT_VALUES"), program("KNIT_DECLARED")};
+    /* One more for processes alone, and those that a case wishes. */
+    const char *modules[MODULES + 2 + WISHES] = {program("KNIT_CONFORMANCE"),
+        program("KNIT_LEDGER"), program("KNIT_LATER"), program("KNIT_VALUES"),
+        program("KNIT_DECLARED")};
     const bool is_threads = place->distance == THREADS;
     struct knit_pool_options options = {
         .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
@@ -261,13 +262,13 @@ static int open_pool(
         .arena_bytes = 16 << 20,
         .on_event = count_event,
         .user = place};
-    uint32_t count = MODULES;
+    const char **module = &modules[MODULES];
 
     if (!is_threads)
-        modules[count++] = program("KNIT_LIMITED");
+        *module++ = program("KNIT_LIMITED");
     for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
         if (wish->options[i] != NULL)
-            wish_of_pool(&options, &modules[count], wish->options[i]);
+            wish_of_pool(&options, &module, wish->options[i]);
     }
     return knit_pool_open(&options, &place->pool, ret_error);
 }
@@ -432,6 +433,12 @@ void place_kill(struct place *place, int signal)
     }
     assert_int_equal(kill(place->daemon.pid, signal), 0);
     place->expected_status = signal == SIGTERM ? 0 : KNIT_PROCESS_SIGNALLED + signal;
+}
+
+void place_expect_end(struct place *place, int status)
+{
+    place->admin = knit_close(place->admin);
+    place->expected_status = status;
 }
 
 bool place_has_ended(struct place *place)

@@ -74,6 +74,9 @@ const char *place_url(const struct place *place);
  * takes SIGTERM alone: another thread closes it. */
 void place_kill(struct place *place, int signal);
 
+/* A daemon ends by itself, with that status. */
+void place_expect_end(struct place *place, int status);
+
 /* Waits for the end of a pool that was told to end. */
 bool place_has_ended(struct place *place);
 

@@ -248,6 +248,24 @@ static void a_hard_timeout(struct conformance *c)
     conformance_succeeds(c, knit_call(c->k, &c->error, "limited", "(int)", (int64_t)20));
 }
 
+/* The pool of the hard timeout ends with it, and so do all calls in it. */
+static void a_hard_timeout_of_the_pool(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"hard_timeout_scope=pool"}};
+    struct knit_handle *held, *overdue = NULL;
+
+    conformance_open_place(c, &wish);
+    held = conformance_start_gated(c, c->k, "defer", 0, 1, true);
+    place_expect_end(c->place, 1);
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &overdue, &c->error, "limited", "(int)", (int64_t)600000));
+    conformance_fails(
+        c, knit_await(overdue, conformance_patience_ms(), &c->error), KNIT_HARD_TIMEOUT);
+    conformance_fails(c, knit_await(held, conformance_patience_ms(), &c->error), KNIT_SHUTDOWN);
+    assert_true(place_has_ended(c->place));
+    c->k = knit_close(c->k);
+}
+
 static void cancelling(struct conformance *c)
 {
     struct knit_handle *held[2], *queued = NULL, *running = NULL;
@@ -353,6 +371,8 @@ static const struct conformance_case cases[] = {
     {"E48", "a late result is dropped, and changes no outcome", a_late_result, 0, 0, 0},
     {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, AT(THREADS), 0,
         0},
+    {"E50b", "where it is the pool's, the pool ends, and other calls in SHUTDOWN",
+        a_hard_timeout_of_the_pool, 0, AT_IN_HOUSE, 0},
     {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0,
         0},
     {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,
