@@ -30,7 +30,8 @@ static int list(const struct knit_task *const **ret_tasks, size_t *ret_count, ch
     for (int i = 0; i < COUNT; i++) {
         numbers[i] = FIRST + i;
         numbered_name(names[i], numbers[i]);
-        strcat(strcpy(signatures[i], names[i]), "() -> int");
+        (void)snprintf(
+            signatures[i], sizeof(signatures[i]), "%.*s() -> int", NUMBERED_BYTES - 1, names[i]);
         tasks[i] = (struct knit_task){
             .name = names[i], .signature = signatures[i], .run = give_number, .user = &numbers[i]};
         list[REVERSED ? COUNT - 1 - i : i] = &tasks[i];
