@@ -37,7 +37,7 @@ struct knit_lanes_options;
 typedef int knit_lanes_on_task(
     const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error);
 
-/* What a pool of this process is asked. Nothing blocks. */
+/* What a pool of this process is asked. Nothing blocks, but notify where it waits. */
 struct knit_lanes_local {
     /* Whether the pool has stopped: every call that it took has its outcome. */
     bool (*has_stopped)(void *arg);
@@ -48,6 +48,9 @@ struct knit_lanes_local {
     int (*put_stats)(void *arg, struct knit_buffer *buffer);
     /* Serve a quarantined task again. False: there is no such task. */
     bool (*lift)(void *arg, const char *task, bool *ret_lifted);
+    /* Call the task so that nobody hears of it again. waits: for room. */
+    int (*notify)(void *arg, const char *task, struct knit_span params, bool waits,
+        struct knit_error *ret_error);
 };
 
 struct knit_lanes_source {

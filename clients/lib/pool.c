@@ -120,18 +120,40 @@ static int wait_ms(uint64_t until_ns)
     return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
+/* What other threads add to the eventfd. */
+#define TO_LOOK_AT_NOTIFIER UINT64_C(1)
+#define TO_CLOSE            (UINT64_C(1) << 32)
+
+static void ask(struct knit_pool *pool, uint64_t what)
+{
+    (void)!write(pool->wake_fd, &what, sizeof(what));
+}
+
+/* What was asked of the thread since it last looked. */
+static uint64_t take_asked(struct knit_pool *pool)
+{
+    uint64_t asked = 0;
+
+    return read(pool->wake_fd, &asked, sizeof(asked)) == sizeof(asked) ? asked : 0;
+}
+
 static void serve(struct knit_pool *pool)
 {
     struct pollfd files[] = {{.fd = knit_host_fd(pool->host), .events = POLLIN},
-        {.fd = pool->wake_fd, .events = POLLIN}};
+        {.fd = pool->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
     uint64_t stop_ns = 0;
 
     while (!knit_host_is_stopped(pool->host)) {
-        files[1].revents = 0;
-        (void)poll(files, 2, wait_ms(stop_ns));
-        if (files[1].revents != 0) {
+        uint64_t asked;
+
+        (void)poll(files, 3, wait_ms(stop_ns));
+        asked = files[1].revents != 0 ? take_asked(pool) : 0;
+        if (asked != 0)
+            files[2].fd = knit_notifier_fd(&pool->notifier);
+        if (asked != 0 || files[2].revents != 0)
+            knit_notifier_dispatch(&pool->notifier);
+        if (asked >= TO_CLOSE) {
             shut_down(pool, &stop_ns);
-            files[1].fd = -1;
         } else if (stop_ns != 0 && wait_ms(stop_ns) == 0) {
             stop_ns = 0;
             knit_host_shutdown(
@@ -139,6 +161,7 @@ static void serve(struct knit_pool *pool)
         }
         knit_host_dispatch(pool->host);
     }
+    knit_notifier_end(&pool->notifier);
 }
 
 static void *run(void *arg)
@@ -158,11 +181,25 @@ static void *run(void *arg)
     return NULL;
 }
 
+int knit_pool_notify(struct knit_pool *pool, const char *task, struct knit_span params, bool waits,
+    struct knit_error *ret_error)
+{
+    const bool is_its_thread = pthread_equal(pthread_self(), pool->thread) != 0;
+    bool is_first;
+    int code = knit_notifier_start(
+        &pool->notifier, pool, waits && !is_its_thread, task, params, &is_first, ret_error);
+
+    if (is_first)
+        ask(pool, TO_LOOK_AT_NOTIFIER);
+    return code;
+}
+
 /* ---- lifetime ---- */
 
 static void free_pool(struct knit_pool *pool)
 {
     knit_fd_close(&pool->wake_fd);
+    knit_notifier_fini(&pool->notifier);
     (void)pthread_cond_destroy(&pool->answered);
     (void)pthread_mutex_destroy(&pool->mutex);
     knit_forks_free_page(pool->alive);
@@ -207,6 +244,7 @@ static struct knit_pool *new_pool(const struct knit_pool_options *options)
         return NULL;
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->answered, NULL);
+    knit_notifier_init(&pool->notifier);
     pool->references = 1;
     pool->drain_ms = options->drain_ms;
     pool->on_event = options->on_event;
@@ -314,8 +352,6 @@ int knit_pool_open(
 
 struct knit_pool *knit_pool_close(struct knit_pool *pool)
 {
-    const uint64_t one = 1;
-
     if (pool == NULL)
         return NULL;
     if (knit_pool_is_ours(pool)) {
@@ -323,7 +359,7 @@ struct knit_pool *knit_pool_close(struct knit_pool *pool)
         if (pthread_equal(pthread_self(), pool->thread) != 0 ||
             knit_thread_host() == knit_host_number(pool->host))
             return pool;
-        (void)!write(pool->wake_fd, &one, sizeof(one));
+        ask(pool, TO_CLOSE);
         (void)pthread_join(pool->thread, NULL);
     }
     knit_pool_release(pool);

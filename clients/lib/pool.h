@@ -12,6 +12,7 @@
 
 #include <knitting/pool.h>
 
+#include "clients/lib/notifier.h"
 #include "clients/lib/pool_options.h"
 #include "fastpath/host/pool.h"
 #include "proto/sentence.h"
@@ -20,7 +21,8 @@ struct knit_pool {
     uint8_t *alive; /* a page that fork() clears: 0 in a child, where nothing else is looked at */
     struct knit_host *host;
     pthread_t thread;
-    int wake_fd; /* an eventfd: the thread is to close the pool */
+    int wake_fd; /* an eventfd: what the thread is to do, see pool.c */
+    struct knit_notifier notifier;
     uint32_t drain_ms, stop_ms;
     uint64_t arena_bytes, call_max_bytes;
     enum knit_balancer balancer;
@@ -45,6 +47,10 @@ static inline bool knit_pool_is_ours(const struct knit_pool *pool)
 }
 
 void knit_pool_hold(struct knit_pool *pool);
+
+/* knit_notify() in a session of it. waits: for room. */
+KNIT_MUST_CHECK int knit_pool_notify(struct knit_pool *pool, const char *task,
+    struct knit_span params, bool waits, struct knit_error *ret_error);
 
 /* Frees it when nobody holds it any more; in a forked child the child's memory alone. */
 void knit_pool_release(struct knit_pool *pool);

@@ -85,11 +85,20 @@ static bool lift(void *arg, const char *task, bool *ret_lifted)
     return true;
 }
 
+static int notify(
+    void *arg, const char *task, struct knit_span params, bool waits, struct knit_error *ret_error)
+{
+    const struct pool_lanes *lanes = arg;
+
+    return knit_pool_notify(lanes->pool, task, params, waits, ret_error);
+}
+
 static const struct knit_lanes_local local = {
     .has_stopped = has_stopped,
     .each_task = each_task,
     .put_stats = put_stats,
     .lift = lift,
+    .notify = notify,
 };
 
 /* ---- as a source of lanes ---- */

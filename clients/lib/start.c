@@ -387,19 +387,20 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
 int knit_begin_notification(
     struct knit *k, const struct knit_start *start, struct knit_error *ret_error)
 {
+    const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     const struct knit_prepared *prepared = start->prepared;
     int code = KNIT_OK;
 
     if (prepared->is_of_protocol)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "%.128s is a method of the protocol, no task", prepared->task);
-    if (knit_lanes_local(k->handles.lanes) != NULL)
-        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "a pool of this process takes no notifications: nobody would go on with them");
     if (prepared->shape == NULL)
         code = check_raw(start->params, ret_error);
     if (code != KNIT_OK)
         return code;
+    if (local != NULL)
+        return local->notify(knit_lanes_local_arg(k->handles.lanes), prepared->task, start->params,
+            !k->would_block && !k->is_calling_back, ret_error);
     while ((code = knit_stream_notify_task(&k->handles.stream, prepared->task, start->params)) ==
                KNIT_WOULD_BLOCK &&
            !k->would_block && !k->is_calling_back) {

@@ -25,7 +25,7 @@ static struct knit_pool *pool;
 static struct knit *k;
 static struct knit_error error;
 static struct knit_pool_options options;
-static _Atomic uint32_t gate, held, died, left_behind;
+static _Atomic uint32_t gate, held, died, left_behind, counted;
 
 KNIT_TASK(add, "add(a: int, b: int) -> int")
 {
@@ -37,6 +37,12 @@ KNIT_TASK(hold, "hold() -> nil", .doc = "Waits for the gate, whatever its caller
     atomic_fetch_add_explicit(&held, 1, memory_order_seq_cst);
     (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&gate, memory_order_seq_cst) != 0, BOUND_MS);
     atomic_fetch_sub_explicit(&held, 1, memory_order_seq_cst);
+    return knit_return_nil(call);
+}
+
+KNIT_TASK(step, "step() -> nil")
+{
+    atomic_fetch_add_explicit(&counted, 1, memory_order_seq_cst);
     return knit_return_nil(call);
 }
 
@@ -100,7 +106,7 @@ static int set_up(void **state)
 {
     (void)state;
     options = (struct knit_pool_options){.on_event = on_event};
-    gate = died = left_behind = 0;
+    gate = died = left_behind = counted = 0;
     pool = NULL;
     k = NULL;
     return 0;
@@ -238,6 +244,101 @@ static void the_first_result_comes_soon(void **state)
     }
     print_message("first result after %.2f ms\n", (double)best_ns / 1e6);
     assert_true(best_ns < knit_deadline_stretched_ns(10000000));
+}
+
+/* ---- notifications ---- */
+
+enum { NOTIFIED = 1500 }; /* more than there are slots for */
+
+static void *notify_often(void *arg)
+{
+    struct knit *own;
+    bool is_right = knit_pool_session(pool, NULL, &own, NULL) == KNIT_OK;
+
+    (void)arg;
+    for (int i = 0; is_right && i < NOTIFIED; i++)
+        is_right = knit_notify(own, NULL, "step", "()") == KNIT_OK;
+    (void)knit_close(own);
+    return is_right ? pool : NULL;
+}
+
+static void notifications_outlive_their_sessions_and_wait_for_room(void **state)
+{
+    pthread_t threads[2];
+    void *result;
+
+    (void)state;
+    options.drain_ms = BOUND_MS;
+    open_pool_of(&options);
+    assert_int_equal(knit_notify(k, &error, "hold", "()"), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(count_of(&held) == 1, BOUND_MS));
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, notify_often, NULL), 0);
+    atomic_store_explicit(&gate, 1, memory_order_seq_cst);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_non_null(result);
+    }
+    k = knit_close(k);
+    pool = knit_pool_close(pool);
+    assert_int_equal(count_of(&counted), 2 * NOTIFIED);
+}
+
+static void a_notification_without_room_would_block(void **state)
+{
+    static const struct knit_open_options blocks = {.would_block = true};
+    struct knit *other;
+    uint32_t sent = 0;
+    int code;
+
+    (void)state;
+    open_pool_of(&options);
+    assert_int_equal(knit_pool_session(pool, &blocks, &other, &error), KNIT_OK);
+    do
+        code = knit_notify(other, &error, "hold", "()");
+    while (code == KNIT_OK && ++sent < 100000);
+    assert_int_equal(code, KNIT_WOULD_BLOCK);
+    assert_true(sent > 100);
+    atomic_store_explicit(&gate, 1, memory_order_seq_cst);
+    assert_true(KNIT_WAIT_UNTIL(knit_notify(other, &error, "step", "()") == KNIT_OK, BOUND_MS));
+    assert_true(KNIT_WAIT_UNTIL(count_of(&counted) != 0, BOUND_MS));
+    (void)knit_close(other);
+}
+
+static void the_end_of_the_pool_ends_notifications(void **state)
+{
+    (void)state;
+    open_pool_of(&options);
+    assert_int_equal(knit_notify(k, &error, "no_such_task", "()"), KNIT_OK);
+    assert_int_equal(knit_notify_raw(k, &error, "step", "\x92\xc0", 2), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_notify(k, &error, "stop_when_told", "()"), KNIT_OK);
+    assert_int_equal(knit_notify(k, &error, "step", "()"), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(count_of(&held) == 1, BOUND_MS));
+    pool = knit_pool_close(pool);
+    assert_int_equal(count_of(&held), 0);
+    assert_int_equal(count_of(&counted), 0);
+    assert_int_equal(knit_notify(k, &error, "step", "()"), KNIT_SHUTDOWN);
+}
+
+static void a_child_of_a_pool_that_has_notified_closes_it(void **state)
+{
+    int status;
+    pid_t child;
+
+    (void)state;
+    open_pool_of(&options);
+    assert_int_equal(knit_notify(k, &error, "step", "()"), KNIT_OK);
+    child = fork();
+    if (child == 0) {
+        bool is_right = knit_notify(k, NULL, "step", "()") == KNIT_DISCONNECTED;
+
+        k = knit_close(k);
+        pool = knit_pool_close(pool);
+        _exit(is_right ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(KNIT_WAIT_UNTIL(count_of(&counted) == 1, BOUND_MS));
 }
 
 /* ---- ends ---- */
@@ -381,6 +482,10 @@ int main(void)
         TEST(program_and_module_may_both_have_tasks),
         TEST(each_thread_of_the_program_has_a_session),
         TEST(the_first_result_comes_soon),
+        TEST(notifications_outlive_their_sessions_and_wait_for_room),
+        TEST(a_notification_without_room_would_block),
+        TEST(the_end_of_the_pool_ends_notifications),
+        TEST(a_child_of_a_pool_that_has_notified_closes_it),
         TEST(a_task_that_ends_its_thread_fails_its_call_alone),
         TEST(a_running_task_is_told_that_the_pool_closes),
         TEST(a_thread_that_does_not_come_back_is_left_behind_and_told),

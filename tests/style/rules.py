@@ -66,7 +66,7 @@ LAYERS = {
         {'forks', 'outcome', 'set', 'start'},
         {'call'},
         {'call_args'},
-        {'attach'},
+        {'attach', 'notifier'},
         {'open', 'pool'},
         {'pool_session'},
     ],

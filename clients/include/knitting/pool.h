@@ -59,6 +59,11 @@
  * Threads: every function may be called from any thread; each thread that calls tasks opens a
  * session of its own.
  *
+ * Notifications, knit_notify(), go on when their session is closed, until the pool is: as other
+ * calls then, for drain_ms. They are calls of one session of the pool's, which it opens for the
+ * first; the first may fail as knit_pool_session() does. In `on_event` and `on_output` they do not
+ * wait for room.
+ *
  * Children: worker processes are children of the program. One that ignores SIGCHLD, or that waits
  * for any child, may do so: the pool then knows that a worker has ended, and not how. A program
  * that exits without closing its pool leaves no worker behind, also when a child that it has forked
@@ -200,9 +205,10 @@ KNIT_MUST_CHECK int knit_pool_open_with(const struct knit_module *program,
 
 /* A session for one thread; knit_close() ends it, before or after the pool is closed. Of the
  * options slots, spin_us, no_spin and would_block count. Does not block. Fails with
- * KNIT_SHUTDOWN (the pool closes), KNIT_QUOTA (124 sessions are open), KNIT_DISCONNECTED (in a
- * forked child), KNIT_BAD_ARGUMENT (this is a thread of that pool, which would wait for itself),
- * KNIT_INTERNAL. */
+ * KNIT_SHUTDOWN (the pool closes), KNIT_QUOTA (124 sessions are open, of threads and of processes
+ * alike: as many words can a worker sleep on; one is the pool's once it has been notified),
+ * KNIT_DISCONNECTED (in a forked child), KNIT_BAD_ARGUMENT (this is a thread of that pool, which
+ * would wait for itself), KNIT_INTERNAL. */
 KNIT_MUST_CHECK int knit_pool_session(struct knit_pool *pool,
     const struct knit_open_options *options, struct knit **ret, struct knit_error *ret_error);
 
