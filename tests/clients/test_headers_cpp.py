@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The installed headers work from C++: compile headers.cpp by several standards, run it.
+"""The installed headers work from C++: compile a program by several standards, run it.
 
 Usage: test_headers_cpp.py COMPILER INCLUDE_DIR SOURCE LIBRARY
 """

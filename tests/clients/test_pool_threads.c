@@ -198,6 +198,30 @@ static void program_and_module_may_both_have_tasks(void **state)
     assert_int_equal(kind, KNIT_WORKER_THREAD);
 }
 
+static void one_call_opens_a_pool_for_one_task(void **state)
+{
+    KNIT_POOL_TASK_AUTO struct knit_pool_task one = {0};
+    struct knit *own;
+    int64_t sum = 0;
+
+    (void)state;
+    assert_int_equal(knit_pool_task_open(NULL, "add", "(int, int) -> int", &one, &error), KNIT_OK);
+    assert_int_equal(
+        knit_call_prepared(one.call, NULL, &error, (int64_t)2, (int64_t)3, &sum), KNIT_OK);
+    assert_int_equal(sum, 5);
+    assert_int_equal(knit_pool_session(one.pool, NULL, &own, &error), KNIT_OK);
+    assert_int_equal(add(own), 5);
+    assert_int_equal(add(one.k), 5);
+    (void)knit_close(own);
+    knit_pool_task_close(&one);
+    assert_null(one.pool);
+    assert_int_equal(knit_pool_task_open(NULL, "add", "(int", &one, &error), KNIT_BAD_ARGUMENT);
+    assert_null(one.pool);
+    options.workers = 257;
+    assert_int_equal(knit_pool_task_open(&options, "add", "()", &one, &error), KNIT_BAD_ARGUMENT);
+    assert_null(one.call);
+}
+
 static void *call_often(void *arg)
 {
     struct knit *own;
@@ -480,6 +504,7 @@ int main(void)
         TEST(without_options_a_thread_has_the_program_s_own_tasks),
         TEST(a_session_lists_tasks_and_reads_stats),
         TEST(program_and_module_may_both_have_tasks),
+        TEST(one_call_opens_a_pool_for_one_task),
         TEST(each_thread_of_the_program_has_a_session),
         TEST(the_first_result_comes_soon),
         TEST(notifications_outlive_their_sessions_and_wait_for_room),

@@ -170,7 +170,7 @@ def module_of(folder, text):
 
 
 def run_program(folder, text):
-    if 'knit_pool_open' in text:
+    if re.search(r'knit_pool_(task_)?open', text):
         done = run([compile_c(folder, 'program', text.replace('/usr/lib/knitting/modules/example.so', os.environ['KNIT_MODULE']))],
                    folder, None)
         demand(done.returncode == 0 and done.stdout == '5\n' and done.stderr == '', done, 'it does not add')

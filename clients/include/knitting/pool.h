@@ -239,3 +239,5 @@ bool knit_is_host(void);
 #ifdef __cplusplus
 }
 #endif
+
+#include <knitting/pool_task.h>
