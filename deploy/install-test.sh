@@ -33,8 +33,8 @@ installed()
   echo "$found"
 }
 
-for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 knitting.3 tasks.c caller.py \
-  knit.fish _knit TUTORIAL.md; do
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service $(cd "$source/deploy/man" && basename -s .scd ./*.scd) \
+  tasks.c caller.py knit.fish _knit TUTORIAL.md; do
   installed "$name" >/dev/null
 done
 bash -n "$(installed bash-completion/completions/knit)"

@@ -168,7 +168,7 @@ class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
     def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
-                 worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, **options):
+                 worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, cwd=None, **options):
         """Its log goes to log_fd where that is given, and log() is what workers print to stdout."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
@@ -187,7 +187,7 @@ class Daemon:
         command += arguments
         env = {**os.environ, **(environment or {})}
         with open(self.log_path, 'ab') as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, env=env,
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, env=env, cwd=cwd,
                                             stderr=log if log_fd is None else log_fd)
         self.pid = self.process.pid
         if wait:

@@ -243,10 +243,10 @@ class Session:
     def start_daemon(self, words):
         self.end_daemon()
         options = [(words[i].removeprefix('--'), words[i + 1]) for i in range(0, len(words), 2)]
-        modules = [os.path.join(self.at, value) for name, value in options if name == 'module']
-        others = {name: value for name, value in options if name not in ('module', 'socket')}
+        modules = [value for name, value in options if name == 'module']
+        others = {name: value for name, value in options if name != 'module'}
         self.daemon = Daemon(*[word for module in modules[1:] for word in ('--module', module)], module=modules[0],
-                             socket=os.path.join(self.at, dict(options)['socket']), **others)
+                             cwd=self.at, **others)
 
     def own(self, text):
         """With the daemon's port in place of the usual one."""
