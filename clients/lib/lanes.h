@@ -74,6 +74,7 @@ struct knit_lanes_options {
     uint32_t slots;             /* of the session */
     uint64_t reply_arena_bytes; /* of one lane */
     uint64_t argument_max;      /* the most one call's arguments may take */
+    bool lacks_output;          /* tasks print where this program prints */
 };
 
 struct knit_lanes {

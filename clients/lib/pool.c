@@ -310,6 +310,7 @@ static int open_with(struct knit_pool_setup *setup, const struct knit_pool_optio
     pool->arena_bytes = setup->host.arena_bytes;
     pool->call_max_bytes = setup->host.call_max_bytes;
     pool->balancer = setup->balancer;
+    pool->is_threads = setup->host.threads != NULL;
     pool->opens = &setup->host;
     code = start(pool, ret_error);
     pool->opens = NULL;

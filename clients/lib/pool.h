@@ -26,6 +26,7 @@ struct knit_pool {
     uint32_t drain_ms, stop_ms;
     uint64_t arena_bytes, call_max_bytes;
     enum knit_balancer balancer;
+    bool is_threads; /* its workers */
     void (*on_event)(void *user, const struct knit_pool_event *event);
     void (*on_output)(
         void *user, const struct knit_pool_event *from, const char *line, size_t len, bool is_cut);

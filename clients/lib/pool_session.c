@@ -166,6 +166,7 @@ static int open_lanes(struct pool_lanes *lanes, const struct knit_open_options *
         .slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT,
         .reply_arena_bytes = pool->arena_bytes,
         .argument_max = pool->call_max_bytes,
+        .lacks_output = pool->is_threads,
     };
     int error;
 

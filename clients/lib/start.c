@@ -155,6 +155,12 @@ static __attribute__((noinline)) int resolve(
     return KNIT_OK;
 }
 
+static __attribute__((cold)) int refuse_output(struct knit_error *ret_error)
+{
+    return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+        "option output: tasks on threads of the program print where it prints");
+}
+
 /* Which way the call goes, and when the caller stops waiting: by its own limit and, through lanes,
  * by the task's as well. On a stream the daemon applies the task's limit. */
 static int choose_way(struct knit *k, struct knit_start *start, struct knit_error *ret_error)
@@ -166,6 +172,9 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
     if (start->options != NULL) {
         start->timeout_ns = knit_options_ns(start->options->timeout_ms);
         start->queue_ns = knit_options_ns(start->options->queue_ms);
+        if (start->options->output && k->handles.lanes != NULL &&
+            k->handles.lanes->options.lacks_output)
+            return refuse_output(ret_error);
     }
     start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
     if (!start->is_by_lanes)

@@ -49,6 +49,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_pools,
     &conformance_promises,
     &conformance_declared,
+    &conformance_questions,
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

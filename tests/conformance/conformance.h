@@ -75,6 +75,7 @@ extern const struct conformance_section conformance_later;
 extern const struct conformance_section conformance_pools;
 extern const struct conformance_section conformance_promises;
 extern const struct conformance_section conformance_declared;
+extern const struct conformance_section conformance_questions;
 
 /* Runs the rest of the case at a pool of its own; c->k is a session with that. */
 void conformance_open_place(struct conformance *c, const struct place_wish *wish);

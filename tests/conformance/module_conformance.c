@@ -241,6 +241,16 @@ KNIT_TASK(burn, "burn(ms: int, looks: bool) -> int",
     return knit_return_int(call, 0);
 }
 
+KNIT_TASK(say, "say(text: str) -> nil", .doc = "Prints it.")
+{
+    size_t len;
+    const char *text = knit_arg_bytes(call, 0, &len);
+
+    (void)fwrite(text, 1, len, stdout);
+    (void)fflush(stdout);
+    return knit_return_nil(call);
+}
+
 KNIT_TASK(now, "now() -> int", .doc = "Its clock.")
 {
     return knit_return_int(call, (int64_t)knit_now_ns(call));

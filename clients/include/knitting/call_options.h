@@ -18,7 +18,8 @@ struct knit_call_options {
     double queue_ms;   /* of that, how long it may wait before it starts, which never ends a call
                           that has started; 0 = not at all: OVERLOADED unless a worker is idle;
                           negative or NaN = no such limit */
-    bool output;       /* what the task prints comes with the outcome: see knit_output() */
+    bool output;       /* what the task prints comes with the outcome: see knit_output().
+                          BAD_ARGUMENT where workers are threads, which print as the program does */
     bool progress;     /* what the task emits while it runs is given to knit_on_progress() */
     const struct knit_on_timeout *on_timeout; /* what the call ends with when its timeout is over,
                           or its task's; read when the call is made. A value must fit the call's
