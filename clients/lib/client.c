@@ -3,7 +3,7 @@
  *
  * A call through lanes is answered in shared memory, of which a poll of the connection says
  * nothing; so a waiter for lanes sleeps on the lanes' bell and looks at the connection, which is
- * the lease, every LEASE_CHECK_MS.
+ * the lease, every lease_check_ns.
  */
 #include "clients/lib/client.h"
 
@@ -14,7 +14,6 @@
 #include "proto/options.h"
 
 enum {
-    LEASE_CHECK_MS = 50,
     /* How long a session that the pool has closed waits for the stream to tell why. */
     CLOSED_CHECK_MS = 5,
 };
@@ -150,7 +149,7 @@ static void check_lease(struct knit *k, uint64_t now_ns)
 
     if (now_ns < k->next_lease_check_ns && !knit_lanes_is_closed(handles->lanes))
         return;
-    k->next_lease_check_ns = now_ns + LEASE_CHECK_MS * UINT64_C(1000000);
+    k->next_lease_check_ns = now_ns + k->lease_check_ns;
     knit_stream_flush(&handles->stream);
     knit_stream_receive(&handles->stream);
     check_local_lease(k);
@@ -165,7 +164,7 @@ static void wait_lanes(
     int r;
 
     if (check_ns <= now_ns)
-        check_ns = now_ns + LEASE_CHECK_MS * UINT64_C(1000000);
+        check_ns = now_ns + k->lease_check_ns;
     /* Another call's outcome may be what starts a further one. */
     if (k->handles.promises.count != 0)
         handle = NULL;
@@ -341,7 +340,7 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 {
     struct knit_lanes *lanes = k->handles.lanes;
     uint64_t at_ns = k->handles.next_deadline_ns;
-    uint64_t check_ns = now_ns + LEASE_CHECK_MS * UINT64_C(1000000);
+    uint64_t check_ns = now_ns + k->lease_check_ns;
 
     if (lanes != NULL && check_ns < at_ns && knit_lanes_in_flight(lanes) != 0)
         at_ns = check_ns;

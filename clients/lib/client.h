@@ -28,7 +28,8 @@ struct knit {
     uint32_t admin_ms; /* how long a call of the protocol's own methods may take */
     struct knit_handles handles;
     struct knit_poll_fd poll_fd;
-    uint64_t next_lease_check_ns; /* when waiting for lanes looks at the lease again */
+    uint64_t lease_check_ns;      /* how long waiting for lanes sleeps, and then: */
+    uint64_t next_lease_check_ns; /* when it looks at the lease again */
 
     uint32_t drain_below; /* on_drain is due when fewer calls are in flight; 0 = it is not */
     void (*on_drain)(struct knit *k, void *user);

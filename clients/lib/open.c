@@ -26,6 +26,7 @@ enum {
     PARAMS_MAX = 1024 * 1024 * 1024,
     CONNECT_MS_DEFAULT = 10 * 1000,
     NOTIFIED_MS_MAX = 1000,
+    LEASE_CHECK_MS = 50,
 };
 
 const char *knit_version(void)
@@ -67,6 +68,7 @@ struct knit *knit_open_new(int fd, const struct knit_open_options *options)
         return NULL;
     }
     k->would_block = options->would_block;
+    k->lease_check_ns = LEASE_CHECK_MS * UINT64_C(1000000);
     k->admin_ms = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
     knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, PARAMS_MAX);

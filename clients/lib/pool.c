@@ -80,9 +80,11 @@ static struct knit_pool_event event_of(
 
 static void on_event(void *arg, const struct knit_host_event *event)
 {
-    const struct knit_pool *pool = arg;
+    struct knit_pool *pool = arg;
     const struct knit_pool_event told = event_of(pool, event);
 
+    if (told.kind == KNIT_POOL_HARD_TIMEOUT && pool->ends_by_hard_timeout)
+        pool->is_overrun = true;
     if (pool->on_event != NULL && told.kind != 0)
         pool->on_event(pool->user, &told);
 }
@@ -160,6 +162,10 @@ static void serve(struct knit_pool *pool)
                 pool->host, false, knit_clock_ns() + (uint64_t)pool->stop_ms * 1000000);
         }
         knit_host_dispatch(pool->host);
+        if (pool->is_overrun)
+            knit_host_shutdown(
+                pool->host, false, knit_clock_ns() + (uint64_t)pool->stop_ms * 1000000);
+        pool->is_overrun = false;
     }
     knit_notifier_end(&pool->notifier);
 }
@@ -246,7 +252,7 @@ static struct knit_pool *new_pool(const struct knit_pool_options *options)
     (void)pthread_cond_init(&pool->answered, NULL);
     knit_notifier_init(&pool->notifier);
     pool->references = 1;
-    pool->drain_ms = options->drain_ms;
+    pool->drain_ms = options->drain_ms != KNIT_POOL_NONE ? options->drain_ms : 0;
     pool->on_event = options->on_event;
     pool->on_output = options->on_output;
     pool->user = options->user;
@@ -307,6 +313,8 @@ static int open_with(struct knit_pool_setup *setup, const struct knit_pool_optio
             "the system has no memory or descriptors for a pool");
     setup->host.callbacks = (struct knit_host_callbacks){on_output, on_event, pool};
     pool->stop_ms = setup->host.stop_ms;
+    pool->max_backoff_ms = setup->host.max_backoff_ms;
+    pool->ends_by_hard_timeout = setup->ends_by_hard_timeout;
     pool->arena_bytes = setup->host.arena_bytes;
     pool->call_max_bytes = setup->host.call_max_bytes;
     pool->balancer = setup->balancer;

@@ -45,7 +45,7 @@ static int find_worker(const char *given, char ret_path[PATH_MAX], struct knit_s
 
     if (given != NULL) {
         if (realpath(given, ret_path) == NULL || access(ret_path, R_OK | X_OK) != 0)
-            return refuse(ret_why, "worker_path", given);
+            return refuse(ret_why, "worker_program", given);
         return 0;
     }
     if (own_folder(folder) &&
@@ -57,8 +57,8 @@ static int find_worker(const char *given, char ret_path[PATH_MAX], struct knit_s
         return 0;
     }
     return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
-        "worker_path: the program knitting-worker is neither beside the library nor at " KNIT_WORKER
-        "; say where it is");
+        "worker_program: the program knitting-worker is neither beside the library nor "
+        "at " KNIT_WORKER "; say where it is");
 }
 
 static int find_modules(
@@ -87,36 +87,106 @@ static int find_modules(
     return 0;
 }
 
-static void set_u32(uint32_t *to, uint32_t given)
+#define NUMBER(member)                                                                             \
+    {                                                                                              \
+#member, offsetof(struct knit_pool_options, member),                                       \
+            sizeof(((struct knit_pool_options *)NULL)->member) == sizeof(uint64_t)                 \
+    }
+
+/* Options that are the host's, by the same names. */
+static const struct {
+    const char *name;
+    size_t offset;
+    bool is_wide; /* uint64_t, else uint32_t */
+} numbers[] = {
+    NUMBER(workers),
+    NUMBER(spin_us),
+    NUMBER(pause_ns),
+    NUMBER(park_ms),
+    NUMBER(deferred_max),
+    NUMBER(arena_initial_bytes),
+    NUMBER(arena_bytes),
+    NUMBER(call_max_bytes),
+    NUMBER(busy_poll_turns),
+    NUMBER(max_backoff_ms),
+    NUMBER(hard_timeout_ms),
+    NUMBER(abort_grace_ms),
+    NUMBER(slow_call_ms),
+    NUMBER(deaths_per_minute),
+    NUMBER(startup_ms),
+    NUMBER(stop_ms),
+};
+
+/* What is not given is the host's default, and of the largest argument an eighth of the arena. */
+static void fill_numbers(struct knit_host_options *host, const struct knit_pool_options *options)
 {
-    if (given != 0)
-        *to = given;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        const void *member = (const char *)options + numbers[i].offset;
+        const uint64_t given =
+            numbers[i].is_wide ? *(const uint64_t *)member : *(const uint32_t *)member;
+
+        if (given != 0)
+            knit_host_number_set(
+                host, knit_host_number_find(numbers[i].name), given != KNIT_POOL_NONE ? given : 0);
+    }
+    if (options->call_max_bytes == 0)
+        host->call_max_bytes = host->arena_bytes / 8;
 }
 
 static void fill(struct knit_host_options *host, const struct knit_pool_options *options)
 {
-    set_u32(&host->workers, options->workers);
+    fill_numbers(host, options);
     if (options->bootstrap != NULL)
         host->bootstrap = options->bootstrap;
     host->environment = options->environment;
     host->steal = options->steal != 0 ? options->steal == KNIT_POOL_ON
                                       : host->workers > 1 && options->balancer == NULL;
-    set_u32(&host->spin_us, options->spin_us);
-    if (options->arena_bytes != 0)
-        host->arena_bytes = options->arena_bytes;
-    host->call_max_bytes =
-        options->call_max_bytes != 0 ? options->call_max_bytes : host->arena_bytes / 8;
     if (host->reply_budget_bytes < host->arena_bytes)
         host->reply_budget_bytes = host->arena_bytes;
-    host->hard_timeout_ms = options->hard_timeout_ms;
-    set_u32(&host->abort_grace_ms, options->abort_grace_ms);
-    set_u32(&host->slow_call_ms, options->slow_call_ms);
-    set_u32(&host->deaths_per_minute, options->deaths_per_minute);
-    set_u32(&host->startup_ms, options->startup_ms);
-    set_u32(&host->stop_ms, options->stop_ms);
     /* All sessions are the program's own. */
     host->sessions_max = 0;
     host->own_sessions_drain = true;
+}
+
+static const char *const arena_modes[] = {"growable", "fixed", NULL};
+static const char *const scopes[] = {"worker", "pool", NULL};
+
+/* The number of a word among those that are possible; NULL is the first one. */
+static int find_word(const char *option, const char *given, const char *const *words,
+    uint32_t *ret_index, struct knit_sentence *ret_why)
+{
+    *ret_index = 0;
+    for (uint32_t i = 0; given != NULL && words[i] != NULL; i++) {
+        if (strcmp(given, words[i]) == 0) {
+            *ret_index = i;
+            return 0;
+        }
+    }
+    if (given == NULL)
+        return 0;
+    return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT, "unknown %s: %.100s; expected %s or %s",
+        option, given, words[0], words[1]);
+}
+
+static int set_words(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    uint32_t mode, scope;
+    int code = find_word("arena_mode", options->arena_mode, arena_modes, &mode, ret_why);
+
+    if (code == 0)
+        code =
+            find_word("hard_timeout_scope", options->hard_timeout_scope, scopes, &scope, ret_why);
+    if (code != 0)
+        return code;
+    setup->ends_by_hard_timeout = scope == 1;
+    if (mode == 1 && options->arena_initial_bytes != 0)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "arena_initial_bytes is set: it means nothing with arena_mode fixed, which is all of "
+            "arena_bytes");
+    if (mode == 1)
+        knit_host_options_fix_arenas(&setup->host);
+    return 0;
 }
 
 /* What is one of a few. */
@@ -150,7 +220,7 @@ static int check_environment(const char *const *given, struct knit_sentence *ret
 static int set_processes(struct knit_pool_setup *setup, const struct knit_pool_options *options,
     struct knit_sentence *ret_why)
 {
-    int code = find_worker(options->worker_path, setup->worker, ret_why);
+    int code = find_worker(options->worker_program, setup->worker, ret_why);
 
     setup->host.worker_path = setup->worker;
     if (code == 0 && setup->host.module_count == 0)
@@ -166,13 +236,15 @@ static int set_threads(struct knit_pool_setup *setup, const struct knit_module *
 {
     struct knit_host_options *host = &setup->host;
 
-    if (options->worker_path != NULL)
+    if (options->worker_program != NULL)
         return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
-            "worker_path is set: workers that are threads of the program cannot have it, processes "
+            "worker_program is set: workers that are threads of the program cannot have it, "
+            "processes "
             "can");
     host->threads = &knit_threads;
     host->program = program;
-    host->abort_grace_ms = options->abort_grace_ms;
+    if (options->abort_grace_ms == 0)
+        host->abort_grace_ms = 0;
     host->abandoned_ms = 0;
     return 0;
 }
@@ -188,7 +260,9 @@ int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module
     if (code != 0)
         return code;
     fill(&setup->host, options);
-    code = find_modules(setup, options->modules, ret_why);
+    code = set_words(setup, options, ret_why);
+    if (code == 0)
+        code = find_modules(setup, options->modules, ret_why);
     if (code == 0)
         code = options->kind == KNIT_POOL_THREADS ? set_threads(setup, program, options, ret_why)
                                                   : set_processes(setup, options, ret_why);

@@ -201,6 +201,7 @@ static int give_lanes(struct knit_pool *pool, const struct knit_open_options *op
     }
     knit_pool_hold(pool);
     k->handles.has_local_lease = true;
+    k->lease_check_ns = pool->max_backoff_ms * UINT64_C(1000000);
     return knit_lanes_fetch_registry(k->handles.lanes, 0, ret_error);
 }
 

@@ -113,7 +113,7 @@ struct knit_control_serve {
     uint32_t hard_timeout_ms;
     uint64_t result_max_bytes;
     uint32_t abort_grace_ms; /* of deferred calls, for which the worker itself sees to it */
-    uint32_t reserved;
+    uint32_t deferred_max;
 };
 
 struct knit_control_attach {

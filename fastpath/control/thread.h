@@ -43,6 +43,7 @@ struct knit_crew_options {
 struct knit_thread_options {
     struct knit_crew *crew;
     uint64_t host; /* whose worker it is, by its number: knit_thread_host() on the thread */
+    uint32_t deferred_max;
     /* How it runs tasks, and on_ functions with their argument, are set by the worker. */
     struct knit_lane_options lane;
 };

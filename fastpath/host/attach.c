@@ -144,6 +144,8 @@ static int open_own(struct knit_host *pool, struct admission *admission,
     error = knit_loop_bell_open(session);
     own.bell_fd = session->loop_bell_fd;
     own.steal = pool->options.steal;
+    own.poll_turns =
+        pool->options.busy_poll_turns != 0 ? pool->options.busy_poll_turns : UINT32_MAX;
     own.argument_max_bytes = pool->options.call_max_bytes;
     own.pool = knit_relay_is_needed(pool) ? &pool->shared : NULL;
     if (error == 0)

@@ -69,6 +69,7 @@ bool knit_crew_start(struct knit_host *pool, struct knit_worker *worker, uint64_
     const struct knit_host_options *options = &pool->options;
     struct knit_thread_options thread = {.crew = pool->crew,
         .host = pool->number,
+        .deferred_max = options->deferred_max,
         .lane = {.index = worker->lane,
             .lanes = options->workers,
             .board = pool->board,

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <knitting/code.h>
@@ -43,6 +44,7 @@ struct knit_host_options {
     uint32_t spin_us;  /* longest spin before a worker parks, adapts below; 50 */
     uint32_t pause_ns; /* of one pause in a spin; 250 */
     uint32_t park_ms;  /* longest sleep of a parked worker, should a wake be lost; 0 = no limit */
+    uint32_t deferred_max; /* calls of a worker that are deferred at once; 64; 0 = none is */
 
     /* Sessions and their memory. */
     uint32_t slots;               /* of a session of another process, at most; KNIT_SLOTS_DEFAULT */
@@ -58,6 +60,10 @@ struct knit_host_options {
     /* Workers that one task may take down by its own fault in a minute before it is quarantined;
      * 0 = no limit; 10 */
     uint32_t deaths_per_minute;
+
+    /* Of sessions of the host's own threads, where their threads wait in them. */
+    uint32_t busy_poll_turns; /* looks for an answer before the clock is read, and spin_us; 128 */
+    uint32_t max_backoff_ms;  /* longest sleep while calls are in flight; 10 */
 
     /* Times. */
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
@@ -80,7 +86,31 @@ struct knit_host_options {
     struct knit_host_callbacks callbacks;   /* members may be NULL */
 };
 
+/* An option that is a number, with what it may be and what it is until somebody changes it. These
+ * are those that settings of the daemon and options of a program's pool are named after; both have
+ * ranges and defaults from here. */
+struct knit_host_number {
+    const char *name;
+    size_t offset; /* of the member of that name: uint32_t, or: */
+    bool is_wide;  /* uint64_t */
+    uint64_t least, most, preset;
+};
+
+extern const struct knit_host_number knit_host_numbers[];
+extern const size_t knit_host_number_count;
+
+/* NULL: there is none of that name. */
+const struct knit_host_number *knit_host_number_find(const char *name);
+void knit_host_number_set(
+    struct knit_host_options *options, const struct knit_host_number *number, uint64_t value);
+uint64_t knit_host_number_get(
+    const struct knit_host_options *options, const struct knit_host_number *number);
+
 void knit_host_options_init(struct knit_host_options *options);
+
+/* All of an arena is allocated when it is made: arena_initial_bytes and the reply budget follow
+ * from arena_bytes and workers. */
+void knit_host_options_fix_arenas(struct knit_host_options *options);
 
 /* For knit_host_open(): 0, or KNIT_HOST_E_STARTUP and which field is wrong. */
 KNIT_MUST_CHECK int knit_host_options_check(

@@ -159,6 +159,7 @@ static void serve(struct knit_host *pool, struct knit_worker *worker)
         .park_ms = pool->options.park_ms,
         .hard_timeout_ms = pool->options.hard_timeout_ms,
         .abort_grace_ms = pool->options.abort_grace_ms,
+        .deferred_max = pool->options.deferred_max,
         .result_max_bytes = pool->options.call_max_bytes};
     send_message(worker, &message, fds);
     KNIT_FAULT(STARTUP_AFTER_SERVE);

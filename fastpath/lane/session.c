@@ -76,6 +76,8 @@ static void start_from_segments(struct knit_session *session)
     session->unread_left = (uint64_t)geometry->cells << 14;
 }
 
+enum { POLL_TURNS = 64 };
+
 int knit_session_new(const struct knit_geometry *geometry, const struct knit_request_view *request,
     const struct knit_reply_view *reply, const struct knit_board_view *board,
     const struct knit_session_options *options, struct knit_session **ret)
@@ -94,6 +96,10 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
         session->options.argument_max_bytes = geometry->request_arena_bytes / 8;
     if (session->options.argument_max_bytes > UINT32_MAX)
         session->options.argument_max_bytes = UINT32_MAX;
+    if (options->poll_turns == 0)
+        session->options.poll_turns = POLL_TURNS;
+    else if (options->poll_turns == UINT32_MAX)
+        session->options.poll_turns = 0;
     knit_spin_init(&session->spin, options->spin_us);
     session->slots = calloc(geometry->slots, sizeof(*session->slots));
     session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));

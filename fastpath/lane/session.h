@@ -48,7 +48,11 @@ struct knit_session_options {
      * the tasks; two calls in any case, and no more where a mean is not known or above half of it.
      * So a caller that has queues of its own decides late which call is next. 0 = what fits. */
     uint32_t depth_ns;
-    uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
+    /* Looks of knit_session_wait() before it reads the clock; 0 = 64, UINT32_MAX = none. Then it
+     * spins for spin_us at most, adapts below that, and looks twice alone where no spin has paid
+     * for long; then it sleeps. */
+    uint32_t poll_turns;
+    uint32_t spin_us;
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
     bool report_settled; /* a collect reports when the slots of settled calls are free */

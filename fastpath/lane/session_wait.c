@@ -95,9 +95,10 @@ static bool shares_core_for(struct knit_session *session, uint32_t index)
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
 {
     /* Few when no spin has succeeded for long: the worker may need this core. */
-    const int looks = session->spin.now_ns == 0 ? 2 : 64;
+    const uint32_t most = session->options.poll_turns,
+                   looks = session->spin.now_ns == 0 && most > 2 ? 2 : most;
     uint64_t until;
-    for (int i = 0; i < looks; i++) {
+    for (uint32_t i = 0; i < looks; i++) {
         if (is_ready(session, index))
             return true;
         prefetch_spill(session, index);

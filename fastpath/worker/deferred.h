@@ -27,8 +27,6 @@
 #include "fastpath/worker/call.h"
 #include "proto/span.h"
 
-#define KNIT_DEFERRED_MAX 64u /* of a worker */
-
 /* Those of one worker. Zeroed but for what is set before its first call. */
 struct knit_deferreds {
     uint32_t max;            /* at once; 0 = none is deferred */

@@ -47,6 +47,7 @@ struct knit_thread {
     pthread_t id;
     struct knit_crew *crew;
     uint64_t host;
+    uint32_t deferred_max;
     struct knit_lane_options lane;
     struct knit_serve serve; /* made by the thread; used by others once it is up */
 
@@ -388,7 +389,7 @@ static bool begin(struct knit_thread *thread)
 {
     const struct knit_runner_options runner = {.modules = thread->crew->modules,
         .result_max_bytes = thread->lane.result_max_bytes,
-        .deferred_max = KNIT_DEFERRED_MAX,
+        .deferred_max = thread->deferred_max,
         .busy = &thread->lane.board.busy[thread->lane.index],
         .pool = thread->lane.pool};
     bool has_memory = true, is_up = false;
@@ -442,6 +443,7 @@ static int start(const struct knit_thread_options *options, struct knit_thread *
     thread->crew = options->crew;
     atomic_fetch_add_explicit(&thread->crew->users, 1, memory_order_relaxed);
     thread->host = options->host;
+    thread->deferred_max = options->deferred_max;
     thread->lane = options->lane;
     thread->lane.on_evict = on_evict;
     thread->lane.on_detached = on_detached;

@@ -495,7 +495,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .leftovers = knit_leftovers_touched(),
         .undo_leftovers = knit_leftovers_undo,
         .capture = &capture,
-        .deferred_max = KNIT_DEFERRED_MAX,
+        .deferred_max = serve->deferred_max,
         .abort_grace_ms = serve->abort_grace_ms,
         .output = stdout};
     struct knit_lane_options lane = {.index = worker->index,

@@ -118,6 +118,11 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             "%llu",
             4 * (unsigned long long)settings->message_max_bytes,
             (unsigned long long)settings->input_max_bytes);
+    if (settings->arena_mode == KNIT_ARENA_MODE_CHOICE_FIXED &&
+        knit_setting_is_given(settings, "pool", "arena_initial_bytes"))
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+            "pool.arena_initial_bytes: means nothing with arena_mode fixed, which is all of "
+            "arena_bytes");
     if (settings->arena_initial_bytes > settings->arena_bytes)
         return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
             "pool.arena_initial_bytes: expected at most arena_bytes, %llu, not %llu",

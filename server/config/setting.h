@@ -88,6 +88,12 @@ enum knit_scope_choice {
     KNIT_SCOPE_CHOICE_POOL,
 };
 
+/* Whether arenas grow as it is needed, in the order of their names in the table. */
+enum knit_arena_mode_choice {
+    KNIT_ARENA_MODE_CHOICE_GROWABLE,
+    KNIT_ARENA_MODE_CHOICE_FIXED,
+};
+
 struct knit_settings {
     /* [server] */
     struct knit_list listen;
@@ -121,7 +127,9 @@ struct knit_settings {
     uint64_t lane_depth_us;
     uint64_t arena_initial_bytes;
     uint64_t arena_bytes;
+    uint64_t arena_mode; /* enum knit_arena_mode_choice */
     uint64_t call_max_bytes;
+    uint64_t deferred_max;
     uint64_t hard_timeout_ms;
     uint64_t hard_timeout_scope; /* enum knit_scope_choice */
     uint64_t abort_grace_ms;
@@ -153,9 +161,9 @@ struct knit_settings {
                             knit_settings_resolve() */
 
     /* Where each row's value came from and, for the file, on which line; whether it was `auto`. */
-    uint8_t source[64];
-    unsigned line[64];
-    bool is_auto[64];
+    uint8_t source[96];
+    unsigned line[96];
+    bool is_auto[96];
     const char *file; /* that was read, or NULL; borrowed */
 };
 

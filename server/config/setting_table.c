@@ -18,6 +18,7 @@
 static const char *const balancers[] = {"roundRobin", "firstIdle", "randomLane",
     "firstIdleOrRandom", "leastLoaded", "robinRound", NULL};
 static const char *const scopes[] = {"worker", "pool", NULL};
+static const char *const arena_modes[] = {"growable", "fixed", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -126,14 +127,24 @@ const struct knit_setting knit_setting_table[] = {
         "Work that an event loop puts into a worker's lane ahead, by the mean time of the tasks; "
         "two calls in any case. What is beyond waits, and connections have their turn one after "
         "the other. 0: as much as there are slots."},
-    {"pool", "arena_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_initial_bytes), 0, GIB,
-        NULL, "64KiB", "BYTES", "Memory of an arena that is touched when it is made."},
+    {"pool", "arena_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_initial_bytes), 0,
+        4 * GIB - MIB, NULL, "64KiB", "BYTES",
+        "Memory of an arena that it has when it is made; more comes as it is needed."},
+    {"pool", "arena_mode", NULL, KNIT_SETTING_CHOICE, AT(arena_mode), 0, 0, arena_modes, "growable",
+        "NAME",
+        "fixed: an arena has all its memory when it is made, so that no call waits for the kernel "
+        "to give some, or fails because there is none. A session then takes arena_bytes for "
+        "itself, and as much for each worker."},
     {"pool", "arena_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_bytes), 64 * KIB, 4 * GIB - MIB,
         NULL, "64MiB", "BYTES", "Size of an arena: what large payloads lie in."},
     {"pool", "call_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(call_max_bytes), 1, GIB, NULL,
         "auto", "BYTES",
         "Largest payload of one call, at most an eighth of arena_bytes; auto is that "
         "eighth."},
+    {"pool", "deferred_max", NULL, KNIT_SETTING_NUMBER, AT(deferred_max), 0, 16384, NULL, "64",
+        "COUNT",
+        "Calls of one worker at once whose tasks have returned and whose outcomes come later; "
+        "0: none may."},
     {"pool", "hard_timeout_ms", NULL, KNIT_SETTING_NUMBER, AT(hard_timeout_ms), OFF, DAY_S * 1000,
         NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},
     {"pool", "hard_timeout_scope", NULL, KNIT_SETTING_CHOICE, AT(hard_timeout_scope), 0, 0, scopes,
@@ -235,6 +246,7 @@ static const struct {
     {"pool", "payload_initial_bytes", "arena_initial_bytes"},
     {"pool", "payload_max_bytes", "arena_bytes"},
     {"pool", "max_payload_bytes", "call_max_bytes"},
+    {"pool", "payload_mode", "arena_mode"},
 };
 
 static bool is_same_key(const char *key, const char *name)

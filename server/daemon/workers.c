@@ -74,6 +74,9 @@ static void fill_options(struct knit_host_options *options, const struct knit_se
     options->call_max_bytes = settings->call_max_bytes;
     if (options->reply_budget_bytes < settings->arena_bytes)
         options->reply_budget_bytes = settings->arena_bytes;
+    if (settings->arena_mode == KNIT_ARENA_MODE_CHOICE_FIXED)
+        knit_host_options_fix_arenas(options);
+    options->deferred_max = (uint32_t)settings->deferred_max;
     options->hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
     options->abort_grace_ms = (uint32_t)settings->abort_grace_ms;
     options->slow_call_ms = (uint32_t)settings->slow_call_ms;

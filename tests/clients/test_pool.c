@@ -95,7 +95,7 @@ static int set_up(void **state)
     (void)close(fd);
     options = (struct knit_pool_options){.kind = KNIT_POOL_PROCESSES,
         .modules = modules,
-        .worker_path = TEST_WORKER,
+        .worker_program = TEST_WORKER,
         .bootstrap = ledger_path,
         .on_event = on_event,
         .on_output = on_output};
@@ -300,6 +300,30 @@ static void the_program_is_told_what_happens(void **state)
     assert_int_equal(count_of(&stopped), 1);
 }
 
+/* An event loop is woken so often while calls are in flight, whether anything has come or not. */
+static void a_session_sleeps_as_long_as_max_backoff_ms_says(void **state)
+{
+    const uint32_t longest_ms[] = {1, 60000};
+    struct pollfd file = {.events = POLLIN};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        options.max_backoff_ms = longest_ms[i];
+        atomic_store_explicit(&ledger[GATE], 0, memory_order_seq_cst);
+        open_pool();
+        (void)start("hold", i + 1);
+        assert_true(KNIT_WAIT_UNTIL(runs_of(i + 1) == 1, BOUND_MS));
+        file.fd = knit_fd(k);
+        assert_true(file.fd >= 0);
+        assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+        /* Longer than without the option. */
+        assert_int_equal(poll(&file, 1, i == 0 ? BOUND_MS : 100), 1 - i);
+        open_gate();
+        k = knit_close(k);
+        pool = knit_pool_close(pool);
+    }
+}
+
 /* ---- refusals ---- */
 
 static void assert_refused(int code, const char *text)
@@ -327,6 +351,10 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
     options = usual;
     options.balancer = "fastest";
     assert_refused(KNIT_BAD_ARGUMENT, "unknown balancer: fastest; expected roundRobin");
+    options.workers = KNIT_POOL_NONE;
+    options.balancer = "leastLoaded";
+    assert_refused(KNIT_BAD_ARGUMENT, "no workers");
+    options = usual;
     options.balancer = "";
     assert_refused(KNIT_BAD_ARGUMENT, "unknown balancer: ;");
     options = usual;
@@ -339,14 +367,14 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
     options.modules = bad;
     assert_refused(KNIT_NO_WORKER, "worker startup failed: " TEST_MODULES "/module_bad_1.so");
     options = usual;
-    options.worker_path = "no/such/worker";
+    options.worker_program = "no/such/worker";
     assert_refused(KNIT_BAD_ARGUMENT, "no/such/worker");
     options = usual;
     options.environment = nameless;
     assert_refused(KNIT_BAD_ARGUMENT, "environment: \"B\" is not NAME=value");
     options = usual;
     options.workers = 257;
-    assert_refused(KNIT_BAD_ARGUMENT, "257 workers");
+    assert_refused(KNIT_BAD_ARGUMENT, "workers is 257: 1 to 256 are possible");
     options = usual;
     options.call_max_bytes = (uint64_t)9 << 20;
     assert_refused(KNIT_BAD_ARGUMENT, "call_max_bytes");
@@ -676,6 +704,7 @@ int main(void)
         TEST(each_thread_has_a_session),
         TEST(the_first_result_comes_soon_also_in_a_large_program),
         TEST(the_program_is_told_what_happens),
+        TEST(a_session_sleeps_as_long_as_max_backoff_ms_says),
         TEST(what_is_wrong_is_named_when_the_pool_is_opened),
         TEST(a_worker_is_no_host_and_opens_no_pool),
         TEST(the_sessions_of_a_pool_have_a_limit),

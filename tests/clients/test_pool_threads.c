@@ -480,8 +480,8 @@ static void what_threads_cannot_have_is_refused_by_name(void **state)
     assert_refused(KNIT_BAD_ARGUMENT, "abort_grace_ms is set: workers that are threads");
     options.environment = environment;
     assert_refused(KNIT_BAD_ARGUMENT, "environment is set: workers that are threads");
-    options.worker_path = TEST_WORKER;
-    assert_refused(KNIT_BAD_ARGUMENT, "worker_path is set: workers that are threads");
+    options.worker_program = TEST_WORKER;
+    assert_refused(KNIT_BAD_ARGUMENT, "worker_program is set: workers that are threads");
     options.kind = (enum knit_pool_kind)7;
     assert_refused(KNIT_BAD_ARGUMENT, "kind is 7: ");
     options.modules = limited;

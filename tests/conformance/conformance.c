@@ -39,6 +39,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_slots,
     &conformance_lanes,
     &conformance_balancer,
+    &conformance_options,
     &conformance_timeouts,
     &conformance_errors,
     &conformance_ends,

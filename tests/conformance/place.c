@@ -213,21 +213,48 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
     const struct {
         const char *name;
         uint32_t *option;
-    } numbers[] = {{"hard_timeout_ms=", &options->hard_timeout_ms},
-        {"abort_grace_ms=", &options->abort_grace_ms},
-        {"deaths_per_minute=", &options->deaths_per_minute}, {"drain_ms=", &options->drain_ms},
-        {"stop_ms=", &options->stop_ms}};
+        uint64_t *wide;
+    } numbers[] = {
+        {"hard_timeout_ms=", &options->hard_timeout_ms, NULL},
+        {"abort_grace_ms=", &options->abort_grace_ms, NULL},
+        {"deaths_per_minute=", &options->deaths_per_minute, NULL},
+        {"drain_ms=", &options->drain_ms, NULL},
+        {"stop_ms=", &options->stop_ms, NULL},
+        {"spin_us=", &options->spin_us, NULL},
+        {"pause_ns=", &options->pause_ns, NULL},
+        {"park_ms=", &options->park_ms, NULL},
+        {"busy_poll_turns=", &options->busy_poll_turns, NULL},
+        {"max_backoff_ms=", &options->max_backoff_ms, NULL},
+        {"deferred_max=", &options->deferred_max, NULL},
+        {"slow_call_ms=", &options->slow_call_ms, NULL},
+        {"arena_initial_bytes=", NULL, &options->arena_initial_bytes},
+        {"call_max_bytes=", NULL, &options->call_max_bytes},
+    };
+    const struct {
+        const char *name;
+        const char **option;
+    } words[] = {{"arena_mode=", &options->arena_mode},
+        {"hard_timeout_scope=", &options->hard_timeout_scope}};
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
         *(*module)++ = value;
-    if (strncmp(wish, "call_max_bytes=", 15) == 0)
-        options->call_max_bytes = strtoull(value, NULL, 10);
     if (strncmp(wish, "steal=", 6) == 0)
         options->steal = strcmp(value, "on") == 0 ? KNIT_POOL_ON : KNIT_POOL_OFF;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strncmp(wish, words[i].name, strlen(words[i].name)) == 0)
+            *words[i].option = value;
+    }
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        if (strncmp(wish, numbers[i].name, strlen(numbers[i].name)) == 0)
-            *numbers[i].option = (uint32_t)strtoul(value, NULL, 10);
+        uint64_t given = strtoull(value, NULL, 10);
+
+        if (strncmp(wish, numbers[i].name, strlen(numbers[i].name)) != 0)
+            continue;
+        given = given != 0 ? given : KNIT_POOL_NONE;
+        if (numbers[i].option != NULL)
+            *numbers[i].option = (uint32_t)given;
+        else
+            *numbers[i].wide = given;
     }
 }
 
@@ -258,7 +285,7 @@ static int open_pool(
         .modules = modules,
         .bootstrap = place->ledger_path,
         .balancer = wish->balancer,
-        .worker_path = is_threads ? NULL : program("KNIT_WORKER"),
+        .worker_program = is_threads ? NULL : program("KNIT_WORKER"),
         .arena_bytes = 16 << 20,
         .on_event = count_event,
         .user = place};

@@ -124,7 +124,7 @@ static void threads_that_are_started(struct conformance *c)
 static void a_pool_without_options(struct conformance *c)
 {
     const struct knit_pool_options processes = {
-        .kind = KNIT_POOL_PROCESSES, .worker_path = getenv("KNIT_WORKER")};
+        .kind = KNIT_POOL_PROCESSES, .worker_program = getenv("KNIT_WORKER")};
     KNIT_POOL_AUTO struct knit_pool *pool = NULL;
     struct knit *k = NULL;
     int64_t sum = 0;
@@ -176,7 +176,7 @@ static void what_threads_cannot_have(struct conformance *c)
         {"hard_timeout_ms", {.hard_timeout_ms = 60000}},
         {"abort_grace_ms", {.abort_grace_ms = 60000}},
         {"environment", {.environment = environment}},
-        {"worker_path", {.worker_path = "/bin/true"}},
+        {"worker_program", {.worker_program = "/bin/true"}},
     };
     const char *modules[] = {getenv("KNIT_VALUES"), NULL};
 
@@ -188,7 +188,7 @@ static void what_threads_cannot_have(struct conformance *c)
         options.kind = c->distance == THREADS ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES;
         if (c->distance == PROCESSES) {
             options.modules = modules;
-            options.worker_path = getenv("KNIT_WORKER");
+            options.worker_program = getenv("KNIT_WORKER");
         }
         code = knit_pool_open(&options, &pool, &c->error);
         if (c->distance == PROCESSES) {
@@ -212,7 +212,7 @@ static void the_first_result(struct conformance *c)
     const struct knit_pool_options options = {
         .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
         .modules = modules,
-        .worker_path = is_threads ? NULL : getenv("KNIT_WORKER")};
+        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
     uint64_t best_ns = UINT64_MAX;
 
     for (int i = 0; i < 5; i++) {
@@ -299,7 +299,7 @@ static void closing_in_any_order(struct conformance *c)
     const struct knit_pool_options options = {
         .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
         .modules = modules,
-        .worker_path = is_threads ? NULL : getenv("KNIT_WORKER")};
+        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
 
     for (int order = 0; order < 3; order++) {
         KNIT_POOL_AUTO struct knit_pool *pool = NULL;

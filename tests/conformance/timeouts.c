@@ -254,6 +254,10 @@ static void a_hard_timeout_of_the_pool(struct conformance *c)
     static const struct place_wish wish = {.options = {"hard_timeout_scope=pool"}};
     struct knit_handle *held, *overdue = NULL;
 
+    if (c->distance == THREADS) {
+        a_hard_timeout_is_refused(c);
+        return;
+    }
     conformance_open_place(c, &wish);
     held = conformance_start_gated(c, c->k, "defer", 0, 1, true);
     place_expect_end(c->place, 1);
@@ -372,7 +376,7 @@ static const struct conformance_case cases[] = {
     {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, AT(THREADS), 0,
         0},
     {"E50b", "where it is the pool's, the pool ends, and other calls in SHUTDOWN",
-        a_hard_timeout_of_the_pool, 0, AT_IN_HOUSE, 0},
+        a_hard_timeout_of_the_pool, AT(THREADS), 0, 0},
     {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0,
         0},
     {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,

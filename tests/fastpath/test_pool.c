@@ -184,7 +184,7 @@ static void a_wrong_option_is_named(void **state)
     pools_init(&pools, 0);
     pools_expect_refusal(&pools, "no workers");
     pools_init(&pools, 257);
-    pools_expect_refusal(&pools, "257 workers, at most 256");
+    pools_expect_refusal(&pools, "workers is 257: 1 to 256 are possible");
     pools_init(&pools, 1);
     pools.options.module_count = 0;
     pools_expect_refusal(&pools, "no modules are named");
@@ -199,7 +199,7 @@ static void a_wrong_option_is_named(void **state)
     pools_expect_refusal(&pools, "call_max_bytes is 0");
     pools_init(&pools, 1);
     pools.options.slots = 0;
-    pools_expect_refusal(&pools, "0 slots");
+    pools_expect_refusal(&pools, "slots is 0: 16 to 16368 are possible");
     pools_init(&pools, 1);
     pools.options.worker_path = "/nowhere/knitting-worker";
     pools_expect_refusal(

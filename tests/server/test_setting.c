@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/host/options.h"
 #include "server/base/log.h"
 #include "server/config/command_line.h"
 #include "server/config/resolve.h"
@@ -177,6 +178,36 @@ static void words_are_taken_from_their_set(void **state)
     }
 }
 
+static const struct knit_setting *row_named(const char *key)
+{
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        if (strcmp(knit_setting_table[i].key, key) == 0)
+            return &knit_setting_table[i];
+    }
+    return NULL;
+}
+
+/* Pools of programs have their options by those names. */
+static void ranges_and_defaults_are_those_of_the_pool_s_host(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < knit_host_number_count; i++) {
+        const struct knit_host_number *number = &knit_host_numbers[i];
+        const struct knit_setting *row = row_named(number->name);
+        uint64_t value;
+
+        /* The daemon has no such settings. */
+        if (strcmp(number->name, "startup_ms") == 0 || strcmp(number->name, "stop_ms") == 0)
+            continue;
+        if (row == NULL)
+            fail_msg("%s is no setting", number->name);
+        value = *(const uint64_t *)(const void *)((const char *)&settings + row->offset);
+        if (row->min != number->least || row->max != number->most ||
+            (value != KNIT_AUTO && value != number->preset))
+            fail_msg("%s.%s: the host has another range or default", row->section, row->key);
+    }
+}
+
 static void the_alias_of_a_balancer_is_the_balancer(void **state)
 {
     (void)state;
@@ -252,6 +283,7 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
         {"[server]\nworkers = 1\n", ":2:", "the nearest is workers in [pool]"},
         {"[pool]\npayload_max_bytes = 1\n",
             ":2:", "the key 'payload_max_bytes' is called arena_bytes now"},
+        {"[pool]\npayload_mode = fixed\n", ":2:", "is called arena_mode now"},
         {"[pool]\nmax_payload_bytes = 1\n", ":2:", "is called call_max_bytes now"},
         {"[pool]\npayload_initial_bytes = 1\n", ":2:", "is called arena_initial_bytes now"},
         {"[server]\nstall_free_loops = 1\n", ":2:", "is called busy_poll_turns now"},
@@ -573,6 +605,7 @@ int main(void)
         WITH_DEFAULTS(every_number_takes_its_bounds_and_nothing_beyond),
         WITH_DEFAULTS(sizes_carry_units),
         WITH_DEFAULTS(words_are_taken_from_their_set),
+        WITH_DEFAULTS(ranges_and_defaults_are_those_of_the_pool_s_host),
         WITH_DEFAULTS(the_alias_of_a_balancer_is_the_balancer),
         WITH_DEFAULTS(what_does_not_go_together_is_refused),
         WITH_DEFAULTS(a_file_is_read),

@@ -536,6 +536,24 @@ def excused_function(tree):
 SETTING = re.compile(r'\{"(\w+)", "(\w+)", (?:NULL|"([\w-]+)"), KNIT_SETTING_')
 
 
+# What a program's pool has and a daemon has not.
+POOL_ALONE = {'kind', 'environment', 'startup_ms', 'stop_ms', 'on_event', 'on_output', 'user', 'reserved'}
+
+
+@rule
+def strange_pool_option(tree):
+    """Each option of a program's pool is a setting of the daemon by the same name, or one of those that it alone has."""
+    table, header = (tree.by_path.get(path) for path in ('server/config/setting_table.c', 'clients/include/knitting/pool.h'))
+    if not table or not header:
+        return
+    keys = {match[2] for match in SETTING.finditer(table.uncommented)}
+    body = re.search(r'struct knit_pool_options \{(.*?)^\};', header.uncommented, re.S | re.M)
+    for match in re.finditer(r'(\w+)(?:\[\d+\])?;|\(\*(\w+)\)\(', body[1] if body else ''):
+        name = match[1] or match[2]
+        if name not in keys | POOL_ALONE:
+            yield header.path, header.line_of(body.start(1) + match.start()), f'{name} is no setting of the daemon'
+
+
 @rule
 def undocumented_setting(tree):
     """Each setting of the daemon is in its manual and in the sample file, each other option in the manual."""

@@ -28,13 +28,13 @@
  *         return 0;
  *     }
  *
- * Meanwhile the worker runs other calls. knit_defer() returns NULL when 64 calls of the worker are
- * deferred, or memory or a thread is lacking, and the call is as it was. After it the call takes no
- * outcome any more in the task, whose return value means nothing. A deferred call is aborted as any
- * other one, has the same deadline and hard timeout, and its caller is told WORKER_DIED if the
- * process ends. If it runs past its hard timeout, or goes on for abort_grace_ms when nobody waits
- * any more, it alone is ended; its worker takes no further calls, and is replaced when the others
- * have ended.
+ * Meanwhile the worker runs other calls. knit_defer() returns NULL when as many calls of the worker
+ * are deferred as the pool's deferred_max says, 64 unless it is set, or memory or a thread is
+ * lacking, and the call is as it was. After it the call takes no outcome any more in the task,
+ * whose return value means nothing. A deferred call is aborted as any other one, has the same
+ * deadline and hard timeout, and its caller is told WORKER_DIED if the process ends. If it runs
+ * past its hard timeout, or goes on for abort_grace_ms when nobody waits any more, it alone is
+ * ended; its worker takes no further calls, and is replaced when the others have ended.
  *
  * What knit_defer() returned is a token and no address. It may be kept, copied, and used by any
  * number of threads at once, also when the call is over: then it does nothing. So whichever of

@@ -132,7 +132,12 @@ struct knit_pool_event {
     uint64_t reserved[4];
 };
 
-/* A zeroed structure, and every member that is 0 or NULL in it, means the defaults. */
+/* Of an option that is a number: 0 itself, since the number 0 stands for the default. */
+#define KNIT_POOL_NONE UINT32_MAX
+
+/* A zeroed structure, and every member that is 0 or NULL in it, means the defaults. Those that the
+ * daemon has as settings have the same names, ranges and defaults there (knittingd.conf(5)), but
+ * for workers, drain_ms and permission. */
 struct knit_pool_options {
     enum knit_pool_kind kind; /* 0 = threads */
     uint32_t workers;         /* 1 to 256; 0 = 1 */
@@ -144,11 +149,10 @@ struct knit_pool_options {
 
     /* Worker processes alone; set with threads they are refused, and so are hard_timeout_ms and
      * abort_grace_ms below. */
-    const char *worker_path; /* of the program knitting-worker; NULL = the one that was
-                                       installed with the library, or lies beside it */
-    const char *const
-        *environment; /* "NAME=value", ended by NULL: all that workers get; NULL = PATH
-                                       and LANG */
+    const char *worker_program; /* path of knitting-worker; NULL = the one that was installed with
+                                   the library, or lies beside it */
+    const char *const *environment; /* "NAME=value", ended by NULL: all that workers get; NULL =
+                                       PATH and LANG */
 
     /* How a session chooses a worker for a call; NULL = roundRobin. "roundRobin" (or "robinRound"):
      * each task's in turn; with steal on, the one that answered last while it is awake.
@@ -158,21 +162,42 @@ struct knit_pool_options {
     const char *balancer;
     enum knit_pool_switch steal; /* a worker that is idle takes calls that wait for another one; 0 =
                                     with two workers or more, unless a balancer is named */
-    uint32_t spin_us;            /* longest spin of an idle worker before it sleeps; 0 = 50 */
-    uint64_t arena_bytes;     /* room for arguments above 1024 bytes, of each session; 0 = 64 MiB,
-                                   touched only as needed */
-    uint64_t call_max_bytes;  /* of one argument or result, at most an eighth of arena_bytes;
-                                   0 = that */
-    uint32_t hard_timeout_ms; /* a worker is killed when a call runs longer; 0 = never */
-    uint32_t abort_grace_ms;  /* the same after nobody waits for the call any more; 0 = 10 s */
-    uint32_t slow_call_ms;    /* TASK_SLOW is told after so long; 0 = 30 s */
-    uint32_t
-        deaths_per_minute; /* of workers by one task's fault before it is quarantined; 0 = 10 */
-    uint32_t startup_ms;   /* until a worker serves, and twice that until all do; 0 = 30 s */
+
+    /* An idle worker looks for calls, with pauses between two looks, and then sleeps. */
+    uint32_t spin_us;  /* how long it looks, at most; 0 = 50; KNIT_POOL_NONE = it sleeps at once */
+    uint32_t pause_ns; /* 0 = 250; KNIT_POOL_NONE = no pauses */
+    uint32_t park_ms;  /* longest such sleep; 0 = until it is woken, which is all that is needed */
+
+    /* A session that waits looks for an answer, spins (spin_us of its own options), and sleeps. */
+    uint32_t busy_poll_turns; /* looks before it reads the clock; 0 = 128; KNIT_POOL_NONE = none */
+    uint32_t max_backoff_ms;  /* longest such sleep while calls are in flight; 0 = 10 */
+
+    /* Memory for arguments and results above 1024 bytes: an arena for each session, and one for
+     * each session and worker. */
+    uint64_t arena_initial_bytes; /* that an arena has when it is made; 0 = 64 KiB */
+    uint64_t arena_bytes;         /* its size; 0 = 64 MiB */
+    const char *arena_mode;       /* NULL = "growable": it gets memory as it is needed. "fixed": it
+                                     has all from the beginning, so that none can be lacking */
+    uint64_t call_max_bytes;      /* of one argument or result, at most an eighth of arena_bytes;
+                                     0 = that */
+
+    uint32_t deferred_max; /* calls of a worker whose outcomes come later, at once; 0 = 64;
+                              KNIT_POOL_NONE = none may be deferred */
+
+    uint32_t hard_timeout_ms;       /* a worker is killed when a call runs longer; 0 = never */
+    const char *hard_timeout_scope; /* NULL = "worker". "pool": it ends the pool too, and all other
+                                       calls with KNIT_SHUTDOWN; knit_pool_close() frees it */
+    uint32_t abort_grace_ms;        /* the same after nobody waits for the call any more; 0 = 10 s;
+                                KNIT_POOL_NONE = never */
+    uint32_t slow_call_ms; /* TASK_SLOW is told after so long; 0 = 30 s; KNIT_POOL_NONE = never */
+    uint32_t deaths_per_minute; /* of workers by one task's fault before it is quarantined; 0 = 10;
+                                   KNIT_POOL_NONE = it is not */
+    uint32_t startup_ms;        /* until a worker serves, and twice that until all do; 0 = 30 s */
 
     /* Closing. */
     uint32_t drain_ms; /* how long calls that were made before may go on to their end; 0 = not */
-    uint32_t stop_ms;  /* then, until a worker whose task goes on is killed; 0 = 5 s */
+    uint32_t stop_ms;  /* then, until a worker whose task goes on is killed; 0 = 5 s;
+                          KNIT_POOL_NONE = at once */
 
     /* Called by the pool's thread, one at a time; NULL = not. They may use the pool, and must
      * return: meanwhile no worker is watched. knit_pool_close() does nothing in them. */

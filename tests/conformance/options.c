@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options of a pool, which are settings of a daemon by the same names: what each refuses, and what
+ * it does. Those of balancing are in balancer.c. */
+#include "tests/conformance/conformance.h"
+
+/* The pool does not start, and says why in these words. */
+static void refuses(struct conformance *c, const char *option, const char *const words[3])
+{
+    const struct place_wish wish = {.options = {option}};
+    char *said = place_refused(c->distance, &wish);
+
+    for (int i = 0; i < 3 && words[i] != NULL; i++) {
+        if (strstr(said, words[i]) == NULL)
+            fail_msg("%s: \"%s\" should have \"%s\"", option, said, words[i]);
+    }
+    free(said);
+}
+
+static void out_of_range(struct conformance *c)
+{
+    static const struct {
+        const char *option;
+        const char *words[3];
+    } wrong[] = {
+        {"spin_us=1000001", {"spin_us", "1000001", "1000000"}},
+        {"pause_ns=1000001", {"pause_ns", "1000001", "1000000"}},
+        {"park_ms=3600001", {"park_ms", "3600001", "3600000"}},
+        {"busy_poll_turns=1000001", {"busy_poll_turns", "1000001", "1000000"}},
+        {"max_backoff_ms=0", {"max_backoff_ms", "1", "60000"}},
+        {"max_backoff_ms=60001", {"max_backoff_ms", "60001", "60000"}},
+        {"arena_initial_bytes=4294967294", {"arena_initial_bytes", "4294967294", "4293918720"}},
+        {"arena_initial_bytes=16777217", {"arena_initial_bytes", "16777217", "16777216"}},
+        {"call_max_bytes=0", {"call_max_bytes", "0", "1"}},
+        {"call_max_bytes=2097153", {"call_max_bytes", "2097153", "eighth of arena_bytes"}},
+        {"deferred_max=16385", {"deferred_max", "16385", "16384"}},
+        {"deaths_per_minute=10001", {"deaths_per_minute", "10001", "10000"}},
+        {"slow_call_ms=86400001", {"slow_call_ms", "86400001", "86400000"}},
+        {"arena_mode=stretchy", {"unknown arena_mode: stretchy", "growable", "fixed"}},
+        {"hard_timeout_scope=worl", {"unknown hard_timeout_scope: worl", "worker", "pool"}},
+    };
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        refuses(c, wrong[i].option, wrong[i].words);
+}
+
+static void no_workers(struct conformance *c)
+{
+    const struct place_wish many = {.workers = 257};
+    char *said = place_refused(c->distance, &many);
+
+    if (strstr(said, "workers") == NULL || strstr(said, "257") == NULL ||
+        strstr(said, "256") == NULL)
+        fail_msg("%s", said);
+    free(said);
+}
+
+/* With values that are as far from the defaults as may be. */
+static void at_the_ends(struct conformance *c)
+{
+    static const struct place_wish least = {
+        .options = {"spin_us=0", "pause_ns=0", "park_ms=1", "busy_poll_turns=0", "max_backoff_ms=1",
+            "arena_initial_bytes=0", "slow_call_ms=0"}};
+    enum { CALLS = 200 };
+    struct knit_handle *handles[CALLS];
+
+    conformance_open_place(c, &least);
+    for (int64_t i = 0; i < CALLS; i++)
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "ledger", "(int) -> int", i));
+    for (int i = 0; i < CALLS; i++)
+        (void)conformance_int(c, handles[i]);
+    for (uint32_t i = 0; i < CALLS; i++)
+        assert_int_equal(place_ran(c->place, i), 1);
+}
+
+static void echo_bytes(struct conformance *c, const uint8_t *bytes, size_t len)
+{
+    struct knit_handle *handle = NULL;
+
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &handle, &c->error, "echo", "(bin) -> bin", bytes, len));
+    assert_memory_equal(conformance_bytes(c, handle, len), bytes, len);
+    (void)knit_free(handle);
+}
+
+static void arenas_of_fixed_size(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"arena_mode=fixed"}};
+    static const struct place_wish both = {
+        .options = {"arena_mode=fixed", "arena_initial_bytes=65536"}};
+    enum { BYTES = (2 << 20) - 64 };
+    uint8_t *bytes = malloc(BYTES);
+    char *said = place_refused(c->distance, &both);
+
+    assert_non_null(strstr(said, "arena_initial_bytes"));
+    assert_non_null(strstr(said, "arena_mode fixed"));
+    free(said);
+    assert_non_null(bytes);
+    memset(bytes, 0x5a, BYTES);
+    conformance_open_place(c, &wish);
+    for (int i = 0; i < 20; i++)
+        echo_bytes(c, bytes, BYTES);
+    free(bytes);
+}
+
+static void so_many_are_deferred(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 1, .options = {"deferred_max=3"}};
+    struct knit_handle *held[3], *more = NULL;
+
+    conformance_open_place(c, &wish);
+    for (uint32_t i = 0; i < 3; i++)
+        held[i] = conformance_start_gated(c, c->k, "defer", i, 1, false);
+    for (int i = 0; i < 2; i++) {
+        conformance_succeeds(c, knit_start(c->k, NULL, &more, &c->error, "defer",
+                                    "(int, int, bool) -> int", (int64_t)7, (int64_t)2, 0));
+        conformance_fails(
+            c, knit_await(more, conformance_patience_ms(), &c->error), KNIT_TASK_FAILED);
+        assert_string_equal(c->error.message, "too many");
+        (void)knit_free(more);
+    }
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 3; i++)
+        (void)conformance_int(c, held[i]);
+    /* There is room again. */
+    (void)conformance_int(c, conformance_start_gated(c, c->k, "defer", 8, 1, false));
+}
+
+static void none_is_deferred(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"deferred_max=0"}};
+
+    conformance_open_place(c, &wish);
+    conformance_fails(c,
+        knit_call(
+            c->k, &c->error, "defer", "(int, int, bool) -> int", (int64_t)0, (int64_t)1, 0, NULL),
+        KNIT_TASK_FAILED);
+    assert_string_equal(c->error.message, "too many");
+}
+
+static const struct conformance_case cases[] = {
+    {"O1", "an option out of its range is refused with name, value and what is possible",
+        out_of_range, 0, 0, 0},
+    {"O2", "more than 256 workers are refused with both numbers", no_workers, 0, 0, 0},
+    {"O3", "a pool that neither spins nor pauses nor looks twice serves each call once",
+        at_the_ends, 0, 0, 0},
+    {"O4", "arenas that have all their memory from the beginning carry the largest arguments",
+        arenas_of_fixed_size, 0, 0, 0},
+    {"O5", "a worker defers as many calls as deferred_max says, and refuses the next one",
+        so_many_are_deferred, 0, 0, 0},
+    {"O6", "with deferred_max 0 no call is deferred", none_is_deferred, 0, 0, 0},
+};
+
+const struct conformance_section conformance_options = CONFORMANCE_SECTION("options", cases);
