@@ -122,6 +122,27 @@ def public(tree):
     return found
 
 
+# Structures of options, each of whose members a manual page explains.
+OPTIONS = ('knit_call_options', 'knit_open_options')
+
+
+def options(tree):
+    """(source, line, structure, member) of each option."""
+    for source in tree.named('.h'):
+        if not source.path.startswith(HEADERS):
+            continue
+        for match in re.finditer(r'^struct (\w+) \{(.*?)^\};', source.code, re.M | re.S):
+            for member in re.finditer(r'(?:\b(\w+)|\(\*(\w+)\)\([^;]*\))(?:\[\w+\])?;', match[2]):
+                name = member[1] or member[2]
+                if match[1] in OPTIONS and name != 'reserved':
+                    yield source, source.line_of(match.start(2) + member.start()), match[1], name
+
+
+def emphasised_in(text):
+    """What a manual page has between underscores, with those of its own."""
+    return {word.replace('-', '_') for word in re.findall(r'(?<!\w)_([A-Za-z-]+)_', text.replace('\\_', '-'))}
+
+
 def named_in(text):
     """(name, offset) of each function that a manual page names."""
     return [(match[1].replace('\\', ''), match.start()) for match in re.finditer(r'\*(knit(?:_|\\_)[\w\\]+)\*\(\)', text)]

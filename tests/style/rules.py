@@ -602,3 +602,13 @@ def unnamed_function(tree):
         for name, at in reference.named_in(page.text):
             if name not in known and not generated.fullmatch(name):
                 yield page.path, page.line_of(at), f'{name}() is not in the installed headers'
+
+
+@rule
+def unnamed_option(tree):
+    """Each member of a structure of options is in a manual page of the library."""
+    pages = [s for s in tree.sources if re.search(r'\.[37]\.scd$', s.path)]
+    named = set().union(*(reference.emphasised_in(page.text) for page in pages))
+    for source, line, structure, member in reference.options(tree):
+        if pages and member not in named:
+            yield source.path, line, f'{member} of struct {structure} is in no manual page'

@@ -36,6 +36,8 @@ def header(*declarations, head='Threads: any. Nothing here blocks.'):
     return {'clients/include/knitting/a.h': HEAD[:-4] + f' * {head}\n */\n' + ''.join(declarations)}
 
 
+CHOICES = header('struct knit_call_options {\n    double wait_ms; /* how long; 0 = not */\n'
+                 '    void (*on_event)(void *user, int event);\n    uint64_t reserved[4];\n};\n')
 TOLD = '/* Returns 1. Does not block. Fails with KNIT_DENIED. */\nint knit_a(struct knit *k, struct knit_error *ret_error);\n'
 INLINE = 'static inline int knit_b(void)\n{\n    return 1;\n}\n'
 
@@ -239,4 +241,9 @@ SAMPLES = {
          {**header(TOLD), 'deploy/man/a.3.scd': '*knit_a*(), *knit_gone*()\n'},
          {**header(TOLD), 'deploy/man/a.3.scd': '*knit_ab*()\n', 'deploy/man/a.1.scd': '*knit_a*()\n'}],
         [{**header(TOLD), 'deploy/man/a.3.scd': '*knit_value_f64s*()\n', 'deploy/man/b.7.scd': '*knit\\_a*()\n'}]),
+    'unnamed-option': (
+        [{**CHOICES, 'deploy/man/a.3.scd': '_wait\\_ms_ user\n'},
+         {**CHOICES, 'deploy/man/a.3.scd': '_wait_ _on\\_event_\n'}],
+        [{**CHOICES, 'deploy/man/a.3.scd': '_wait\\_ms_, _on\\_event_\n'},
+         {'clients/include/knitting/a.h': HEAD + 'struct knit_time {\n    int64_t seconds;\n};\n', 'deploy/man/a.3.scd': 'x\n'}]),
 }
