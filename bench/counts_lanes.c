@@ -80,6 +80,8 @@ void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *
                                             .lanes = lanes_count,
                                             .slots = SLOTS,
                                             .cells = knit_geometry_cells(SLOTS),
+                                            .features = KNIT_FEATURES,
+                                            .classes = KNIT_CLASSES_MAX,
                                             .request_arena_bytes = ARENA_BYTES,
                                             .reply_arena_bytes = ARENA_BYTES}};
     load(lanes, modules, count);
@@ -102,6 +104,8 @@ static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
                                             .lanes = lanes->geometry.lanes,
                                             .slots = IDLE_SLOTS,
                                             .cells = knit_geometry_cells(IDLE_SLOTS),
+                                            .features = KNIT_FEATURES,
+                                            .classes = KNIT_CLASSES_MAX,
                                             .request_arena_bytes = IDLE_ARENA_BYTES,
                                             .reply_arena_bytes = IDLE_ARENA_BYTES},
         .bell_fd = -1};

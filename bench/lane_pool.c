@@ -189,6 +189,8 @@ int knit_lane_pool_new(const struct knit_lane_pool_options *options, struct knit
         .lanes = 1,
         .slots = options->slots,
         .cells = knit_geometry_cells(options->slots),
+        .features = KNIT_FEATURES,
+        .classes = KNIT_CLASSES_MAX,
         .request_arena_bytes = options->arena_bytes,
         .reply_arena_bytes = options->arena_bytes,
     };

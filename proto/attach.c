@@ -24,6 +24,8 @@ static const struct field request_fields[] = {
     FIELD(knit_attach_request, "version", version),
     FIELD(knit_attach_request, "slots", slots),
     FIELD(knit_attach_request, "arena", arena_bytes),
+    FIELD(knit_attach_request, "features", features),
+    FIELD(knit_attach_request, "classes", classes),
 };
 
 static const struct field reply_fields[] = {
@@ -35,6 +37,8 @@ static const struct field reply_fields[] = {
     FIELD(knit_attach_reply, "request_arena", request_arena_bytes),
     FIELD(knit_attach_reply, "reply_arena", reply_arena_bytes),
     FIELD(knit_attach_reply, "payload_max", call_max_bytes),
+    FIELD(knit_attach_reply, "features", features),
+    FIELD(knit_attach_reply, "classes", classes),
 };
 
 static uint64_t *number(void *structure, const struct field *field)
@@ -72,13 +76,13 @@ int knit_attach_request_decode(
 
     if (knit_walk_array(&walk, params) || knit_walk_next(&walk, &map) ||
         map.head.type != KNIT_HEAD_MAP) {
-        *ret_reason = "$/attach: expected [{version, slots, arena}]";
+        *ret_reason = "$/attach: expected [{version, slots, arena, features, classes}]";
         return KNIT_ATTACH_E_BAD;
     }
     for (size_t i = 0; i < COUNT(request_fields); i++) {
         if (knit_walk_find(map.raw, request_fields[i].key, &item) == 0 &&
             !knit_item_uint(&item, number(&request, &request_fields[i]))) {
-            *ret_reason = "$/attach: version, slots and arena are numbers";
+            *ret_reason = "$/attach: version, slots, arena, features and classes are numbers";
             return KNIT_ATTACH_E_BAD;
         }
     }

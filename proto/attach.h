@@ -32,6 +32,8 @@ struct knit_attach_request {
     uint64_t version;     /* of the layout that the caller knows; 0 = not given */
     uint64_t slots;       /* 0 = as many as the server gives */
     uint64_t arena_bytes; /* 0 = as many as the server gives */
+    uint64_t features; /* bits that it may use (fastpath/LAYOUT.md); what the server lacks is cut */
+    uint64_t classes;  /* rings of a lane; 0 = one */
 };
 
 /* -> `$/attach` */
@@ -44,6 +46,8 @@ struct knit_attach_reply {
     uint64_t request_arena_bytes;
     uint64_t reply_arena_bytes;
     uint64_t call_max_bytes; /* the most that one call's arguments may take */
+    uint64_t features;       /* that were granted */
+    uint64_t classes;        /* the same */
     uint64_t
         clock;  /* fastpath/lane/clock.h: the host's difference; KNIT_ATTACH_UNUSABLE = not said */
     bool steal; /* idle workers take calls from other lanes */

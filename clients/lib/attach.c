@@ -90,6 +90,8 @@ static int read_grant(
         {"request_arena", &reply.request_arena_bytes, KNIT_ARENA_MAX},
         {"reply_arena", &reply.reply_arena_bytes, KNIT_ARENA_MAX},
         {"payload_max", &reply.call_max_bytes, KNIT_ARENA_MAX},
+        {"features", &reply.features, UINT32_MAX},
+        {"classes", &reply.classes, KNIT_CLASSES_MAX},
     };
     const char *wrong;
 
@@ -110,6 +112,8 @@ static int read_grant(
     geometry->cells = (uint32_t)reply.cells;
     geometry->request_arena_bytes = reply.request_arena_bytes;
     geometry->reply_arena_bytes = reply.reply_arena_bytes;
+    geometry->features = (uint32_t)reply.features;
+    geometry->classes = (uint32_t)reply.classes;
     wrong = knit_geometry_check(geometry);
     if (wrong != NULL)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
@@ -301,10 +305,12 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
         .version = KNIT_LAYOUT_VERSION,
         .slots = options->slots,
         .arena_bytes = options->arena_bytes,
+        .features = KNIT_FEATURES,
+        .classes = KNIT_CLASSES_MAX,
     };
     struct knit_transport *transport = &attachment->k->handles.stream.transport;
     uint64_t before = knit_clock_difference();
-    uint8_t bytes[64];
+    uint8_t bytes[128];
     struct knit_buffer params;
     struct knit_handle *handle;
     struct knit_span result;

@@ -173,8 +173,8 @@ int knit_host_own_session_open(struct knit_host *pool, uint32_t slots,
     const struct knit_session_options *options, struct knit_host_own_session **ret_session)
 {
     struct admission admission = {.request_fd = -1};
-    int error = knit_segments_geometry(
-        &pool->options, slots, pool->options.arena_bytes, &admission.geometry);
+    const struct knit_host_ask ask = knit_host_ask_all(slots, pool->options.arena_bytes);
+    int error = knit_segments_geometry(&pool->options, &ask, &admission.geometry);
 
     if (error != 0)
         return error;
@@ -242,20 +242,21 @@ static int grant(struct knit_host *pool, struct admission *admission, struct kni
     return 0;
 }
 
-int knit_host_attach(struct knit_host *pool, const struct knit_host_peer *peer, uint32_t slots,
-    uint64_t arena_bytes, struct knit_host_grant *ret_grant)
+int knit_host_attach(struct knit_host *pool, const struct knit_host_peer *peer,
+    const struct knit_host_ask *ask, struct knit_host_grant *ret_grant)
 {
     const struct knit_host_options *options = &pool->options;
     struct admission admission = {.is_foreign = true, .peer = *peer, .request_fd = -1};
     struct knit_host_grant made = {
         .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1, .host_fd = -1};
+    struct knit_host_ask cut = *ask;
     int error;
 
-    if (slots == 0 || slots > options->slots)
-        slots = options->slots;
-    if (arena_bytes == 0 || arena_bytes > options->arena_bytes)
-        arena_bytes = options->arena_bytes;
-    error = knit_segments_geometry(&pool->options, slots, arena_bytes, &admission.geometry);
+    if (cut.slots == 0 || cut.slots > options->slots)
+        cut.slots = options->slots;
+    if (cut.arena_bytes == 0 || cut.arena_bytes > options->arena_bytes)
+        cut.arena_bytes = options->arena_bytes;
+    error = knit_segments_geometry(&pool->options, &cut, &admission.geometry);
     if (error != 0)
         return error;
     pthread_mutex_lock(&pool->mutex);

@@ -28,11 +28,10 @@ struct knit_host_own_session *knit_host_own_session_close(
 
 /* ---- sessions of other processes ---- */
 
-/* slots and arena_bytes: 0 = as much as the pool offers; what is above that is cut and not refused.
- * Returns 0, KNIT_HOST_E_SESSIONS, _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_DEPARTED, _E_MEMORY,
- * _E_CLOSED, _E_SIZE, -errno. */
+/* What of it is above what the pool offers is cut and not refused. Returns 0, KNIT_HOST_E_SESSIONS,
+ * _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_DEPARTED, _E_MEMORY, _E_CLOSED, _E_SIZE, -errno. */
 KNIT_MUST_CHECK int knit_host_attach(struct knit_host *pool, const struct knit_host_peer *peer,
-    uint32_t slots, uint64_t arena_bytes, struct knit_host_grant *ret_grant);
+    const struct knit_host_ask *ask, struct knit_host_grant *ret_grant);
 void knit_host_grant_close(struct knit_host_grant *grant); /* accepts one that is closed */
 
 /* The caller reports that it has mapped and sealed what it was granted. From now on the session is

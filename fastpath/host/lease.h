@@ -28,6 +28,20 @@ struct knit_host_peer {
     pid_t pid; /* for statistics only */
 };
 
+/* What a caller asks for. */
+struct knit_host_ask {
+    uint32_t slots;       /* 0 = as many as the pool offers */
+    uint64_t arena_bytes; /* the same */
+    uint64_t features;    /* bits of KNIT_FEATURES; others are not granted */
+    uint64_t classes;     /* rings of a lane; 0 = one */
+};
+
+/* The same with all that there is. */
+static inline struct knit_host_ask knit_host_ask_all(uint32_t slots, uint64_t arena_bytes)
+{
+    return (struct knit_host_ask){slots, arena_bytes, KNIT_FEATURES, KNIT_CLASSES_MAX};
+}
+
 /* What `$/attach` returns. The descriptors belong to the caller of knit_host_attach(): it sends
  * them, in the order of the fields, and calls knit_host_grant_close(). */
 struct knit_host_grant {

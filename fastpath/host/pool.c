@@ -103,10 +103,11 @@ static uint64_t memory_max(const struct knit_host_options *options)
 
 uint64_t knit_host_memory_bytes(const struct knit_host_options *options, uint32_t own_count)
 {
+    const struct knit_host_ask ask = knit_host_ask_all(options->slots, options->arena_bytes);
     struct knit_geometry geometry;
     uint64_t cost, own, all, most = memory_max(options);
 
-    if (knit_segments_geometry(options, options->slots, options->arena_bytes, &geometry) != 0)
+    if (knit_segments_geometry(options, &ask, &geometry) != 0)
         return most;
     cost = knit_segments_cost(options, &geometry);
     own = own_count * cost;

@@ -113,13 +113,18 @@ uint64_t knit_segments_cost(
            deferred + (budget != 0 && budget < arenas ? budget : arenas);
 }
 
-int knit_segments_geometry(const struct knit_host_options *options, uint32_t slots, uint64_t arena,
+int knit_segments_geometry(const struct knit_host_options *options, const struct knit_host_ask *ask,
     struct knit_geometry *ret_geometry)
 {
+    const uint32_t slots = ask->slots;
     struct knit_geometry geometry = {.version = KNIT_LAYOUT_VERSION,
         .lanes = options->workers,
         .slots = slots,
-        .request_arena_bytes = arena / KNIT_PAGE * KNIT_PAGE,
+        .features = (uint32_t)(ask->features & KNIT_FEATURES),
+        .classes = ask->classes == 0                 ? 1
+                   : ask->classes > KNIT_CLASSES_MAX ? KNIT_CLASSES_MAX
+                                                     : (uint32_t)ask->classes,
+        .request_arena_bytes = ask->arena_bytes / KNIT_PAGE * KNIT_PAGE,
         .reply_arena_bytes = options->arena_bytes / KNIT_PAGE * KNIT_PAGE};
 
     if (slots == 0 || slots > KNIT_SLOTS_MAX)

@@ -8,8 +8,8 @@
 #include "fastpath/host/host.h"
 
 /* Returns 0 or KNIT_HOST_E_SIZE. */
-KNIT_MUST_CHECK int knit_segments_geometry(const struct knit_host_options *options, uint32_t slots,
-    uint64_t arena, struct knit_geometry *ret_geometry);
+KNIT_MUST_CHECK int knit_segments_geometry(const struct knit_host_options *options,
+    const struct knit_host_ask *ask, struct knit_geometry *ret_geometry);
 /* How much such a session may add to the memory of the pool. */
 uint64_t knit_segments_cost(
     const struct knit_host_options *options, const struct knit_geometry *geometry);

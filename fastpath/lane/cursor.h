@@ -32,6 +32,7 @@
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/line.h"
+#include "fastpath/lane/rings.h"
 
 /* One ring of one session, and how far this thread has come in it. A line of its own, because a
  * worker's turn reads the cursor of every session. */
@@ -74,13 +75,13 @@ struct knit_ready_call {
 
 static inline void knit_cursor_begin(struct knit_cursor *cursor,
     const struct knit_geometry *geometry, const struct knit_request_view *request,
-    const struct knit_reply_view *reply, uint32_t lane)
+    const struct knit_reply_view *reply, uint32_t lane, enum knit_ring ring)
 {
-    _Atomic uint64_t *head = &reply->head[lane].value;
+    _Atomic uint64_t *head = &reply->head[lane].value[ring];
     /* T1, acquire. */
     const uint64_t q = atomic_load_explicit(head, memory_order_acquire);
 
-    *cursor = (struct knit_cursor){.ring = request->ring + (size_t)lane * geometry->cells,
+    *cursor = (struct knit_cursor){.ring = knit_layout_ring(geometry, request, lane, ring),
         .reply = reply->reply,
         .claim = reply->claim,
         .head = head,

@@ -265,6 +265,7 @@ struct ring {
     struct look *look;
     struct knit_cursor cursor; /* for its reads alone: it is neither moved nor raised */
     uint32_t lane;
+    const char *name; /* behind the lane's number */
     uint64_t head;
     uint64_t ready; /* first READY position ... */
     bool has_ready; /* ... if there is one */
@@ -293,8 +294,8 @@ static void check_occupied(const struct ring *ring, uint64_t q, uint64_t ctrl)
     if ((load64(&ring->look->in->request.occupied[lane / 64]) >> lane % 64 & 1) == 0 &&
         is_ready(ring, ctrl) && knit_cursor_ctrl(&ring->cursor, q) == ctrl)
         found(ring->look,
-            "lane %u, position %llu: queued, but the caller says it has no calls there", lane,
-            (ull)q);
+            "lane %u%s, position %llu: queued, but the caller says it has no calls there", lane,
+            ring->name, (ull)q);
 }
 
 static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
@@ -309,22 +310,23 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
     if (knit_cursor_ctrl(&ring->cursor, q) != ctrl)
         return;
     if (look->is_queued[slot])
-        found(look, "lane %u, position %llu: slot %u is queued twice", ring->lane, (ull)q, slot);
+        found(look, "lane %u%s, position %llu: slot %u is queued twice", ring->lane, ring->name,
+            (ull)q, slot);
     look->is_queued[slot] = 1;
     look->counts.queued++;
     check_occupied(ring, q, ctrl);
     if (!ring->has_ready)
         ring->ready = q;
     ring->has_ready = true;
-    if ((flags & ~KNIT_CELL_FLAGS) != 0)
-        found(look, "lane %u, position %llu: flags %#x", ring->lane, (ull)q, flags);
+    if ((flags & ~(KNIT_CELL_IN_ARENA | look->in->geometry.features)) != 0)
+        found(look, "lane %u%s, position %llu: flags %#x", ring->lane, ring->name, (ull)q, flags);
     else if (!is_block && len > KNIT_SLAB_BYTES)
-        found(look, "lane %u, position %llu: %llu bytes in a slab that holds %u", ring->lane,
-            (ull)q, (ull)len, KNIT_SLAB_BYTES);
+        found(look, "lane %u%s, position %llu: %llu bytes in a slab that holds %u", ring->lane,
+            ring->name, (ull)q, (ull)len, KNIT_SLAB_BYTES);
     else if (is_block && (offset > arena || len > arena - offset))
         found(look,
-            "lane %u, position %llu: its argument, %llu bytes at %llu, is outside the arena",
-            ring->lane, (ull)q, (ull)len, (ull)offset);
+            "lane %u%s, position %llu: its argument, %llu bytes at %llu, is outside the arena",
+            ring->lane, ring->name, (ull)q, (ull)len, (ull)offset);
 }
 
 static void check_claimed(const struct ring *ring, uint64_t q)
@@ -334,14 +336,14 @@ static void check_claimed(const struct ring *ring, uint64_t q)
     uint64_t head = load64(ring->cursor.head);
 
     if ((int64_t)(q + 1 - head) > (int64_t)KNIT_HEAD_LAG_MAX)
-        found(look, "lane %u, position %llu: claimed though only %llu are consumed", ring->lane,
-            (ull)q, (ull)head);
+        found(look, "lane %u%s, position %llu: claimed though only %llu are consumed", ring->lane,
+            ring->name, (ull)q, (ull)head);
     if (ring->has_ready) {
         uint64_t ctrl = knit_cursor_ctrl(&ring->cursor, ring->ready);
 
         if (knit_cursor_is_published(&ring->cursor, ring->ready, ctrl) && is_ready(ring, ctrl))
-            found(look, "lane %u, position %llu: claimed before position %llu", ring->lane, (ull)q,
-                (ull)ring->ready);
+            found(look, "lane %u%s, position %llu: claimed before position %llu", ring->lane,
+                ring->name, (ull)q, (ull)ring->ready);
     }
 }
 
@@ -354,8 +356,8 @@ static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
 
     if (slot >= look->in->geometry.slots) {
         if (stands(ring, q, ctrl))
-            found(look, "lane %u, position %llu: slot %u of %u", ring->lane, (ull)q, slot,
-                look->in->geometry.slots);
+            found(look, "lane %u%s, position %llu: slot %u of %u", ring->lane, ring->name, (ull)q,
+                slot, look->in->geometry.slots);
         return;
     }
     switch (knit_cursor_state(&ring->cursor, ctrl, &claim)) {
@@ -367,8 +369,8 @@ static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
         break;
     case KNIT_CELL_BAD_GENERATION:
         if (stands(ring, q, ctrl))
-            found(look, "lane %u, position %llu: generation %llu of slot %u, which has skipped",
-                ring->lane, (ull)q, (ull)knit_ctrl_gen(ctrl), slot);
+            found(look, "lane %u%s, position %llu: generation %llu of slot %u, which has skipped",
+                ring->lane, ring->name, (ull)q, (ull)knit_ctrl_gen(ctrl), slot);
         break;
     case KNIT_CELL_EMPTY:
     case KNIT_CELL_BAD_SLOT:
@@ -387,33 +389,38 @@ static void check_behind(const struct ring *ring, uint64_t q, uint64_t end)
     if (knit_cursor_is_published(cursor, q, ctrl)) {
         if (q != end && stands(ring, q, ctrl) &&
             !knit_cursor_is_published(cursor, end, knit_cursor_ctrl(cursor, end)))
-            found(look, "lane %u, position %llu: published, but position %llu is not", ring->lane,
-                (ull)q, (ull)end);
+            found(look, "lane %u%s, position %llu: published, but position %llu is not", ring->lane,
+                ring->name, (ull)q, (ull)end);
     } else if (!knit_cursor_is_published(cursor, before, ctrl)) {
         if (stands(ring, q, ctrl))
-            found(look, "lane %u, position %llu: bears lap %u, before it is published %u",
-                ring->lane, (ull)q, knit_ctrl_tag(ctrl), knit_tag(before, cursor->cells));
+            found(look, "lane %u%s, position %llu: bears lap %u, before it is published %u",
+                ring->lane, ring->name, (ull)q, knit_ctrl_tag(ctrl),
+                knit_tag(before, cursor->cells));
     } else if (is_ready(ring, ctrl) && stands(ring, q, ctrl)) {
-        found(look, "lane %u, position %llu: passed over, its call is not claimed", ring->lane,
-            (ull)before);
+        found(look, "lane %u%s, position %llu: passed over, its call is not claimed", ring->lane,
+            ring->name, (ull)before);
     }
 }
 
-static void check_ring(struct look *look, uint32_t lane)
+static void check_ring(struct look *look, uint32_t lane, enum knit_ring which)
 {
+    static const char *const names[KNIT_CLASSES_MAX] = {[KNIT_RING_NORMAL] = "",
+        [KNIT_RING_URGENT] = " (urgent)",
+        [KNIT_RING_BACKGROUND] = " (background)",
+        [KNIT_RING_PINNED] = " (pinned)"};
     const struct knit_inspect_session *in = look->in;
     const uint32_t count = in->geometry.cells;
-    struct ring ring = {.look = look, .lane = lane};
+    struct ring ring = {.look = look, .lane = lane, .name = names[which]};
     const struct knit_cursor *cursor = &ring.cursor;
     uint64_t q, end, ctrl;
 
-    knit_cursor_begin(&ring.cursor, &in->geometry, &in->request, &in->reply, lane);
+    knit_cursor_begin(&ring.cursor, &in->geometry, &in->request, &in->reply, lane, which);
     q = ring.head = cursor->q;
     ctrl = knit_cursor_ctrl(cursor, q - 1);
     if (!knit_cursor_is_published(cursor, q - 1, ctrl) &&
         !knit_cursor_is_published(cursor, q - 1 + count, ctrl) && stands(&ring, q - 1, ctrl))
-        found(look, "lane %u: %llu positions are consumed, the last was never published", lane,
-            (ull)q);
+        found(look, "lane %u%s: %llu positions are consumed, the last was never published", lane,
+            ring.name, (ull)q);
     for (; q != ring.head + count; q++) {
         ctrl = knit_cursor_ctrl(cursor, q);
         if (!knit_cursor_is_published(cursor, q, ctrl))
@@ -521,6 +528,7 @@ int knit_inspect_session(const struct knit_inspect_session *session,
     const struct knit_inspect_report *report, struct knit_inspect_counts *ret_counts)
 {
     const struct knit_geometry *geometry = &session->geometry;
+    const uint32_t used = knit_rings_used(geometry, &session->request);
     struct look look = {.in = session,
         .report = report,
         .blocks = calloc(geometry->slots, sizeof(*look.blocks)),
@@ -534,8 +542,10 @@ int knit_inspect_session(const struct knit_inspect_session *session,
     for (uint32_t slot = 0; slot < geometry->slots; slot++)
         check_slot(&look, slot);
     check_blocks(&look);
-    for (uint32_t lane = 0; lane < geometry->lanes; lane++)
-        check_ring(&look, lane);
+    for (uint32_t i = 0; i < geometry->lanes * KNIT_CLASSES_MAX; i++) {
+        if ((used >> i % KNIT_CLASSES_MAX & 1) != 0)
+            check_ring(&look, i / KNIT_CLASSES_MAX, i % KNIT_CLASSES_MAX);
+    }
     check_lines(&look);
     free(look.blocks);
     free(look.is_queued);

@@ -13,6 +13,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/board.h"
+#include "fastpath/lane/lane_classes.h"
 #include "fastpath/lane/note.h"
 #include "fastpath/lane/state.h"
 
@@ -38,8 +39,8 @@ static const char *check_ready(const struct knit_lane *lane,
     const uint64_t argument_max = lane->options.argument_max_bytes;
     const uint64_t arena = session->in.geometry.request_arena_bytes;
 
-    if ((knit_meta_flags(meta) & ~KNIT_CELL_FLAGS) != 0)
-        return "unknown flags in a request cell";
+    if ((knit_meta_flags(meta) & ~(KNIT_CELL_IN_ARENA | session->in.geometry.features)) != 0)
+        return "flags in a request cell that were not granted";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
     if ((knit_meta_flags(meta) & KNIT_CELL_IN_ARENA) == 0)
@@ -309,8 +310,8 @@ static void finish(
         knit_lane_wake_callers(lane);
         may_help = lane->options.steal ||
                    (cursor != &session->home && knit_board_is_vacant(&lane->options.board,
-                                                    (uint32_t)(cursor - session->cursor)));
-        if (may_help && knit_cursor_peek(cursor))
+                                                    knit_lane_of(lane, session, cursor)));
+        if (may_help && knit_lane_has_more(lane, session, cursor))
             knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);
     }
@@ -352,7 +353,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     prepare(lane, session, ready);
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
-    if (cursor != &session->home)
+    if (knit_lane_of(lane, session, cursor) != lane->options.index)
         knit_lane_note_stray(session);
     /* A worker's first call goes this way: until then no task is known to be short. */
     knit_note_answer(&lane->options.pool.note[lane->options.index], lane->options.owner);

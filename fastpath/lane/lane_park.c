@@ -67,8 +67,11 @@ static uint64_t calls_consumed(
     const struct knit_lane *lane, const struct knit_worker_session *session)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < lane->options.lanes; i++)
-        sum += atomic_load_explicit(&session->in.reply.head[i].value, memory_order_relaxed);
+    for (uint32_t i = 0; i < lane->options.lanes; i++) {
+        for (uint32_t ring = 0; ring < KNIT_CLASSES_MAX; ring++)
+            sum +=
+                atomic_load_explicit(&session->in.reply.head[i].value[ring], memory_order_relaxed);
+    }
     return sum;
 }
 

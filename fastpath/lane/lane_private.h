@@ -4,6 +4,7 @@
  *   lane_turn.c     turns: serve the home rings
  *   lane_poll.h     which sessions are looked at
  *   lane_idle.c     the home rings are empty: spin, steal, park
+ *   lane_classes.c  the order of the rings of one session
  *   lane_steal.c    calls of other lanes
  *   lane_park.c     falling asleep
  *   lane_session.c  sessions that come and go
@@ -53,6 +54,13 @@ struct knit_deferred_reply {
     struct knit_finished *finished; /* whose bytes these are; NULL: they are the lane's */
 };
 
+/* Of the rings of this worker's lane in one session, see lane_classes.c. */
+struct knit_aging {
+    uint8_t
+        passed[KNIT_CLASSES_MAX]; /* calls of rings before it that were served while it had some */
+    bool is_pinned_next;          /* of NORMAL and PINNED, which take turns */
+};
+
 /* A session as this worker serves it. */
 struct knit_worker_session {
     struct knit_cursor home; /* of this worker's own lane */
@@ -60,7 +68,9 @@ struct knit_worker_session {
     struct knit_deferred_reply deferred;
     struct knit_finished *behind, **behind_end; /* outcomes that wait for the deferred reply */
     struct knit_lane_session in;                /* as attached */
-    struct knit_cursor *cursor;                 /* [lanes], of the others */
+    struct knit_cursor *cursor;                 /* [classes][lanes], of all rings but that one */
+    struct knit_aging aging;
+    uint32_t other_rings; /* bits of those that its geometry has, but NORMAL */
     struct knit_reply_arena arena;
     _Atomic uint32_t *completions;   /* [cells], of the worker's own lane */
     struct knit_lane_line *own_line; /* of the same */
@@ -205,6 +215,17 @@ static inline bool knit_worker_session_is_shut(const struct knit_worker_session 
                &session->in.reply.state->state, memory_order_relaxed));
 }
 
+/* Its caller has published in other rings than NORMAL. */
+static inline bool knit_worker_session_has_classes(const struct knit_worker_session *session)
+{
+    /* relaxed: as in knit_rings_used(). */
+    return (atomic_load_explicit(session->in.request.classes, memory_order_relaxed) &
+               session->other_rings) != 0;
+}
+
+/* Whether one of the rings but NORMAL of this worker's lane has something; NORMAL has nothing. */
+bool knit_lane_has_classes(struct knit_lane *lane, struct knit_worker_session *session);
+
 /* The session at that place has something for this worker. If not, it may become cold. */
 static inline bool knit_lane_has_something(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t place)
@@ -218,6 +239,13 @@ static inline bool knit_lane_has_something(
         return true;
     }
     lane->poll.cell[place] = (struct knit_poll_cell){&cell->ctrl, ctrl};
+    /* K1, acquire: what was published in other rings before ctrl became this. */
+    atomic_thread_fence(memory_order_acquire);
+    if (__builtin_expect(knit_worker_session_has_classes(session), 0) && !session->is_evicted &&
+        knit_lane_has_classes(lane, session)) {
+        lane->poll.is_recent[place] = true;
+        return true;
+    }
     return false;
 }
 

@@ -68,15 +68,17 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
         .lane = lane->options.index,
         .budget_bytes = source->reply_budget_bytes,
         .result_max_bytes = lane->options.result_max_bytes};
-    session->cursor = aligned_alloc(KNIT_LINE, source->geometry.lanes * sizeof(*session->cursor));
+    session->cursor = aligned_alloc(KNIT_LINE,
+        (size_t)source->geometry.classes * source->geometry.lanes * sizeof(*session->cursor));
     if (session->cursor == NULL || knit_reply_arena_init(&session->arena, &options) != 0) {
         (void)knit_worker_session_free(session);
         return -ENOMEM;
     }
-    for (uint32_t i = 0; i < source->geometry.lanes; i++)
+    for (uint32_t i = 0; i < source->geometry.classes * source->geometry.lanes; i++)
         knit_cursor_begin(&session->cursor[i], &session->in.geometry, &session->in.request,
-            &session->in.reply, i);
+            &session->in.reply, i % source->geometry.lanes, i / source->geometry.lanes);
     session->home = session->cursor[lane->options.index];
+    session->other_rings = ((1u << source->geometry.classes) - 1) & ~(1u << KNIT_RING_NORMAL);
     session->running = knit_running(source->id, 0);
     session->completion_tail = find_completion_tail(lane, source);
     session->completions =

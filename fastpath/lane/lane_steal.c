@@ -11,36 +11,77 @@
  * looks. It does not matter whether that worker is busy, stopped or overloaded: the claim word
  * decides, and a busy flag would be stale in exactly this moment.
  */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_classes.h"
 
 #include "fastpath/lane/board.h"
 
 #define SCAN_NS 1000000u /* longest time between two scans of other lanes' rings */
 
+/* A call of another lane that may be claimed. */
+struct prey {
+    struct knit_cursor *cursor;
+    struct knit_ready_call call;
+};
+
 /* Whether that ring has a call that this worker may claim. LATER: it has one that is not READY for
  * long enough yet. */
-static enum knit_lane_stealable may_steal(struct knit_lane *lane,
-    struct knit_worker_session *session, uint32_t from, uint64_t now, struct knit_ready_call *ret)
+static enum knit_lane_stealable may_take(struct knit_lane *lane,
+    struct knit_worker_session *session, bool is_vacant, uint64_t now, struct prey *prey)
 {
-    struct knit_cursor *cursor = &session->cursor[from];
-    bool vacant = knit_board_is_vacant(&lane->options.board, from);
-    if ((!vacant && !lane->options.steal) || !knit_lane_find(lane, session, cursor, ret)) {
+    struct knit_cursor *cursor = prey->cursor;
+
+    if (!knit_lane_find(lane, session, cursor, &prey->call)) {
         cursor->stood_ns = 0;
         return KNIT_STEAL_NOTHING;
     }
-    if (vacant)
-        return KNIT_STEAL_NOW;
-    /* Like an empty ring: its worker lives, and claims what is behind it or wakes a sibling. */
-    if ((knit_meta_flags(ret->head.meta) & KNIT_CELL_PINNED) != 0) {
-        cursor->stood_ns = 0;
+    (void)knit_lane_has_aged(cursor, now);
+    return is_vacant || now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? KNIT_STEAL_NOW
+                                                                      : KNIT_STEAL_LATER;
+}
+
+/* The same of all rings of a lane whose session uses several. The first in their order comes first,
+ * but for one that has stood for long. PINNED is left to the lane's own worker while it lives. */
+static __attribute__((noinline)) enum knit_lane_stealable may_steal_of_classes(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t from, uint64_t now,
+    struct prey *ret)
+{
+    static const enum knit_ring order[KNIT_CLASSES_MAX] = {
+        KNIT_RING_URGENT, KNIT_RING_NORMAL, KNIT_RING_PINNED, KNIT_RING_BACKGROUND};
+    const uint32_t used = knit_rings_used(&session->in.geometry, &session->in.request);
+    const bool is_vacant = knit_board_is_vacant(&lane->options.board, from);
+    enum knit_lane_stealable best = KNIT_STEAL_NOTHING;
+
+    for (uint32_t i = 0; i < KNIT_CLASSES_MAX && !session->is_evicted; i++) {
+        const enum knit_ring ring = order[i];
+        enum knit_lane_stealable got;
+        struct prey prey;
+
+        if ((used >> ring & 1) == 0 || (ring == KNIT_RING_PINNED && !is_vacant))
+            continue;
+        prey.cursor = knit_lane_cursor(lane, session, from, ring);
+        got = may_take(lane, session, is_vacant, now, &prey);
+        if (got > best || (got == KNIT_STEAL_NOW && knit_lane_has_aged(prey.cursor, now)))
+            *ret = prey;
+        if (got > best)
+            best = got;
+    }
+    return best;
+}
+
+/* The same of all rings of a lane. */
+static enum knit_lane_stealable may_steal(struct knit_lane *lane,
+    struct knit_worker_session *session, uint32_t from, uint64_t now, struct prey *ret)
+{
+    const bool is_vacant = knit_board_is_vacant(&lane->options.board, from);
+
+    ret->cursor = &session->cursor[from];
+    if (!is_vacant && !lane->options.steal) {
+        ret->cursor->stood_ns = 0;
         return KNIT_STEAL_NOTHING;
     }
-    if (cursor->stood_ns == 0 || cursor->stood_q != (uint16_t)cursor->q) {
-        cursor->stood_q = (uint16_t)cursor->q;
-        cursor->stood_ns = now;
-        return KNIT_STEAL_LATER;
-    }
-    return now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? KNIT_STEAL_NOW : KNIT_STEAL_LATER;
+    if (knit_worker_session_has_classes(session))
+        return may_steal_of_classes(lane, session, from, now, ret);
+    return may_take(lane, session, is_vacant, now, ret);
 }
 
 struct scan {
@@ -68,7 +109,7 @@ static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint
 
     for (uint32_t from = first; from < end && !knit_worker_session_is_shut(session); from++) {
         const uint64_t bits = lanes_with_calls(lane, place, from / 64) >> from % 64;
-        struct knit_ready_call found;
+        struct prey prey;
         enum knit_lane_stealable got;
 
         if (bits == 0) {
@@ -84,13 +125,13 @@ static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint
             return true;
         if (scan->now == 0)
             scan->now = knit_clock_ns();
-        got = may_steal(lane, session, from, scan->now, &found);
+        got = may_steal(lane, session, from, scan->now, &prey);
         if (got > scan->best)
             scan->best = got;
         if (got != KNIT_STEAL_NOW)
             continue;
         lane->steal_lane += scan->take;
-        if (scan->take && knit_lane_call(lane, session, &session->cursor[from], &found))
+        if (scan->take && knit_lane_call(lane, session, prey.cursor, &prey.call))
             knit_board_count(&lane->busy->stolen, 1);
         return true;
     }

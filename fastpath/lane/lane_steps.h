@@ -176,8 +176,8 @@ struct knit_lane_way {
     uint64_t meta, meta_mask;
 };
 
-/* Flags that change nothing for a worker at home: none but PINNED. */
-#define KNIT_LANE_WAY_FLAGS knit_meta(0, 0, 0xff & ~KNIT_CELL_PINNED, 0)
+/* No flag changes nothing. */
+#define KNIT_LANE_WAY_FLAGS knit_meta(0, 0, 0xff, 0)
 
 /* An argument in the slab or the arena. False: the call, or the argument, is not as most are. odd:
  * in which bits its meta differs from the way's. */

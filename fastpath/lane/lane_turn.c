@@ -4,7 +4,7 @@
  * Order of preference. The home rings come first, and sessions share the worker's time (deficit.h).
  * When they are empty, the worker idles: it steals, spins, and in the end parks (lane_idle.c).
  */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_classes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -111,6 +111,8 @@ static uint32_t serve_session(
         return knit_lane_send_deferred(lane, session, KNIT_SWEEP_TURN) ? 1 : 0;
     if (knit_worker_session_is_shut(session))
         return 0;
+    if (__builtin_expect(knit_worker_session_has_classes(session), 0))
+        return knit_lane_serve_classes(lane, session, most);
     return lane->options.serve(lane, session, most);
 }
 

@@ -51,6 +51,11 @@ const char *knit_geometry_check(const struct knit_geometry *geometry)
     if (geometry->request_arena_bytes > KNIT_ARENA_MAX ||
         geometry->reply_arena_bytes > KNIT_ARENA_MAX)
         return "arena too large";
+    if (geometry->classes < 1 || geometry->classes > KNIT_CLASSES_MAX)
+        return "classes out of range (1 to 4)";
+    if ((geometry->features & ~KNIT_FEATURES) != 0 || geometry->streams != 0 ||
+        geometry->reserved != 0)
+        return "a feature that does not exist";
     return NULL;
 }
 
@@ -62,15 +67,16 @@ static uint64_t walk_request(
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->waiting = place(&at, 4, KNIT_LINE);
     view->core = place(&at, 4, 4);
+    view->classes = place(&at, 4, 4);
     view->occupied = place(&at, KNIT_LINE, KNIT_LINE);
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);
-    view->tail = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     /* What a worker reads behind the last one is a ring. */
     view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_SLAB_BYTES);
     view->ring =
-        place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
+        place(&at, sizeof(struct knit_request_cell) * geometry->classes * lanes * geometry->cells,
+            2 * KNIT_LINE);
     view->arena = place(&at, geometry->request_arena_bytes, KNIT_PAGE);
     return pages(&at);
 }

@@ -36,9 +36,9 @@
 #define KNIT_LANE_WORDS   4u /* a bit for each lane */
 #define KNIT_SLOTS_MAX    16368u
 #define KNIT_TASKS        65536u /* ids that fit a cell */
-#define KNIT_CLASSES      1u
-#define KNIT_INLINE_MAX   104u  /* bytes of a request or a reply that travel inside a cell */
-#define KNIT_SLAB_BYTES   1024u /* of a request or a reply that lie in the slab of its slot */
+#define KNIT_CLASSES_MAX  4u     /* rings of a lane in one session, enum knit_ring */
+#define KNIT_INLINE_MAX   104u   /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_SLAB_BYTES   1024u  /* of a request or a reply that lie in the slab of its slot */
 #define KNIT_CELL_WORDS   13u
 #define KNIT_VALUE_MAX    112u /* bytes of a progress value */
 #define KNIT_VALUE_WORDS  14u
@@ -66,6 +66,10 @@ struct knit_geometry {
     uint32_t lanes;               /* 1..KNIT_LANES_MAX */
     uint32_t slots;               /* 1..KNIT_SLOTS_MAX */
     uint32_t cells;               /* of a ring: a power of two, >= slots + KNIT_CELLS_SPARE */
+    uint32_t features;            /* bits of KNIT_FEATURES that were granted */
+    uint32_t classes;             /* rings of each lane: 1..KNIT_CLASSES_MAX */
+    uint32_t streams;             /* slots whose calls answer in pieces: 0 */
+    uint32_t reserved;            /* 0 */
     uint64_t request_arena_bytes; /* whole pages, up to KNIT_ARENA_MAX */
     uint64_t reply_arena_bytes;   /* of each lane; whole pages, up to KNIT_ARENA_MAX */
 };
@@ -115,8 +119,9 @@ struct knit_park_line {
     _Atomic uint32_t core;                      /* counted from 1; 0 = not known */
 };
 
-struct knit_line64 {
-    _Alignas(KNIT_LINE) _Atomic uint64_t value;
+/* Reply segment: of each ring of a lane, how far it is consumed. */
+struct knit_head_line {
+    _Alignas(KNIT_LINE) _Atomic uint64_t value[KNIT_CLASSES_MAX];
 };
 
 /* Reply segment: the session's state, written by the host. */
@@ -172,7 +177,7 @@ struct knit_note_line {
 };
 
 static_assert(
-    sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
+    sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_head_line) == KNIT_LINE &&
         sizeof(struct knit_park_line) == KNIT_LINE && sizeof(struct knit_state_line) == KNIT_LINE &&
         sizeof(struct knit_lane_line) == 2 * KNIT_LINE &&
         sizeof(struct knit_progress_cell) == 2 * KNIT_LINE &&
@@ -196,7 +201,7 @@ enum knit_segment_kind {
     KNIT_SEGMENT_POOL = 4,
 };
 
-static_assert(sizeof(struct knit_segment_header) == 64, "no padding: it is compared byte for byte");
+static_assert(sizeof(struct knit_segment_header) == 80, "no padding: it is compared byte for byte");
 
 /* ---- where things lie ----------------------------------------------------------------------- */
 
@@ -206,12 +211,12 @@ struct knit_request_view {
     struct knit_segment_header *header;
     _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
     _Atomic uint32_t *core;         /* that the caller waited on last, from 1; in the same line */
+    _Atomic uint32_t *classes;      /* bits of the rings ever used, but NORMAL; in the same line */
     _Atomic uint64_t *occupied;     /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
     _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
     _Atomic uint64_t *abort;        /* [slots]; generation to abort, perhaps only if queued */
     _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
-    struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
-    struct knit_request_cell *ring; /* [lanes][cells] */
+    struct knit_request_cell *ring; /* [classes][lanes][cells] */
     unsigned char *slab;            /* [slots][KNIT_SLAB_BYTES] */
     unsigned char *arena;
 };
@@ -226,7 +231,7 @@ struct knit_reply_view {
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_cell *progress; /* [slots] */
-    struct knit_line64 *head;            /* [lanes]; consumer index of the lane's ring */
+    struct knit_head_line *head;         /* [lanes]; consumer indices of the lane's rings */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */
     unsigned char *slab;                 /* [slots][KNIT_SLAB_BYTES] */

@@ -172,14 +172,14 @@ static uint32_t steps_of(const struct knit_host_session_view *session)
     return 2 * session->geometry.cells;
 }
 
-static uint32_t refuse_lane(const struct knit_host_session_view *session, uint32_t lane,
-    const struct knit_recovery_error *error)
+static uint32_t refuse_ring(const struct knit_host_session_view *session, uint32_t lane,
+    enum knit_ring ring, const struct knit_recovery_error *error)
 {
     struct knit_cursor cursor;
     struct knit_ready_call ready;
     uint32_t steps = steps_of(session), count = 0;
 
-    knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane);
+    knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane, ring);
     /* A bad cell ends the walk as an empty one does: workers judge the session. */
     while (knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY) {
         /* Counted also when a worker was first: the walk is bounded all the same. */
@@ -198,29 +198,45 @@ static uint32_t refuse_lane(const struct knit_host_session_view *session, uint32
 uint32_t knit_recovery_refuse(
     const struct knit_host_session_view *session, const struct knit_recovery_error *error)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, used;
 
     if (!has_requests(session))
         return 0;
-    for (uint32_t lane = 0; lane < session->geometry.lanes; lane++)
-        count += refuse_lane(session, lane, error);
+    used = knit_rings_used(&session->geometry, &session->request);
+    for (uint32_t lane = 0; lane < session->geometry.lanes; lane++) {
+        for (uint32_t ring = 0; ring < KNIT_CLASSES_MAX; ring++) {
+            if ((used >> ring & 1) != 0)
+                count += refuse_ring(session, lane, ring, error);
+        }
+    }
     if (count != 0)
         knit_recovery_wake(session);
     return count;
 }
 
+static bool has_queued(
+    const struct knit_host_session_view *session, uint32_t lane, enum knit_ring ring)
+{
+    struct knit_cursor cursor;
+    struct knit_ready_call ready;
+    uint32_t steps = steps_of(session);
+
+    knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane, ring);
+    return knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY;
+}
+
 bool knit_recovery_is_idle(const struct knit_host_session_view *session)
 {
+    uint32_t used;
+
     if (!has_requests(session))
         return true;
+    used = knit_rings_used(&session->geometry, &session->request);
     for (uint32_t lane = 0; lane < session->geometry.lanes; lane++) {
-        struct knit_cursor cursor;
-        struct knit_ready_call ready;
-        uint32_t steps = steps_of(session);
-
-        knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane);
-        if (knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY)
-            return false;
+        for (uint32_t ring = 0; ring < KNIT_CLASSES_MAX; ring++) {
+            if ((used >> ring & 1) != 0 && has_queued(session, lane, ring))
+                return false;
+        }
     }
     for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {
         uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);

@@ -26,6 +26,21 @@ static uint32_t slots_in_a_run(const struct knit_geometry *geometry)
     return each == 0 ? 1 : each < CLAIMS_A_LINE ? each : CLAIMS_A_LINE;
 }
 
+/* Continues where the ring was consumed. */
+static void begin_ring(const struct knit_session *session, uint32_t lane, enum knit_ring ring,
+    struct knit_session_ring *ret)
+{
+    const uint32_t cells = session->geometry.cells;
+    /* acquire: with the release of the side that used the segment before. */
+    const uint64_t tail =
+        atomic_load_explicit(&session->reply.head[lane].value[ring], memory_order_acquire);
+
+    ret->begin = knit_layout_ring(&session->geometry, &session->request, lane, ring);
+    ret->end = ret->begin + cells;
+    ret->cell = ret->begin + (tail & (cells - 1));
+    ret->tag = knit_tag(tail, cells);
+}
+
 /* Continues where the segments stand: generations, ring tails and arm numbers. */
 static void start_from_segments(struct knit_session *session)
 {
@@ -34,21 +49,18 @@ static void start_from_segments(struct knit_session *session)
 
     for (uint32_t i = 0; i < geometry->lanes; i++) {
         struct knit_session_lane *lane = &session->lanes[i];
-        /* acquire: with the release of the side that used the segment before. */
-        uint64_t tail = atomic_load_explicit(&session->reply.head[i].value, memory_order_acquire);
 
-        *lane =
-            (struct knit_session_lane){.ring = session->request.ring + (size_t)i * geometry->cells,
-                .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
-                .occupied = &session->request.occupied[i / 64],
-                .bit = (uint64_t)1 << i % 64,
-                .index = i,
-                .tag = knit_tag(tail, geometry->cells),
-                .last_slot = KNIT_NO_SLOT,
-                .flushed_slot = KNIT_NO_SLOT,
-                .free_head = KNIT_NO_SLOT};
-        lane->cell = lane->ring + (tail & (geometry->cells - 1));
-        lane->end = lane->ring + geometry->cells;
+        *lane = (struct knit_session_lane){
+            .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
+            .occupied = &session->request.occupied[i / 64],
+            .bit = (uint64_t)1 << i % 64,
+            .index = i,
+            .last_slot = KNIT_NO_SLOT,
+            .flushed_slot = KNIT_NO_SLOT,
+            .free_head = KNIT_NO_SLOT};
+        begin_ring(session, i, KNIT_RING_NORMAL, &lane->normal);
+        for (uint32_t ring = 1; ring < geometry->classes; ring++)
+            begin_ring(session, i, ring, knit_session_other_ring(session, i, ring));
         lane->completion_next =
             atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
     }
@@ -68,6 +80,7 @@ static void start_from_segments(struct knit_session *session)
     }
     for (uint32_t i = 0; i < KNIT_LANE_WORDS; i++)
         atomic_store_explicit(&session->request.occupied[i], 0, memory_order_relaxed);
+    atomic_store_explicit(session->request.classes, 0, memory_order_relaxed);
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.notified, memory_order_acquire) >> 1;
     session->deferrals = atomic_load_explicit(session->reply.deferrals, memory_order_acquire);
@@ -104,6 +117,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->slots = calloc(geometry->slots, sizeof(*session->slots));
     session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));
     session->queued = calloc(geometry->lanes, sizeof(*session->queued));
+    session->others = calloc((size_t)geometry->classes * geometry->lanes, sizeof(*session->others));
     if (options->depth_ns != 0)
         session->work_ns = calloc(geometry->lanes, sizeof(*session->work_ns));
     error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
@@ -111,7 +125,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
         error = knit_balance_init(&session->balance, options->balancer, options->steal,
             geometry->lanes, board, options->random_seed);
     if (session->slots == NULL || session->lanes == NULL || session->queued == NULL ||
-        (options->depth_ns != 0 && session->work_ns == NULL))
+        session->others == NULL || (options->depth_ns != 0 && session->work_ns == NULL))
         error = -ENOMEM;
     if (error != 0) {
         (void)knit_session_free(session);
@@ -133,6 +147,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
     free(session->slots);
     free(session->lanes);
     free(session->queued);
+    free(session->others);
     free(session->work_ns);
     free(session->watches);
     free(session);

@@ -70,9 +70,10 @@ struct knit_session_options {
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
-    uint32_t flags;       /* of KNIT_CELL_START_BY, _PINNED, _OUTPUT, _PROGRESS */
+    uint32_t flags;       /* bits of the geometry's features */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
     uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
+    enum knit_ring ring;  /* of those that the geometry has */
     const void *payload;  /* the params array's msgpack; copied before return */
     size_t len;
     void *user; /* handed back with the outcome */

@@ -75,6 +75,7 @@ enum knit_put {
     KNIT_PUT_WITH_HEAD = 2,  /* `head` is what knit_meta() makes of the call, without a length */
     KNIT_PUT_PADDED = 4,     /* the argument lies in whole words, with zeros behind its end */
     KNIT_PUT_FLUSHED = 8,    /* the lane is not dirty, and need not become so */
+    KNIT_PUT_IN_CLASS = 16,  /* the call's ring is another one than NORMAL */
 };
 
 /* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK or KNIT_IN_SLAB. The session has a
@@ -83,7 +84,10 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t head,
     uint64_t block, unsigned known)
 {
-    struct knit_request_cell *cell = lane->cell;
+    struct knit_session_ring *const ring =
+        (known & KNIT_PUT_IN_CLASS) != 0 ? knit_session_other_ring(session, lane->index, call->ring)
+                                         : &lane->normal;
+    struct knit_request_cell *cell = ring->cell;
     struct knit_session_lane *owner;
     struct knit_session_slot *slot;
     uint32_t flags = call->flags, index;
@@ -123,13 +127,13 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
         knit_session_enter_lane(session, lane);
     /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
     atomic_store_explicit(
-        &cell->ctrl, gen24 | knit_ctrl(0, index, lane->tag), memory_order_release);
+        &cell->ctrl, gen24 | knit_ctrl(0, index, ring->tag), memory_order_release);
 
-    if (__builtin_expect(++cell == lane->end, 0)) {
-        cell = lane->ring;
-        lane->tag = knit_tag_next(lane->tag);
+    if (__builtin_expect(++cell == ring->end, 0)) {
+        cell = ring->begin;
+        ring->tag = knit_tag_next(ring->tag);
     }
-    lane->cell = cell;
+    ring->cell = cell;
     lane->last_slot = index;
     session->queued[lane->index]++;
     if ((known & KNIT_PUT_WITH_DEPTH) != 0) {
@@ -168,16 +172,6 @@ KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_choose_lane(
     return lane;
 }
 
-/* What a call of the task counts in a session with a depth. The board's word is another process's
- * and may be anything; two calls fit a lane whatever it says. */
-static inline uint32_t knit_session_estimate(const struct knit_session *session, uint32_t task)
-{
-    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
-    uint32_t most_ns = session->options.depth_ns / 2;
-
-    return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
-}
-
 /* Whether the session takes a call that fits a cell. */
 KNIT_ALWAYS_INLINE bool knit_session_takes_small(
     const struct knit_session *session, const struct knit_session_call *call)
@@ -193,7 +187,7 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
     const bool has_depth = session->work_ns != NULL;
     struct knit_session_lane *lane;
 
-    if (!knit_session_takes_small(session, call))
+    if (call->ring != KNIT_RING_NORMAL || !knit_session_takes_small(session, call))
         return false;
     lane = knit_session_choose_lane(session, call);
     if (has_depth) {
@@ -206,7 +200,8 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
     return true;
 }
 
-/* The same in a session without a depth, where any lane is chosen without a look at the others. */
+/* The same in a session without a depth, of a call of the ring NORMAL, where any lane is chosen
+ * without a look at the others. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish_warm(struct knit_session *session,
     const struct knit_session_call *call, uint64_t head, uint32_t *ret_slot)
 {

@@ -16,9 +16,11 @@
 #include "fastpath/lane/arena.h"
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/core.h"
 #include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/line.h"
+#include "fastpath/lane/rings.h"
 #include "fastpath/lane/session.h"
 #include "fastpath/lane/state.h"
 
@@ -52,16 +54,21 @@ struct knit_session_watch {
     uint32_t slot;
 };
 
+/* A ring that this session publishes to. */
+struct knit_session_ring {
+    struct knit_request_cell *cell;        /* of the next publish */
+    struct knit_request_cell *begin, *end; /* [cells] */
+    uint32_t tag;                          /* of the lap in which `cell` lies */
+};
+
 /* The session's private part of a lane. */
 struct knit_session_lane {
-    struct knit_request_cell *cell;       /* of the next publish */
-    struct knit_request_cell *ring, *end; /* [cells] */
-    _Atomic uint32_t *completion_ring;    /* [cells] */
-    _Atomic uint64_t *occupied;           /* where the lane's bit is, */
-    uint64_t bit;                         /* and which one */
-    uint64_t completion_next;             /* position of the completion read next */
+    struct knit_session_ring normal;
+    _Atomic uint32_t *completion_ring; /* [cells] */
+    _Atomic uint64_t *occupied;        /* where the lane's bit is, */
+    uint64_t bit;                      /* and which one */
+    uint64_t completion_next;          /* position of the completion read next */
     uint32_t index;
-    uint32_t tag;           /* of the lap in which `cell` lies */
     uint32_t park_notified; /* park word last notified */
     uint32_t last_slot;     /* published last */
     uint32_t flushed_slot;  /* published last before the last flush, */
@@ -81,7 +88,9 @@ struct knit_session {
     struct knit_arena *arena;
     struct knit_session_slot *slots;
     struct knit_session_lane *lanes;
+    struct knit_session_ring *others;    /* [classes - 1][lanes]: the rings but NORMAL */
     struct knit_session_lane *only_lane; /* NULL: there are several */
+    uint32_t classes;                    /* as in the request segment */
     uint32_t *queued;                    /* [lanes]: published there, not yet answered */
     uint64_t *work_ns;   /* [lanes]: what these take, estimated; NULL without options.depth_ns */
     uint32_t next_ns;    /* estimate for the call that is published, or was crowded out last */
@@ -106,6 +115,23 @@ struct knit_session {
     struct knit_session_watch *watches; /* [slots]; NULL: none was watched yet */
     uint32_t watch_count;
 };
+
+/* That ring of the lane, which is not NORMAL. */
+static inline struct knit_session_ring *knit_session_other_ring(
+    const struct knit_session *session, uint32_t lane, enum knit_ring ring)
+{
+    return &session->others[(size_t)(ring - 1) * session->geometry.lanes + lane];
+}
+
+/* What a call of the task counts in a session with a depth. The board's word is another process's
+ * and may be anything; two calls fit a lane whatever it says. */
+static inline uint32_t knit_session_estimate(const struct knit_session *session, uint32_t task)
+{
+    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
+    uint32_t most_ns = session->options.depth_ns / 2;
+
+    return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
+}
 
 /* The generation of the slot's call, or its last one. */
 static inline uint64_t knit_session_gen(const struct knit_session *session, uint32_t index)

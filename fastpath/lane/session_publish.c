@@ -4,10 +4,13 @@
  * Edges:
  *   P1 publish  ctrl release, in knit_session_put(), with the acquire of knit_cursor_ctrl(): the
  *               cell's body, the argument's bytes
+ *   K1 stir     ctrl of the next cell of the ring NORMAL release, behind a call of another ring;
+ *               with the acquire fence of knit_lane_has_something(): that call
  *   W1 wake     fence between publish and the load of park; with the fence between announcing a
  *               park and the last looks (lane_park.c)
  *   W3 bell     bell changed, release, with the parking worker's acquire: what was published
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,9 +102,60 @@ static struct knit_session_lane *with_room(struct knit_session *session,
     return knit_session_has_room_in(session, lane->index) ? lane : NULL;
 }
 
+/* Sticky, before the first call of that ring: workers read the other rings of this session from
+ * now on. */
+static void use_ring(struct knit_session *session, enum knit_ring ring)
+{
+    const uint32_t bit = 1u << ring;
+
+    if ((session->classes & bit) != 0)
+        return;
+    session->classes |= bit;
+    /* relaxed: P1 lies behind. */
+    atomic_store_explicit(session->request.classes, session->classes, memory_order_relaxed);
+}
+
+/* Behind a call of another ring. Workers that have found this session idle for a while look at the
+ * next cell of its ring NORMAL alone (lane_poll.h), so that cell changes: its ctrl names the
+ * generation before, of which no worker makes a call, whatever lap it takes the cell for. */
+static void stir(const struct knit_session_lane *lane)
+{
+    _Atomic uint64_t *ctrl = &lane->normal.cell->ctrl;
+
+    /* K1, release: who sees it sees the call. relaxed: this session alone writes the word. */
+    atomic_store_explicit(ctrl,
+        atomic_load_explicit(ctrl, memory_order_relaxed) - ((uint64_t)1 << KNIT_GEN_SHIFT),
+        memory_order_release);
+}
+
+/* Not inlined, because the frame would cost calls of the ring NORMAL. */
+static __attribute__((noinline)) uint32_t put_in_class(struct knit_session *session,
+    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block)
+{
+    uint32_t slot;
+
+    assert(call->ring < session->geometry.classes);
+    use_ring(session, call->ring);
+    slot = session->work_ns != NULL
+               ? knit_session_put(
+                     session, lane, call, 0, block, KNIT_PUT_IN_CLASS | KNIT_PUT_WITH_DEPTH)
+               : knit_session_put(session, lane, call, 0, block, KNIT_PUT_IN_CLASS);
+    stir(lane);
+    return slot;
+}
+
 static inline unsigned depth(const struct knit_session *session)
 {
     return session->work_ns != NULL ? KNIT_PUT_WITH_DEPTH : 0;
+}
+
+/* knit_session_put() of any call. */
+static inline uint32_t put(struct knit_session *session, struct knit_session_lane *lane,
+    const struct knit_session_call *call, uint64_t block)
+{
+    return call->ring != KNIT_RING_NORMAL
+               ? put_in_class(session, lane, call, block)
+               : knit_session_put(session, lane, call, 0, block, depth(session));
 }
 
 /* ---- publishing ----------------------------------------------------------------------------- */
@@ -114,7 +168,7 @@ static inline uint32_t publish_in_slab(struct knit_session *session, struct knit
     const uint32_t slot = knit_session_free_in(session, lane)->free_head;
 
     knit_cell_copy_long(knit_slab(session->request.slab, slot), call->payload, call->len);
-    return knit_session_put(session, lane, call, 0, KNIT_IN_SLAB, depth(session));
+    return put(session, lane, call, KNIT_IN_SLAB);
 }
 
 /* Not inlined, because the frame would cost small calls. */
@@ -132,7 +186,7 @@ static __attribute__((noinline)) int publish_large(struct knit_session *session,
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     knit_cell_copy_long(session->request.arena + block, call->payload, call->len);
-    *ret_slot = knit_session_put(session, lane, call, 0, block, depth(session));
+    *ret_slot = put(session, lane, call, block);
     return 0;
 }
 
@@ -146,7 +200,7 @@ static inline int publish_to(struct knit_session *session, struct knit_session_l
 {
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
-    *ret_slot = knit_session_put(session, lane, call, 0, KNIT_NO_BLOCK, depth(session));
+    *ret_slot = put(session, lane, call, KNIT_NO_BLOCK);
     return 0;
 }
 
@@ -174,21 +228,34 @@ int knit_session_publish(
     return publish_to(session, knit_session_choose_lane(session, call), call, ret_slot);
 }
 
-/* No call of this session that was published to the lane is queued there, or run by its worker.
- * Claims follow the ring, so the call published last tells it of all; one that was claimed by
- * another worker does not count. */
+/* The slot's call was published to the lane, and is queued there or run by its worker. One that was
+ * claimed by another worker does not count. */
+static bool is_there(const struct knit_session *session, uint32_t index, uint32_t lane)
+{
+    uint64_t claim;
+
+    if (!knit_session_is_pending(session, index) || session->slots[index].lane != lane ||
+        knit_session_is_answered(session, index))
+        return false;
+    /* relaxed: a hint, like all that a balancer reads. */
+    claim = atomic_load_explicit(&session->reply.claim[index], memory_order_relaxed);
+    return knit_claim_gen(claim) != knit_session_gen(session, index) ||
+           knit_claim_owner(claim) == knit_board_owner(&session->board, lane);
+}
+
+/* No call of this session that was published to the lane is there. Claims follow the ring, so the
+ * call published last tells it of all, while there is one ring. */
 static bool has_no_call_of_ours(const struct knit_session *session, uint32_t lane)
 {
     const uint32_t index = session->lanes[lane].last_slot;
-    uint64_t claim;
 
-    if (index == KNIT_NO_SLOT || !knit_session_is_pending(session, index) ||
-        session->slots[index].lane != lane || knit_session_is_answered(session, index))
-        return true;
-    /* relaxed: a hint, like all that a balancer reads. */
-    claim = atomic_load_explicit(&session->reply.claim[index], memory_order_relaxed);
-    return knit_claim_gen(claim) == knit_session_gen(session, index) &&
-           knit_claim_owner(claim) != knit_board_owner(&session->board, lane);
+    if (session->classes == 0)
+        return index == KNIT_NO_SLOT || !is_there(session, index, lane);
+    for (uint32_t i = 0; i < session->geometry.slots; i++) {
+        if (is_there(session, i, lane))
+            return false;
+    }
+    return true;
 }
 
 static bool is_idle(const struct knit_session *session, uint32_t lane)
@@ -268,7 +335,7 @@ int knit_session_publish_reserved(
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    *ret_slot = knit_session_put(session, lane, call, 0, block, depth(session));
+    *ret_slot = put(session, lane, call, block);
     return 0;
 }
 
@@ -408,6 +475,32 @@ void knit_session_flush(struct knit_session *session)
         (void)wake_other(session, KNIT_NO_SLOT);
 }
 
+static bool is_unclaimed(const struct knit_session *session, uint32_t slot)
+{
+    /* relaxed: a hint. A claim that is missed costs one wake-up. */
+    const uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
+
+    return knit_claim_gen(claim) != knit_session_gen(session, slot);
+}
+
+/* A call that was published to the lane and that no worker has claimed: the last one, if any is;
+ * where there are several rings, any. KNIT_NO_SLOT: there is none. */
+static uint32_t find_unclaimed(const struct knit_session *session, uint32_t lane)
+{
+    const uint32_t last = session->lanes[lane].last_slot;
+
+    if (session->queued[lane] == 0 || last == KNIT_NO_SLOT)
+        return KNIT_NO_SLOT;
+    if (session->classes == 0)
+        return is_unclaimed(session, last) ? last : KNIT_NO_SLOT;
+    for (uint32_t i = 0; i < session->geometry.slots; i++) {
+        if (session->slots[i].lane == lane && knit_session_is_pending(session, i) &&
+            is_unclaimed(session, i))
+            return i;
+    }
+    return KNIT_NO_SLOT;
+}
+
 void knit_session_wake_for_unclaimed(struct knit_session *session)
 {
     const uint32_t lanes = session->geometry.lanes;
@@ -415,15 +508,9 @@ void knit_session_wake_for_unclaimed(struct knit_session *session)
     if (lanes == 1)
         return;
     for (uint32_t i = 0; (i = knit_session_next_lane(session, i, false)) < lanes; i++) {
-        uint32_t slot = session->lanes[i].last_slot;
-        uint64_t claim;
-        if (session->queued[i] == 0 || slot == KNIT_NO_SLOT)
-            continue;
         if (!session->options.steal && !knit_board_is_vacant(&session->board, i))
             continue;
-        /* relaxed: a hint. A claim that is missed costs one wake-up. */
-        claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
-        if (knit_claim_gen(claim) != knit_session_gen(session, slot) && wake_other(session, i))
+        if (find_unclaimed(session, i) != KNIT_NO_SLOT && wake_other(session, i))
             return;
     }
 }
@@ -454,10 +541,10 @@ void knit_session_part(struct knit_session *session)
     if (knit_lane_bits_next(session->board.parked, 0, lanes, all) >= lanes)
         return;
     for (uint32_t i = 0; (i = knit_session_next_lane(session, i, false)) < lanes; i++) {
-        const uint32_t slot = session->lanes[i].last_slot;
+        const uint32_t slot = find_unclaimed(session, i);
 
-        if (session->queued[i] != 0 && slot != KNIT_NO_SLOT &&
-            knit_session_is_pending(session, slot) && stays_unclaimed(session, slot)) {
+        if (slot != KNIT_NO_SLOT && knit_session_is_pending(session, slot) &&
+            stays_unclaimed(session, slot)) {
             knit_session_wake_for_unclaimed(session);
             return;
         }

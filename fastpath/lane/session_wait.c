@@ -47,7 +47,7 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
 static void prefetch_next(const struct knit_session *session, uint32_t index)
 {
     uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
-    struct knit_request_cell *cell = session->lanes[lane].cell;
+    struct knit_request_cell *cell = session->lanes[lane].normal.cell;
     __builtin_prefetch(cell, 1, 3);
     __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 1, 3);
 }

@@ -156,18 +156,24 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 /* flags of a request cell: its deadline is the last moment to start at and nothing to the task. */
 #define KNIT_CELL_START_BY 2u
 
-/* The same: while its lane has a worker, no other one claims it. */
-#define KNIT_CELL_PINNED 4u
-
 /* The same: what the task prints comes with the outcome (proto/printed.h). */
 #define KNIT_CELL_OUTPUT 8u
 
 /* The same: somebody looks at the values that the task emits (emit.h). */
 #define KNIT_CELL_PROGRESS 16u
 
-#define KNIT_CELL_FLAGS                                                                            \
-    (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED | KNIT_CELL_OUTPUT |               \
-        KNIT_CELL_PROGRESS)
+/* What a caller asks for at its attachment and may then use. The lower eight bits are flags of its
+ * request cells; a flag that was not granted evicts, as any that does not exist. */
+#define KNIT_FEATURES (KNIT_CELL_START_BY | KNIT_CELL_OUTPUT | KNIT_CELL_PROGRESS)
+
+/* The rings of a lane. Calls of RING_NORMAL take the short way; of the others only those exist that
+ * the geometry counts. */
+enum knit_ring {
+    KNIT_RING_NORMAL = 0,
+    KNIT_RING_URGENT = 1,
+    KNIT_RING_BACKGROUND = 2,
+    KNIT_RING_PINNED = 3, /* for the lane's own worker alone, while it lives */
+};
 
 /* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
  * len32 */

@@ -48,6 +48,8 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
         .request_arena_bytes = grant->geometry.request_arena_bytes,
         .reply_arena_bytes = grant->geometry.reply_arena_bytes,
         .call_max_bytes = grant->call_max_bytes,
+        .features = grant->geometry.features,
+        .classes = grant->geometry.classes,
         .steal = grant->steal,
         .asks_host = grant->asks_host,
         .balancer = knit_span_text(balancers[balancer]),
@@ -120,11 +122,14 @@ static void attach(
 {
     const struct knit_principal *principal = &caller->principal;
     struct knit_host_peer peer = {principal->uid, principal->gid, principal->pid};
-    uint32_t slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots;
+    const struct knit_host_ask ask = {
+        .slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots,
+        .arena_bytes = request->arena_bytes,
+        .features = request->features,
+        .classes = request->classes};
     struct knit_buffer *scratch = &caller->turn->scratch;
     struct knit_host_grant grant;
-    int r =
-        knit_host_attach(caller->router->backend->pool, &peer, slots, request->arena_bytes, &grant);
+    int r = knit_host_attach(caller->router->backend->pool, &peer, &ask, &grant);
 
     if (r != 0) {
         refuse_pool(caller, msgid, r);

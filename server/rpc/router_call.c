@@ -342,8 +342,7 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
 /* A notification's outcome goes nowhere. */
 static uint32_t flags_of(const struct knit_message *message, const struct knit_options *options)
 {
-    return (options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0) |
-           (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0) |
+    return (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0) |
            (options->progress && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_PROGRESS : 0);
 }
 
@@ -429,6 +428,7 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
         .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
         .flags = flags_of(message, way->options),
         .lane = lane,
+        .ring = lane != KNIT_LANE_ANY ? KNIT_RING_PINNED : KNIT_RING_NORMAL,
         .payload = message->params.bytes,
         .len = message->params.len};
     uint32_t slot;

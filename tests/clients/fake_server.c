@@ -200,6 +200,8 @@ static void answer_attach(const struct knit_message *message)
         .lanes = 2,
         .slots = 16,
         .cells = knit_geometry_cells(16),
+        .features = KNIT_FEATURES,
+        .classes = KNIT_CLASSES_MAX,
         .request_arena_bytes = 1 << 20,
         .reply_arena_bytes = 1 << 20,
     };
@@ -210,6 +212,8 @@ static void answer_attach(const struct knit_message *message)
         .lanes = geometry->lanes,
         .slots = geometry->slots,
         .cells = fake.attach.cells != 0 ? fake.attach.cells : geometry->cells,
+        .features = geometry->features,
+        .classes = geometry->classes,
         .request_arena_bytes = geometry->request_arena_bytes,
         .reply_arena_bytes = geometry->reply_arena_bytes,
         .call_max_bytes = 1 << 17,

@@ -19,7 +19,10 @@ void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
     struct knit_reply_view reply;
     struct knit_board_view board;
 
-    assert_int_equal(knit_host_attach(pools->pool, &peer, 64, 0, &guest->grant), 0);
+    assert_int_equal(
+        knit_host_attach(pools->pool, &peer,
+            &(struct knit_host_ask){64, 0, KNIT_FEATURES, KNIT_CLASSES_MAX}, &guest->grant),
+        0);
     assert_int_equal(knit_segment_map(guest->grant.request_fd, knit_layout_request_bytes(geometry),
                          true, &guest->request),
         0);

@@ -45,6 +45,8 @@ struct lanes_session *lanes_add_session(
         .lanes = lanes->lanes,
         .slots = slots,
         .cells = knit_geometry_cells(slots),
+        .features = KNIT_FEATURES & ~lanes->denied,
+        .classes = KNIT_CLASSES_MAX,
         .request_arena_bytes = arena_bytes,
         .reply_arena_bytes = arena_bytes,
     };
@@ -55,7 +57,7 @@ struct lanes_session *lanes_add_session(
     knit_layout_reply(&session->geometry, session->reply_mapping.base, &session->reply);
     session->reply.header->session = lanes->sessions;
     for (uint32_t i = 0; i < lanes->lanes; i++) {
-        atomic_store_explicit(&session->reply.head[i].value, start, memory_order_relaxed);
+        atomic_store_explicit(&session->reply.head[i].value[0], start, memory_order_relaxed);
         atomic_store_explicit(&session->reply.lane[i].completion_tail, start, memory_order_relaxed);
         for (uint32_t j = 0; j < session->geometry.cells; j++) {
             size_t at = (size_t)i * session->geometry.cells + j;

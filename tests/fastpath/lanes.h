@@ -63,6 +63,7 @@ struct lanes {
     bool is_running[LANES_WORKERS_MAX];
     struct lanes_session session[LANES_SESSIONS_MAX];
     uint32_t sessions;
+    uint32_t denied;              /* features that sessions are not granted from now on */
     _Atomic uint32_t *executions; /* for LANES_COUNT */
     uint32_t executions_count;
     _Atomic uint32_t gate;

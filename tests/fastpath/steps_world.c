@@ -40,7 +40,7 @@ static uint32_t slot_at(const struct world *world, uint32_t lane, uint64_t posit
 
 static void look_at_head(struct world *world, uint32_t lane)
 {
-    uint64_t now = load(&world->side->reply.head[lane].value), gen;
+    uint64_t now = load(&world->side->reply.head[lane].value[0]), gen;
     assert_true((int64_t)(now - world->head[lane]) >= 0);
     for (uint64_t at = world->head[lane]; at != now; at++) {
         uint32_t slot;
@@ -60,7 +60,7 @@ static void look_at_head(struct world *world, uint32_t lane)
 static void look_at_new_claim(struct world *world, uint32_t slot, uint64_t claimed)
 {
     for (uint32_t lane = 0; lane < WORLD_LANES; lane++) {
-        uint64_t head = load(&world->side->reply.head[lane].value), gen;
+        uint64_t head = load(&world->side->reply.head[lane].value[0]), gen;
         for (uint64_t at = head; is_published_at(world, lane, at); at++) {
             if (slot_at(world, lane, at, &gen) == slot && gen == claimed)
                 assert_true(at + 1 - head <= KNIT_HEAD_LAG_MAX);
@@ -100,6 +100,7 @@ void world_init(struct world *world, const struct world_shape *shape)
     lanes_init(&world->lanes, WORLD_LANES, shape->steal, 0);
     world->lanes.executions = world->executions;
     world->lanes.executions_count = WORLD_CALLS;
+    world->lanes.denied = shape->denied;
     world->side = lanes_add_session(&world->lanes, shape->slots, shape->arena_bytes, shape->start);
     world->session = world->side->session;
     world->view = (struct knit_host_session_view){.geometry = world->side->geometry,
@@ -113,7 +114,7 @@ void world_init(struct world *world, const struct world_shape *shape)
         lanes_add_worker(&world->lanes, i, 5 + i);
         /* The first turn takes the session in and does not sleep. */
         assert_int_equal(knit_lane_turn(world->lanes.worker[i]), KNIT_LANE_RUNNING);
-        world->head[i] = load(&world->side->reply.head[i].value);
+        world->head[i] = load(&world->side->reply.head[i].value[0]);
     }
     for (uint32_t i = 0; i < shape->slots; i++)
         world->gen[i] = world->claim[i] = world->word[i] = shape->start & KNIT_GEN_MASK;
@@ -275,7 +276,7 @@ void world_take_all(struct world *world, uint32_t worker)
 bool world_has_ready(const struct world *world, uint32_t lane)
 {
     const uint32_t cells = world->side->geometry.cells;
-    uint64_t head = load(&world->side->reply.head[lane].value), gen;
+    uint64_t head = load(&world->side->reply.head[lane].value[0]), gen;
     for (uint64_t at = head; at != head + cells && is_published_at(world, lane, at); at++) {
         uint32_t slot = slot_at(world, lane, at, &gen);
         if (knit_gen_next(knit_claim_gen(load(&world->side->reply.claim[slot]))) == gen)

@@ -61,8 +61,9 @@ struct world_shape {
     uint32_t slots;
     uint64_t arena_bytes;
     bool steal;
-    bool lazy;      /* see steps_be_lazy() */
-    uint64_t start; /* that positions and generations begin at */
+    bool lazy;       /* see steps_be_lazy() */
+    uint64_t start;  /* that positions and generations begin at */
+    uint32_t denied; /* features that the session was not granted */
 };
 
 /* One party acts and is stalled; the callbacks work on the world that is played in. */

@@ -28,7 +28,8 @@ static void begin(struct fixture *fixture)
 {
     const struct lanes_session *side = fixture->side;
 
-    knit_cursor_begin(&fixture->cursor, &side->geometry, &side->request, &side->reply, 0);
+    knit_cursor_begin(
+        &fixture->cursor, &side->geometry, &side->request, &side->reply, 0, KNIT_RING_NORMAL);
     fixture->steps = fixture->cursor.cells;
 }
 
@@ -70,7 +71,7 @@ static enum knit_cell_state find(struct fixture *fixture)
 
 static uint64_t head(const struct fixture *fixture)
 {
-    return atomic_load_explicit(&fixture->side->reply.head[0].value, memory_order_relaxed);
+    return atomic_load_explicit(&fixture->side->reply.head[0].value[0], memory_order_relaxed);
 }
 
 static void rewrite(struct fixture *fixture, uint64_t gen, uint32_t slot)

@@ -127,7 +127,9 @@ static void obey(struct pools *pools, char letter, uint64_t session, enum knit_f
         knit_host_shutdown(pools->pool, false, knit_clock_ns() + 100000000u);
     } else if (letter == BY_DETACH) {
         knit_host_detach(pools->pool, session);
-    } else if (letter == BY_ATTACH && knit_host_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
+    } else if (letter == BY_ATTACH &&
+               knit_host_attach(pools->pool, &peer,
+                   &(struct knit_host_ask){64, 0, KNIT_FEATURES, KNIT_CLASSES_MAX}, &grant) == 0) {
         if (knit_segment_seal(grant.request_fd) != 0)
             _exit(4);
         (void)knit_host_attached(pools->pool, grant.id);
@@ -145,7 +147,9 @@ static _Noreturn void be_host(
     pools->options.hard_timeout_ms = cause == BY_HARD_TIMEOUT ? HARD_MS : 0;
     pools->options.abandoned_ms = ABANDONED_MS;
     if (pools_open(pools) != 0 ||
-        knit_host_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
+        knit_host_attach(pools->pool, &peer,
+            &(struct knit_host_ask){64, 0, KNIT_FEATURES, KNIT_CLASSES_MAX},
+            &invitation.grant) != 0)
         _exit(2);
     for (uint32_t lane = 0; lane < WORKERS; lane++) {
         struct knit_host_lane_stats stats;

@@ -252,18 +252,18 @@ DAMAGE(a_lap_that_never_was)
 }
 DAMAGE(a_call_passed_over)
 {
-    STORE(&f->reply->head[1].value, 3);
+    STORE(&f->reply->head[1].value[0], 3);
 }
 DAMAGE(head_ahead)
 {
-    STORE(&f->reply->head[1].value, 4);
+    STORE(&f->reply->head[1].value[0], 4);
 }
 DAMAGE(head_behind)
 {
     /* As if 20 calls of lane 0 had been claimed and none of them counted. */
     for (uint32_t i = 0; i < 20; i++)
         STORE(&cell_of(f, 0, i)->ctrl, knit_ctrl(1, f->slot[INLINE], 1));
-    STORE(&f->reply->head[0].value, 0);
+    STORE(&f->reply->head[0].value[0], 0);
 }
 DAMAGE(a_claim_out_of_order)
 {
@@ -547,7 +547,8 @@ static void a_segment_header_is_checked(void **state)
     struct knit_segment_header head = {.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
         .kind = KNIT_SEGMENT_REPLY,
-        .geometry = {.version = KNIT_LAYOUT_VERSION, .lanes = 2, .slots = 10, .cells = 32}};
+        .geometry = {
+            .version = KNIT_LAYOUT_VERSION, .lanes = 2, .slots = 10, .cells = 32, .classes = 1}};
     uint64_t bytes = knit_layout_reply_bytes(&head.geometry);
 
     (void)state;

@@ -332,46 +332,6 @@ static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
     assert_true(knit_session_collect_slot(session, slot, &outcome));
 }
 
-/* A thief takes it for an empty ring, and parks; of a lane without a worker it takes all. */
-static void a_pinned_call_is_claimed_by_its_own_worker(void **state)
-{
-    struct knit_session_outcome outcome;
-    struct knit_session *session;
-    struct knit_session_call echo = lanes_call(LANES_ECHO, "x", 1);
-    uint32_t slot, free_slot;
-
-    (void)state;
-    lanes_init(&lanes, 2, true, 0);
-    session = lanes_add_session(&lanes, 16, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
-    lanes_add_worker(&lanes, 1, 6);
-    echo.lane = 0;
-    echo.flags = KNIT_CELL_PINNED;
-    slot = publish(session, &echo);
-    echo.flags = 0;
-    free_slot = publish(session, &echo);
-    for (uint64_t parks = 1; parks < 5; parks++) {
-        (void)knit_lane_turn(lanes.worker[1]);
-        assert_int_equal(knit_board_counts(&lanes.board, 1).parks, parks);
-    }
-    assert_false(knit_session_collect_slot(session, slot, &outcome));
-    assert_false(knit_session_collect_slot(session, free_slot, &outcome));
-    (void)knit_lane_turn(lanes.worker[0]);
-    assert_true(knit_session_collect_slot(session, slot, &outcome));
-    assert_int_equal(outcome.lane, 0);
-    /* A turn ends early when its worker had to wait for a core, as if the call had been long. */
-    (void)knit_lane_turn(lanes.worker[0]);
-    assert_true(knit_session_collect_slot(session, free_slot, &outcome));
-
-    echo.flags = KNIT_CELL_PINNED;
-    slot = publish(session, &echo);
-    lanes_stop_worker(&lanes, 0);
-    knit_recovery_vacate(&lanes.board, &lanes.pool, 2, 0);
-    (void)knit_lane_turn(lanes.worker[1]);
-    assert_true(knit_session_collect_slot(session, slot, &outcome));
-    assert_int_equal(outcome.lane, 1);
-}
-
 static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 {
     struct lanes_session *side;
@@ -779,7 +739,6 @@ int main(void)
         WITH_LANES(a_caller_that_waits_wakes_a_worker_for_a_vacant_lane),
         cmocka_unit_test(a_session_leaves_while_another_is_detached_before_the_call_ends),
         WITH_LANES(a_living_workers_call_is_stolen_at_the_second_look),
-        WITH_LANES(a_pinned_call_is_claimed_by_its_own_worker),
         WITH_LANES(a_job_is_aborted_by_its_caller_and_with_its_session),
         WITH_LANES(completions_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),

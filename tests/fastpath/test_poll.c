@@ -34,13 +34,19 @@ static int teardown(void **state)
     return 0;
 }
 
-static uint32_t publish(uint32_t i, uint32_t task, uint32_t us)
+static uint32_t publish_in(enum knit_ring ring, uint32_t i, uint32_t task, uint32_t us)
 {
     struct knit_session_call call = lanes_call(task, &us, sizeof(us));
     uint32_t slot;
 
+    call.ring = ring;
     assert_int_equal(knit_session_publish(lanes.session[i].session, &call, &slot), 0);
     return slot;
+}
+
+static uint32_t publish(uint32_t i, uint32_t task, uint32_t us)
+{
+    return publish_in(KNIT_RING_NORMAL, i, task, us);
 }
 
 static size_t collect(uint32_t i)
@@ -99,6 +105,24 @@ static void a_call_of_a_cold_session_is_found_within_the_looks(void **state)
         /* It is hot now. */
         (void)publish(i, LANES_ECHO, 0);
         assert_int_equal(turns_until_answered(i), 1);
+    }
+}
+
+/* Also in rings that the session has not used before, and when it has used several for long. */
+static void a_call_of_another_ring_is_found_as_soon(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        settle();
+        assert_int_equal(lanes.worker[0]->poll.hot_count, 1);
+        for (uint32_t i = 1; i < SESSIONS; i++) {
+            const enum knit_ring ring = i % KNIT_CLASSES_MAX;
+
+            (void)publish_in(ring, i, LANES_ECHO, 0);
+            assert_true(turns_until_answered(i) <= KNIT_POLL_LOOKS);
+            (void)publish_in(KNIT_RING_URGENT, i, LANES_ECHO, 0);
+            assert_int_equal(turns_until_answered(i), 1);
+        }
     }
 }
 
@@ -249,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(idle_sessions_become_cold),
         TEST(a_call_of_a_cold_session_is_found_within_the_looks),
+        TEST(a_call_of_another_ring_is_found_as_soon),
         TEST(after_a_long_call_all_are_looked_at),
         TEST(after_a_sleep_all_are_looked_at),
         TEST(an_idle_worker_looks_at_all),

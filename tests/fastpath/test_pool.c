@@ -29,6 +29,8 @@
 
 /* ---- starting ---- */
 
+static const struct knit_host_ask most, few = {.slots = 10, .arena_bytes = 100000};
+
 static void a_pool_starts_calls_and_stops(void **state)
 {
     struct pools pools;
@@ -339,23 +341,23 @@ static void limits_of_sessions_hold_until_they_are_freed(void **state)
     pools.options.uid_sessions_max = 2;
     pools.options.sessions_max = 3;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grants[0]), 0);
     assert_int_equal(grants[0].geometry.slots, KNIT_SLOTS_DEFAULT);
     assert_int_equal(grants[0].geometry.request_arena_bytes, 8u << 20);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 10, 100000, &grants[1]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &few, &grants[1]), 0);
     assert_int_equal(grants[1].geometry.slots, 10);
     assert_int_equal(grants[1].geometry.request_arena_bytes, 98304);
     assert_int_equal(
-        knit_host_attach(pools.pool, &peer, 0, 0, &grants[2]), KNIT_HOST_E_UID_SESSIONS);
-    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grants[2]), 0);
-    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grants[3]), KNIT_HOST_E_SESSIONS);
+        knit_host_attach(pools.pool, &peer, &most, &grants[2]), KNIT_HOST_E_UID_SESSIONS);
+    assert_int_equal(knit_host_attach(pools.pool, &other, &most, &grants[2]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &other, &most, &grants[3]), KNIT_HOST_E_SESSIONS);
     for (int i = 0; i < 3; i++) {
         knit_host_grant_close(&grants[i]);
         knit_host_detach(pools.pool, grants[i].id);
     }
     knit_host_detach(pools.pool, 999);
     pools_wait_sessions(&pools, 1);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grants[0]), 0);
     knit_host_grant_close(&grants[0]);
     pools_fini(&pools);
 }
@@ -372,12 +374,12 @@ static void the_last_sessions_are_kept_for_those_who_have_none(void **state)
     pools.options.sessions_kept = 2;
     assert_int_equal(pools_open(&pools), 0);
     for (int i = 0; i < 6; i++)
-        assert_int_equal(knit_host_attach(pools.pool, &peer, 10, 100000, &grants[i]), 0);
+        assert_int_equal(knit_host_attach(pools.pool, &peer, &few, &grants[i]), 0);
     assert_int_equal(
-        knit_host_attach(pools.pool, &peer, 10, 100000, &grants[6]), KNIT_HOST_E_SESSIONS_KEPT);
-    assert_int_equal(knit_host_attach(pools.pool, &other, 10, 100000, &grants[6]), 0);
+        knit_host_attach(pools.pool, &peer, &few, &grants[6]), KNIT_HOST_E_SESSIONS_KEPT);
+    assert_int_equal(knit_host_attach(pools.pool, &other, &few, &grants[6]), 0);
     assert_int_equal(
-        knit_host_attach(pools.pool, &other, 10, 100000, &grants[7]), KNIT_HOST_E_SESSIONS_KEPT);
+        knit_host_attach(pools.pool, &other, &few, &grants[7]), KNIT_HOST_E_SESSIONS_KEPT);
     for (int i = 0; i < 7; i++) {
         knit_host_grant_close(&grants[i]);
         knit_host_detach(pools.pool, grants[i].id);
@@ -455,7 +457,8 @@ static void *visit(void *arg)
         struct knit_host_peer peer = {.uid = visitors->uid};
         struct knit_host_grant grant;
 
-        if (knit_host_attach(visitors->pools->pool, &peer, 64, 0, &grant) != 0)
+        if (knit_host_attach(
+                visitors->pools->pool, &peer, &(struct knit_host_ask){.slots = 64}, &grant) != 0)
             continue;
         /* Every other session is detached before it is served. */
         if (visitors->visits % 2 == 0 &&
@@ -512,8 +515,8 @@ static void memory_is_limited(void **state)
     pools.options.memory_max_bytes = 40u << 20; /* one session and the host's */
     pools.options.reply_budget_bytes = 8u << 20;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[1]), KNIT_HOST_E_MEMORY);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grants[0]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grants[1]), KNIT_HOST_E_MEMORY);
     knit_host_grant_close(&grants[0]);
     pools_fini(&pools);
 }
@@ -585,8 +588,8 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
     }
     held = memory_of(&pools) - before;
     assert_true(held > 0 && held < 30u << 20);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_UID_SESSIONS);
-    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grant), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grant), KNIT_HOST_E_UID_SESSIONS);
+    assert_int_equal(knit_host_attach(pools.pool, &other, &most, &grant), 0);
     knit_host_grant_close(&grant);
     knit_host_detach(pools.pool, grant.id);
     pools_wait_sessions(&pools, 1);
@@ -601,10 +604,10 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
         (double)held / 1048576, (double)again / 1048576);
     /* A mapping alone holds it as well. */
     knit_host_grant_close(&guests[0].grant);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_UID_SESSIONS);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grant), KNIT_HOST_E_UID_SESSIONS);
     for (int i = 0; i < 2; i++)
         guests_close(&pools, &guests[i]);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grant), 0);
     knit_host_grant_close(&grant);
     knit_host_detach(pools.pool, grant.id);
     pools_wait_sessions(&pools, 1);
@@ -682,7 +685,7 @@ static void a_drain_runs_all_calls_to_their_end(void **state)
     for (int i = 1; i < 32; i++)
         pools_start_number(&pools, "count", i + 1, &outcomes[i]);
     knit_host_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
-    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_CLOSED);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, &most, &grant), KNIT_HOST_E_CLOSED);
     assert_false(knit_host_is_stopped(pools.pool));
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     for (int i = 0; i < 32; i++) {

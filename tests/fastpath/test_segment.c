@@ -140,6 +140,8 @@ static struct knit_geometry geometry_of(uint32_t lanes, uint32_t slots, uint64_t
         .lanes = lanes,
         .slots = slots,
         .cells = knit_geometry_cells(slots),
+        .features = KNIT_FEATURES,
+        .classes = KNIT_CLASSES_MAX,
         .request_arena_bytes = arena,
         .reply_arena_bytes = arena};
 }
@@ -166,8 +168,8 @@ static void sizes_hold_all_pointers(void **state)
                 knit_layout_reply_bytes(&geometry));
             assert_int_equal((uintptr_t)request.ring % 128, 0);
             assert_int_equal((uintptr_t)reply.reply % 128, 0);
-            assert_true((uintptr_t)(request.ring + (size_t)lanes[i] * geometry.cells) <=
-                        (uintptr_t)request.arena);
+            assert_true((uintptr_t)(request.ring + (size_t)lanes[i] * geometry.classes *
+                                                       geometry.cells) <= (uintptr_t)request.arena);
         }
     }
     usual = geometry_of(2, 1008, 0);
@@ -177,9 +179,11 @@ static void sizes_hold_all_pointers(void **state)
 static void bad_geometries_are_named(void **state)
 {
     const struct knit_geometry good = geometry_of(2, 100, 4096);
-    struct knit_geometry bad[] = {good, good, good, good, good, good, good, good, good};
+    struct knit_geometry bad[13];
 
     (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        bad[i] = good;
     bad[0].version = KNIT_LAYOUT_VERSION + 1;
     bad[1].lanes = 0;
     bad[2].lanes = KNIT_LANES_MAX + 1;
@@ -189,6 +193,10 @@ static void bad_geometries_are_named(void **state)
     bad[6].cells = 64;
     bad[7].request_arena_bytes = 4095;
     bad[8].reply_arena_bytes = KNIT_ARENA_MAX + 4096;
+    bad[9].classes = 0;
+    bad[10].classes = KNIT_CLASSES_MAX + 1;
+    bad[11].features = KNIT_FEATURES + 1;
+    bad[12].streams = 1;
     assert_null(knit_geometry_check(&good));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_non_null(knit_geometry_check(&bad[i]));

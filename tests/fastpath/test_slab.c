@@ -55,7 +55,8 @@ static void slabs_overlap_nothing(void **state)
     (void)state;
     lanes_init(&lanes, 2, false, 0);
     side = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
-    assert_true(knit_slab(side->request.slab, 0) >= (unsigned char *)&side->request.tail[2]);
+    assert_true(
+        knit_slab(side->request.slab, 0) >= (unsigned char *)&side->request.released[SLOTS]);
     /* A worker that reads in place reads some bytes behind an argument. */
     assert_true(knit_slab(side->request.slab, SLOTS) <= (unsigned char *)side->request.ring);
     assert_true(side->request.arena - knit_slab(side->request.slab, SLOTS) >= KNIT_HEAD_SPARE);
@@ -81,7 +82,7 @@ static void what_fits_a_slab_takes_no_block(void **state)
         const size_t len = lens[i / 4];
         const bool in_slab = len > KNIT_INLINE_MAX && len <= KNIT_SLAB_BYTES;
         const uint32_t flags = len > KNIT_SLAB_BYTES ? KNIT_CELL_IN_ARENA : 0;
-        const struct knit_request_cell *cell = side->session->lanes[0].cell;
+        const struct knit_request_cell *cell = side->session->lanes[0].normal.cell;
         const struct knit_reply_cell *answer;
         struct knit_session_outcome outcome;
         uint32_t slot = publish(side->session, tasks[i / 2 % 2], 0, (unsigned char)(i + 1), len);

@@ -207,6 +207,8 @@ static void every_call_comes_back_once_with_its_own_bytes(uint32_t lanes, bool t
                                 .lanes = lanes,
                                 .slots = SLOTS,
                                 .cells = knit_geometry_cells(SLOTS),
+                                .features = KNIT_FEATURES,
+                                .classes = KNIT_CLASSES_MAX,
                                 .request_arena_bytes = 1 << 18,
                                 .reply_arena_bytes = 1 << 18}};
     pid_t worker[4];

@@ -137,7 +137,7 @@ static void lie(void)
         input_write64(input, &reply->reply[slot].word + input_below(input, 4));
         break;
     case 4:
-        input_write64(input, &reply->head[lane].value);
+        input_write64(input, &reply->head[lane].value[0]);
         break;
     case 5:
         input_write64(input, &reply->lane[lane].completion_tail);
@@ -446,7 +446,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             atomic_load_explicit(&scene.segments->reply.reply[slot].word, memory_order_relaxed));
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
         scene.answered[lane] =
-            atomic_load_explicit(&scene.segments->reply.head[lane].value, memory_order_relaxed);
+            atomic_load_explicit(&scene.segments->reply.head[lane].value[0], memory_order_relaxed);
         scene.completions[lane] = atomic_load_explicit(
             &scene.segments->reply.lane[lane].completion_tail, memory_order_relaxed);
     }

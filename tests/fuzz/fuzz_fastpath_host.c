@@ -72,7 +72,7 @@ static void forge_cell(const struct pool_session *liar)
 {
     struct input *input = &scene.input;
     uint32_t lane = input_below(input, POOL_LANES), slot = input_below(input, POOL_SLOTS + 1);
-    uint64_t head = atomic_load_explicit(&liar->reply.head[lane].value, memory_order_relaxed);
+    uint64_t head = atomic_load_explicit(&liar->reply.head[lane].value[0], memory_order_relaxed);
     uint64_t position = head + input_below(input, 20);
     struct knit_request_cell *cell =
         &liar->request.ring[lane * POOL_CELLS + (position & (POOL_CELLS - 1))];
@@ -406,7 +406,7 @@ static struct knit_request_view honest_request(const struct pool_session *sessio
     }
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
         uint64_t head =
-            atomic_load_explicit(&session->reply.head[lane].value, memory_order_relaxed);
+            atomic_load_explicit(&session->reply.head[lane].value[0], memory_order_relaxed);
 
         for (uint64_t q = head - POOL_CELLS; q != head; q++)
             atomic_store_explicit(&view.ring[lane * POOL_CELLS + (q & (POOL_CELLS - 1))].ctrl,
@@ -443,7 +443,7 @@ static void inspect(void)
 
         for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
             uint64_t head =
-                atomic_load_explicit(&session->reply.head[lane].value, memory_order_relaxed);
+                atomic_load_explicit(&session->reply.head[lane].value[0], memory_order_relaxed);
 
             KNIT_FUZZ_CHECK((int64_t)(head - scene.head[i][lane]) >= 0);
             scene.head[i][lane] = head;

@@ -146,6 +146,8 @@ static struct pool *new_pool(void)
             .lanes = POOL_LANES,
             .slots = POOL_SLOTS,
             .cells = POOL_CELLS,
+            .features = KNIT_FEATURES,
+            .classes = KNIT_CLASSES_MAX,
             .request_arena_bytes = POOL_REQUEST_ARENA,
             .reply_arena_bytes = POOL_REPLY_ARENA};
         KNIT_FUZZ_CHECK(knit_geometry_check(&session->geometry) == NULL);
@@ -161,7 +163,7 @@ static struct pool *new_pool(void)
 
 static void begin_lane(struct pool_session *session, uint32_t lane, uint64_t start)
 {
-    atomic_store_explicit(&session->reply.head[lane].value, start, memory_order_relaxed);
+    atomic_store_explicit(&session->reply.head[lane].value[0], start, memory_order_relaxed);
     atomic_store_explicit(&session->reply.lane[lane].completion_tail, start, memory_order_relaxed);
     for (uint64_t i = 0; i < POOL_CELLS; i++) {
         uint64_t before = start - POOL_CELLS + i;

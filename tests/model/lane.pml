@@ -12,6 +12,9 @@
  * modulo 16 here and 2^40 there. A claimer raises `head` before it claims more than R positions past it; the code has
  * R = 15. The ring is as small as the protocol allows: K = S + R + 1.
  *
+ * With -DSTIRS the caller stirs the cell behind its tail so often: its ctrl, with the lap that it has, names the
+ * generation before. A claimer with a stale cursor may read it as one of that lap.
+ *
  * Checked: 1 one claim wins and a call runs at most once; 2 reply.gen is claim.gen or one behind, moved by its owner;
  * 3 all positions before head are claimed, tail - head <= K, claims go in ring order; 4 the body that runs is the
  * body published with that slot and generation; 5 no honest session is evicted; 6 every call is answered unless the
@@ -30,6 +33,9 @@
 #endif
 #ifndef STOPS
 #define STOPS 1
+#endif
+#ifndef STIRS
+#define STIRS 0
 #endif
 
 #define S 2
@@ -262,9 +268,16 @@ end:
 proctype caller()
 {
 	byte gen_of[S] = G0;
-	byte s;
+	byte s, stirs;
 
 	do
+	:: d_step { stirs < STIRS && tail < P0 + N ->
+#ifdef MUTANT_STIRRED_FORWARD
+		ring[tail % K].gen = NEXT(ring[tail % K].gen);
+#else
+		ring[tail % K].gen = PREV(ring[tail % K].gen);
+#endif
+		stirs++ }
 	:: tail < P0 + N && (FREE(0) || FREE(1)) ->
 		/* ANSWERED(g-1) -> FREE(g-1) -> READY(g) */
 		d_step {

@@ -23,8 +23,6 @@
  * eventfd is a system call and drains. Two more words are reduced: `bell_named`, the caller's bell is the PARKED word
  * that memory holds, and `relayed`, the host has relayed that word; a new park word clears both.
  *
- * With -DPINNED calls may be pinned to their lane.
- *
  * Of other lanes a worker looks only at those that the caller says are `occupied`: it has published calls there whose
  * answers it has not collected. Its own lane it always looks at. The caller may collect at any time.
  *
@@ -89,9 +87,6 @@ bool look_parked;
 byte claimed[L]; /* written by locked operations only */
 byte answered[L]; /* of the calls that were published to the lane */
 byte from[L]; /* the lane whose call a worker has claimed */
-#ifdef PINNED
-bool pinned[L * (P + 1)]; /* of the call at each position; published with it */
-#endif
 
 /* The wait queues of the kernel, one a lane. */
 bool asleep[L];
@@ -196,16 +191,6 @@ end:
 #define OF_VACANT(l) (READY(l) && mem[PARK(l)] == VACANT)
 #ifdef NO_STEAL
 #define MAY_CLAIM(l) OF_VACANT(l)
-#elif defined(PINNED)
-/* The first READY call of a ring is pinned: another worker takes the ring for empty while its lane has a worker. */
-#define PINNED_HEAD(l) pinned[(l) * (P + 1) + claimed[l]]
-#ifdef MUTANT_PINNED_STOLEN
-#define MAY_CLAIM(l) READY(l)
-#elif defined(MUTANT_PINNED_LEFT_IN_VACANT)
-#define MAY_CLAIM(l) (READY(l) && !PINNED_HEAD(l))
-#else
-#define MAY_CLAIM(l) (OF_VACANT(l) || (READY(l) && !PINNED_HEAD(l)))
-#endif
 #else
 #define MAY_CLAIM(l) READY(l)
 #endif
@@ -273,12 +258,6 @@ inline wake_other()
 /* FREE -> READY */
 inline publish(l)
 {
-#ifdef PINNED
-	if
-	:: pinned[(l) * (P + 1) + sent[l]] = true
-	:: true
-	fi;
-#endif
 	d_step {
 #ifndef MUTANT_OCCUPIED_AFTER_FLUSH
 		if
@@ -498,16 +477,8 @@ inline serve(l)
 {
 	/* The claim is a locked operation: it drains. */
 	if
-#ifdef PINNED
-	/* The call that was found is claimed, and none behind it. */
-	:: d_step { READY(l) && (l == me || MAY_CLAIM(l)) -> drain(me);
-		assert(l == me || !PINNED_HEAD(l) || mem[PARK(l)] == VACANT);
-		claimed[l]++; from[me] = l; busy[me] = true }
-	:: !READY(l) || (l != me && !MAY_CLAIM(l)) -> goto again
-#else
 	:: d_step { READY(l) -> drain(me); claimed[l]++; from[me] = l; busy[me] = true }
 	:: !READY(l) -> goto again
-#endif
 	fi;
 	/* There is a READY call behind it that the sibling may claim, and the sibling is PARKED: wake it. */
 	d_step {

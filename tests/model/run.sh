@@ -17,6 +17,11 @@ short_bounds='
 lane -DN=6 -DDEATHS=0 -DSTOPS=0
 lane -DN=4 -DDEATHS=1 -DSTOPS=0
 lane -DN=4 -DDEATHS=0 -DSTOPS=1
+lane -DN=5 -DDEATHS=0 -DSTOPS=0 -DSTIRS=2
+class -DN=3
+class -DN=3 -DTHIEF
+class -DN=3 -DTHIEF -DDEATHS=1
+class -DN=3 -DTHIEF -DHANGS=1
 park -DSPREAD
 park -DNO_STEAL
 park -DHANGS=1
@@ -24,8 +29,6 @@ park -DP=1 -DDEATHS=1
 park -DDEATHS=1 -DNO_STEAL
 park -DDEATHS=1 -DNO_STEAL -DREPLACE
 park -DP=1 -DSTOPS=1
-park -DPINNED
-park -DPINNED -DP=1 -DDEATHS=1
 park -DTHIRD -DHANGS=1 -DP=3
 park -DTHIRD -DHANGS=1 -DNO_STEAL
 park -DTHIRD -DP=1 -DDEATHS=2 -DNO_STEAL -DREPLACE
@@ -64,6 +67,10 @@ lane -DN=6 -DDEATHS=0 -DSTOPS=1
 lane -DN=6 -DDEATHS=1 -DSTOPS=1
 lane -DN=10 -DDEATHS=0 -DSTOPS=0
 lane -DN=8 -DDEATHS=1 -DSTOPS=0
+lane -DN=6 -DDEATHS=1 -DSTOPS=0 -DSTIRS=2
+class -DN=5 -DAGE=2
+class -DN=5 -DTHIEF -DDEATHS=1
+class -DN=5 -DTHIEF -DHANGS=1
 park -DDEATHS=1
 park -DSTOPS=1
 park -DSTOPS=1 -DSPREAD
@@ -71,8 +78,6 @@ park -DDEATHS=1 -DREPLACE -DSPREAD
 park -DDEATHS=2 -DREPLACE -DNO_STEAL
 park -DP=3 -DSPREAD
 park -DVIA_HOST -DSPREAD
-park -DPINNED -DSPREAD
-park -DPINNED -DDEATHS=1
 park -DVIA_HOST -DDEATHS=1 -DREPLACE
 park -DVIA_HOST -DTHIRD -DHANGS=1 -DNO_STEAL
 park -DP=3 -DDEATHS=1 -DHANGS=1 -DREPLACE
@@ -109,6 +114,16 @@ lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(evicted)
 lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0: !(ran[slot])
 lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0: head<=next_claim
 lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0: copy==body_of
+lane STIRRED_FORWARD -DN=5 -DDEATHS=0 -DSTOPS=0 -DSTIRS=2: copy==body_of
+class NOT_STIRRED -DN=2: invalid end state
+class STIR_BEFORE_CALL -DN=2: invalid end state
+class CLASS_AFTER_STIR -DN=2: invalid end state
+class CLASSES_READ_FIRST -DN=2: invalid end state
+class SEEN_LATE -DN=2: invalid end state
+class NOT_COUNTED -DN=4: passed_by[
+class PINNED_STOLEN -DN=2 -DTHIEF: (2!=2)||vacant
+class PINNED_LEFT_IN_VACANT -DN=2 -DTHIEF -DDEATHS=1: invalid end state
+class PINNED_IN_THE_WAY -DN=3 -DTHIEF -DHANGS=1: invalid end state
 park FLUSH_NO_FENCE -DNO_STEAL: invalid end state
 park PARK_NO_FENCE -DNO_STEAL: invalid end state
 park PARK_NO_CHECK -DNO_STEAL: invalid end state
@@ -128,8 +143,6 @@ park OCCUPIED_AFTER_FLUSH -DHANGS=1: invalid end state
 park BIT_AFTER_LOOK -DDEATHS=1 -DNO_STEAL: invalid end state
 park BIT_CLEARED_BY_WAKER -DTHIRD -DHANGS=1 -DP=3: invalid end state
 park BIT_OF_DEAD_CLEARED_LATE -DTHIRD -DP=1 -DDEATHS=2 -DNO_STEAL -DREPLACE: invalid end state
-park PINNED_STOLEN -DPINNED -DP=1: !(pinned[
-park PINNED_LEFT_IN_VACANT -DPINNED -DP=1 -DDEATHS=1: invalid end state
 park FLUSH_NO_FENCE -DVIA_HOST -DNO_STEAL: invalid end state
 park PARK_NO_FENCE -DVIA_HOST -DNO_STEAL: invalid end state
 park BELL_AFTER_ANNOUNCEMENT -DVIA_HOST -DNO_STEAL: invalid end state

@@ -53,8 +53,8 @@ static void check_attach_request(struct knit_span value, const char *expected, b
         assert_int_equal(knit_attach_request_put(&params, &request), 0);
         assert_int_equal(
             knit_attach_request_decode(knit_buffer_span(&params), &request, &reason), 0);
-        snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64, request.version,
-            request.slots, request.arena_bytes);
+        snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+            request.version, request.slots, request.arena_bytes, request.features, request.classes);
         reason = text;
     }
     assert_string_equal(reason, expected);
@@ -64,7 +64,8 @@ static void check_attach_request(struct knit_span value, const char *expected, b
 static void print_attach_reply(FILE *to, const struct knit_attach_reply *reply)
 {
     const uint64_t numbers[] = {reply->layout, reply->id, reply->lanes, reply->slots, reply->cells,
-        reply->request_arena_bytes, reply->reply_arena_bytes, reply->call_max_bytes};
+        reply->request_arena_bytes, reply->reply_arena_bytes, reply->call_max_bytes,
+        reply->features, reply->classes};
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (numbers[i] == KNIT_ATTACH_UNUSABLE)

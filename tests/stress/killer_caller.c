@@ -127,7 +127,9 @@ static void start_victim(struct hunt *hunt)
         atomic_store_explicit(
             &hunt->scene.pools.ledger[VICTIM_FIRST_ID + i], 0, memory_order_relaxed);
     assert_int_equal(
-        knit_host_attach(hunt->scene.pools.pool, &peer, VICTIM_SLOTS, 65536, &grant), 0);
+        knit_host_attach(hunt->scene.pools.pool, &peer,
+            &(struct knit_host_ask){VICTIM_SLOTS, 65536, KNIT_FEATURES, KNIT_CLASSES_MAX}, &grant),
+        0);
     hunt->id = grant.id;
     hunt->geometry = grant.geometry;
     assert_int_equal(knit_segment_map(grant.reply_fd, knit_layout_reply_bytes(&grant.geometry),

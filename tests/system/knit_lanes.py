@@ -63,7 +63,7 @@ class Lanes:
         """The index of the cell's first word."""
         words = 8 * len(self.slots)
         at = place(PAGE + 2 * LINE + 4 * self.lanes, LINE)
-        at = place(place(at + words, LINE) + words, LINE) + LINE * self.lanes
+        at = place(place(at + words, LINE) + words, LINE)
         at = place(at, SLAB) + SLAB * len(self.slots)
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
 

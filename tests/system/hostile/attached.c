@@ -15,6 +15,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/rings.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 #include "tests/support/deadline.h"
@@ -51,13 +52,17 @@ static void send_request(int fd, uint32_t slots, uint64_t arena_bytes)
     knit_writer_uint(&writer, 1);
     knit_writer_text(&writer, "$/attach");
     knit_writer_array(&writer, 1);
-    knit_writer_map(&writer, 3);
+    knit_writer_map(&writer, 5);
     knit_writer_text(&writer, "version");
     knit_writer_uint(&writer, KNIT_LAYOUT_VERSION);
     knit_writer_text(&writer, "slots");
     knit_writer_uint(&writer, slots);
     knit_writer_text(&writer, "arena");
     knit_writer_uint(&writer, arena_bytes);
+    knit_writer_text(&writer, "features");
+    knit_writer_uint(&writer, KNIT_FEATURES);
+    knit_writer_text(&writer, "classes");
+    knit_writer_uint(&writer, KNIT_CLASSES_MAX);
     if (knit_writer_end(&writer) != 0 || send(fd, bytes, buffer.len, MSG_NOSIGNAL) < 0)
         die("$/attach");
 }
@@ -145,6 +150,7 @@ static void map_all(struct knit_attached *attached)
     /* All workers look at all of its rings, whatever is there. */
     for (uint32_t i = 0; i < KNIT_LANE_WORDS; i++)
         atomic_store_explicit(&attached->in.occupied[i], UINT64_MAX, memory_order_relaxed);
+    atomic_store_explicit(attached->in.classes, UINT32_MAX, memory_order_relaxed);
 }
 
 /* One try. Sessions that were closed count until all workers have unmapped them, so the quota of a
@@ -173,6 +179,8 @@ static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t ar
     geometry->lanes = (uint32_t)number_of(result.raw, "lanes");
     geometry->slots = (uint32_t)number_of(result.raw, "slots");
     geometry->cells = (uint32_t)number_of(result.raw, "cells");
+    geometry->features = (uint32_t)number_of(result.raw, "features");
+    geometry->classes = (uint32_t)number_of(result.raw, "classes");
     geometry->request_arena_bytes = number_of(result.raw, "request_arena");
     geometry->reply_arena_bytes = number_of(result.raw, "reply_arena");
     return true;
@@ -281,7 +289,19 @@ static struct knit_request_cell *cell_at(const struct knit_attached *attached, u
 {
     uint32_t cells = attached->geometry.cells;
 
-    return &attached->in.ring[(size_t)lane * cells + (attached->tail[lane] & (cells - 1))];
+    return knit_layout_ring(&attached->geometry, &attached->in, lane, attached->ring) +
+           (attached->tail[lane] & (cells - 1));
+}
+
+/* As a caller does behind a call of another ring, so that a worker looks there that has found this
+ * session idle for long. */
+static void stir(struct knit_attached *attached, uint32_t lane)
+{
+    _Atomic uint64_t *ctrl =
+        &knit_layout_ring(&attached->geometry, &attached->in, lane, KNIT_RING_NORMAL)->ctrl;
+
+    if (attached->ring != KNIT_RING_NORMAL)
+        (void)atomic_fetch_sub_explicit(ctrl, (uint64_t)1 << KNIT_GEN_SHIFT, memory_order_release);
 }
 
 void knit_attached_call_in(
@@ -290,7 +310,7 @@ void knit_attached_call_in(
     uint32_t lane = slot % attached->geometry.lanes;
     struct knit_request_cell *cell = cell_at(attached, lane);
     bool in_arena = len > KNIT_SLAB_BYTES;
-    uint32_t flags = attached->cell_flags | (in_arena ? KNIT_CELL_IN_ARENA : 0);
+    uint32_t flags = in_arena ? KNIT_CELL_IN_ARENA : 0;
     uint64_t ctrl = knit_attached_ctrl(attached, lane, slot);
 
     atomic_store_explicit(&attached->in.released[slot], attached->gen[slot], memory_order_release);
@@ -314,6 +334,7 @@ void knit_attached_call_in(
         memory_order_relaxed);
     atomic_store_explicit(&cell->ctrl, ctrl, memory_order_release);
     attached->tail[lane]++;
+    stir(attached, lane);
 }
 
 bool knit_attached_call(

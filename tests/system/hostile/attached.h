@@ -32,8 +32,8 @@ struct knit_attached {
     struct knit_request_view in;
     struct knit_reply_view out;
     struct knit_board_view lanes;
-    uint32_t cell_flags; /* of its calls: 0, or KNIT_CELL_PINNED */
-    uint64_t *tail;      /* of each ring */
+    enum knit_ring ring; /* of all its calls */
+    uint64_t *tail;      /* of each lane, in that ring */
     uint64_t *gen;       /* of each slot, as published last */
 };
 

@@ -603,7 +603,7 @@ bool knit_attack_leave(const struct knit_target *target, struct knit_random *ran
     bool fine = true;
 
     knit_attached_open(&modest, target, SLOTS, ARENA);
-    modest.cell_flags = KNIT_CELL_PINNED;
+    modest.ring = KNIT_RING_PINNED;
     for (int session = 0; session < 20 && fine; session++) {
         uint32_t pending, later;
 
