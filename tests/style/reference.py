@@ -123,7 +123,7 @@ def public(tree):
 
 
 # Structures of options, each of whose members a manual page explains.
-OPTIONS = ('knit_call_options', 'knit_open_options')
+OPTIONS = ('knit_call_options', 'knit_open_options', 'knit_pool_options')
 
 
 def options(tree):
@@ -140,7 +140,7 @@ def options(tree):
 
 def emphasised_in(text):
     """What a manual page has between underscores, with those of its own."""
-    return {word.replace('-', '_') for word in re.findall(r'(?<!\w)_([A-Za-z-]+)_', text.replace('\\_', '-'))}
+    return {word.replace('-', '_') for word in re.findall(r'(?<!\w)_([A-Za-z][\w-]*?)_(?!\w)', text.replace('\\_', '-'))}
 
 
 def named_in(text):
