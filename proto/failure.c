@@ -90,6 +90,7 @@ struct knit_failure knit_failure(uint32_t code, const char *message)
         .retry_after_ms = KNIT_FAILURE_NONE,
         .limit = KNIT_FAILURE_NONE,
         .actual = KNIT_FAILURE_NONE,
+        .unknown = KNIT_FAILURE_NONE,
     };
 }
 
@@ -181,8 +182,9 @@ static uint32_t count_details(const struct knit_failure *failure, const struct w
            (failure->task.bytes != NULL) + (failure->lane != KNIT_FAILURE_NONE) +
            (failure->signal != 0) + (failure->retry_after_ms != KNIT_FAILURE_NONE) +
            (failure->limit != KNIT_FAILURE_NONE) + (failure->actual != KNIT_FAILURE_NONE) +
-           (failure->cause.bytes != NULL) + (failure->stack.bytes != NULL) +
-           (failure->data.bytes != NULL) + (failure->output.bytes != NULL);
+           (failure->unknown != KNIT_FAILURE_NONE) + (failure->cause.bytes != NULL) +
+           (failure->stack.bytes != NULL) + (failure->data.bytes != NULL) +
+           (failure->output.bytes != NULL);
 }
 
 static void put_name(struct knit_writer *writer, const struct knit_failure *failure)
@@ -221,6 +223,7 @@ static int put_array(
     put_number(&writer, "retry_after_ms", failure->retry_after_ms);
     put_number(&writer, "limit", failure->limit);
     put_number(&writer, "actual", failure->actual);
+    put_number(&writer, "unknown", failure->unknown);
     put_raw(&writer, "cause", failure->cause);
     put_span(&writer, "stack", failure->stack);
     put_raw(&writer, "output", failure->output);
@@ -311,6 +314,8 @@ static void read_detail(const struct knit_item *item, struct knit_failure *failu
         (void)knit_item_uint(item, &failure->limit);
     else if (knit_span_is(item->key, "actual"))
         (void)knit_item_uint(item, &failure->actual);
+    else if (knit_span_is(item->key, "unknown"))
+        (void)knit_item_uint(item, &failure->unknown);
     else if (knit_span_is(item->key, "cause"))
         failure->cause = item->raw;
     else if (knit_span_is(item->key, "stack"))

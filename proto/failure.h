@@ -51,6 +51,7 @@ struct knit_failure {
     uint64_t retry_after_ms;
     uint64_t limit;
     uint64_t actual;
+    uint64_t unknown; /* the msgid of a request that an argument refers to, and there is none */
     uint32_t signal;
 };
 

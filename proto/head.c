@@ -111,7 +111,8 @@ size_t knit_head_long_len(const uint8_t *bytes, size_t len)
     struct knit_head head;
 
     if (knit_head_read(bytes, len, &head) != 0 || knit_head_is_container(&head) ||
-        (head.type == KNIT_HEAD_EXT && knit_head_ext_holds_msgpack(head.ext)) ||
+        (head.type == KNIT_HEAD_EXT &&
+            (knit_head_ext_holds_msgpack(head.ext) || head.ext == KNIT_EXT_RESULT)) ||
         head.value > len - head.size)
         return 0;
     return head.size + (size_t)head.value;

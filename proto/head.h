@@ -95,7 +95,8 @@ bool knit_head_ext_holds_msgpack(int8_t code);
 size_t knit_head_long_len(const uint8_t *bytes, size_t len);
 
 /* Bytes of the value that begins here, head and body, out of len > 0 bytes. 0: it holds values (a
- * container, some exts), or is not all there, or is none. */
+ * container, some exts), or stands for one (a reference to a result), or is not all there, or is
+ * none. */
 static inline size_t knit_head_plain_len(const uint8_t *bytes, size_t len)
 {
     const struct knit_head_first first = knit_head_table[bytes[0]];

@@ -232,6 +232,8 @@ static int on_value(struct knit_scan *scan, const struct knit_head *head, uint64
         return open_frame(scan, at, values, frame->end, PLAIN);
     if (head->type == KNIT_HEAD_EXT && knit_head_ext_holds_msgpack(head->ext))
         return open_ext(scan, head, at);
+    if (head->type == KNIT_HEAD_EXT)
+        scan->has_reference |= head->ext == KNIT_EXT_RESULT;
     settle(scan, at, at + body);
     return 0;
 }

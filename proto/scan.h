@@ -68,8 +68,9 @@ struct knit_scan {
     uint32_t used; /* bytes of the present message seen so far; its length once it is whole */
     uint32_t element[KNIT_SCAN_ELEMENTS_MAX]; /* where each top-level element begins */
     uint8_t count;                            /* top-level elements announced, 0 until known */
-    uint8_t kind;   /* enum knit_message_kind; valid once the first element has been seen */
-    bool has_msgid; /* msgid is known (requests and responses) */
+    uint8_t kind;       /* enum knit_message_kind; valid once the first element has been seen */
+    bool has_msgid;     /* msgid is known (requests and responses) */
+    bool has_reference; /* there is a reference to a result in it (ext 40), wherever */
     uint32_t msgid;
     uint32_t refused;   /* enum knit_code, or 0 */
     uint32_t exceeded;  /* the limit that it exceeds, if it is refused */

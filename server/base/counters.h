@@ -25,6 +25,8 @@
     X(calls_timed_out)                                                                             \
     X(calls_cancelled)                                                                             \
     X(calls_overloaded)                                                                            \
+    X(references_bound)                                                                            \
+    X(references_over)                                                                             \
     X(waits_for_slot)                                                                              \
     X(waits_for_reader)                                                                            \
     X(waits_for_room)                                                                              \

@@ -20,6 +20,7 @@
 #include "server/net/output.h"
 #include "server/net/sending.h"
 #include "server/rpc/attach.h"
+#include "server/rpc/references.h"
 #include "server/rpc/router.h"
 
 /* Of one message, before they count as traffic. */
@@ -519,6 +520,8 @@ void knit_connection_resume(struct knit_connection *connection)
     size_t done;
 
     connection->caller.pauses &= (uint8_t)~KNIT_PAUSE_TURN;
+    if (connection->caller.references != NULL && !connection->is_dead)
+        knit_references_resume(&connection->caller);
     if (knit_dispatch_may(connection)) {
         touch(connection);
         if (input->len > 0) {

@@ -20,6 +20,7 @@
 #include "server/net/output.h"
 #include "server/net/sending.h"
 #include "server/rpc/method.h"
+#include "server/rpc/references.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -155,6 +156,7 @@ static inline bool bring(
 static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
 {
     struct knit_caller *caller = &connection->caller;
+    enum knit_router_verdict verdict;
 
     if (connection->caller.gone_ns != 0 && message->kind == KNIT_MESSAGE_REQUEST)
         return true;
@@ -167,6 +169,10 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         return true;
     }
     caller->has_waited = connection->lookahead != NULL && knit_lookahead_has_counted(connection);
+    if (connection->scan.has_reference) {
+        verdict = knit_references_call(caller, message, since_ns(connection));
+        return verdict == KNIT_ROUTER_DONE || bring_again(connection, message, verdict);
+    }
     return bring(connection, message, since_ns(connection));
 }
 

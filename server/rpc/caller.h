@@ -26,6 +26,7 @@
 
 struct knit_caller;
 struct knit_host_grant;
+struct knit_references;
 struct knit_registry_task;
 struct knit_router;
 struct knit_session_outcome;
@@ -75,6 +76,7 @@ struct knit_caller {
     struct knit_principal principal;
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
+    struct knit_references *references;     /* references.h; NULL: there are none */
     struct knit_stage *stage;               /* messages of small results are put there; or NULL */
     const struct knit_registry_task *named; /* the task that it named last; or NULL */
     uint32_t named_epoch;

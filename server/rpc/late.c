@@ -8,6 +8,7 @@
 #include "fastpath/control/registry.h"
 #include "proto/limits.h"
 #include "proto/printed.h"
+#include "server/rpc/references.h"
 
 /* The task's timeout is the one that is over first, and the task has said what comes then. */
 static bool is_of_task(const struct knit_options *options, const struct knit_registry_task *task)
@@ -54,6 +55,8 @@ static void reply(struct knit_caller *caller, uint32_t msgid, const struct knit_
 {
     struct knit_buffer *scratch = &caller->turn->scratch;
 
+    if (caller->references != NULL)
+        knit_references_note_result(caller, msgid, result);
     if (!late->output) {
         caller->ops->reply(caller, msgid, result);
         return;
@@ -65,6 +68,13 @@ static void reply(struct knit_caller *caller, uint32_t msgid, const struct knit_
         caller->ops->reply(caller, msgid, knit_buffer_span(scratch));
 }
 
+static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure)
+{
+    if (caller->references != NULL)
+        knit_references_note_failure(caller, msgid, failure);
+    caller->ops->refuse(caller, msgid, failure);
+}
+
 void knit_late_answer(struct knit_caller *caller, uint32_t msgid, const struct knit_late *late,
     const struct knit_failure *failure)
 {
@@ -74,11 +84,11 @@ void knit_late_answer(struct knit_caller *caller, uint32_t msgid, const struct k
 
     if (late == NULL || knit_substitute_decode(
                             knit_span(late->bytes, late->len), &substitute, NULL, &reason) != 0) {
-        caller->ops->refuse(caller, msgid, failure);
+        refuse(caller, msgid, failure);
     } else if (substitute.kind == KNIT_SUBSTITUTE_RESULT) {
         reply(caller, msgid, late, substitute.result);
     } else {
         knit_substitute_fail(&substitute, &own);
-        caller->ops->refuse(caller, msgid, &own);
+        refuse(caller, msgid, &own);
     }
 }

@@ -77,11 +77,13 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
     reply.feature[reply.feature_count++] = knit_span_text("cancel_reason");
+    reply.feature[reply.feature_count++] = knit_span_text("keep");
     reply.feature[reply.feature_count++] = knit_span_text("on_timeout");
     reply.feature[reply.feature_count++] = knit_span_text("output");
     reply.feature[reply.feature_count++] = knit_span_text("progress");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
     reply.feature[reply.feature_count++] = knit_span_text("queue_max");
+    reply.feature[reply.feature_count++] = knit_span_text("references");
     reply.feature[reply.feature_count++] = knit_span_text("timeout");
     if (caller->takes_descriptors)
         reply.feature[reply.feature_count++] = knit_span_text("attach");

@@ -19,14 +19,17 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
 #include "proto/cancel.h"
+#include "proto/printed.h"
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
 #include "server/rpc/late.h"
+#include "server/rpc/references.h"
 #include "server/rpc/router_private.h"
 
 enum {
@@ -47,6 +50,8 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .epoch = knit_registry_epoch(registry),
         .slots = slots,
         .next_ns = UINT64_MAX};
+    TAILQ_INIT(&router->references);
+    TAILQ_INIT(&router->due_references);
     r = knit_share_init(&router->share, session->session, &session->geometry);
     router->records = calloc(slots, sizeof(*router->records));
     return router->records != NULL ? r : -ENOMEM;
@@ -91,6 +96,7 @@ void knit_router_forget(struct knit_caller *caller)
     uint64_t max_ms = caller->turn->settings->notification_max_ms;
 
     knit_share_leave(&router->share, caller);
+    knit_references_forget(caller);
     /* What is left of the account are outcomes that the caller has not released yet. */
     for (uint32_t slot = 0; slot < router->slots && caller->account.slots > 0; slot++) {
         struct knit_record *record = &router->records[slot];
@@ -131,6 +137,8 @@ static void finish_early(
     failure->started = (enum knit_started)started;
     detach_caller(record);
     record->is_settled = true;
+    if ((record->extras & KNIT_RECORD_SOURCE) != 0)
+        knit_references_note_failure(caller, msgid, failure);
     caller->ops->refuse(caller, msgid, failure);
 }
 
@@ -171,6 +179,7 @@ void knit_router_give_up(struct knit_router *router)
         detach_caller(&router->records[slot]);
         caller->ops->refuse(caller, msgid, &failure);
     }
+    knit_references_give_up(router);
 }
 
 bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason)
@@ -184,6 +193,10 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_
     if (!knit_in_flight_find(&caller->calls, msgid, &slot))
         return false;
     KNIT_COUNT(caller->turn, calls_cancelled);
+    if (slot == KNIT_SLOT_BOUND) {
+        knit_references_cancel(caller, msgid, reason);
+        return true;
+    }
     /* A call that has not started will not start, so its caller need not wait for a worker. With a
      * reason it does not wait for the task either. */
     if (reason.bytes != NULL ? knit_session_settle(session, slot, &started)
@@ -255,6 +268,7 @@ static void expire(struct knit_router *router)
         if (record->caller != NULL)
             knit_router_lower_next(router, record);
     }
+    knit_references_expire(router);
 }
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
@@ -304,13 +318,41 @@ static void deliver_late(struct knit_caller *caller, uint32_t msgid, const struc
         knit_router_release(caller, outcome->slot);
 }
 
+/* Other calls refer to it, or may. It is copied first where others can write. */
+static void note_source(
+    struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    struct knit_span payload = knit_span(outcome->payload, outcome->len), printed;
+    void *copy = NULL;
+
+    if (!knit_references_want(caller, msgid))
+        return;
+    if (outcome->held) {
+        copy = malloc(outcome->len + 1);
+        if (copy == NULL) {
+            caller->ops->close_without_memory(caller);
+            return;
+        }
+        memcpy(copy, outcome->payload, outcome->len);
+        payload.bytes = copy;
+    }
+    if (outcome->status != KNIT_STATUS_RESULT)
+        knit_references_note_error(caller, msgid, payload);
+    else if (caller->router->records[outcome->slot].prints &&
+             knit_printed_split(payload, &payload, &printed) != 0)
+        knit_references_note_error(caller, msgid, payload);
+    else
+        knit_references_note_result(caller, msgid, payload);
+    free(copy);
+}
+
 static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
 {
     struct knit_record *record = &router->records[outcome->slot];
     struct knit_late *late = take_late(record);
     struct knit_caller *caller, *charged_to;
 
-    if (record->is_watched)
+    if ((record->extras & KNIT_RECORD_WATCHED) != 0)
         emit_last(router, outcome->slot);
     caller = record->caller;
     charged_to = record->charged_to;
@@ -327,6 +369,8 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         if (!outcome->held)
             knit_share_note_end(&router->share, caller);
         detach_caller(record);
+        if ((record->extras & KNIT_RECORD_SOURCE) != 0 && !(late != NULL && is_timeout(outcome)))
+            note_source(caller, record->msgid, outcome);
         if (late != NULL && is_timeout(outcome))
             deliver_late(caller, record->msgid, late, outcome);
         else
@@ -366,7 +410,7 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
     uint32_t lane;
     uint8_t *to;
 
-    if (stage == NULL || record->argument_bytes != 0 || record->is_watched || record->late != NULL)
+    if (stage == NULL || record->argument_bytes != 0 || record->extras != 0 || record->late != NULL)
         return false;
     to = stage->bytes + stage->len;
     head_len = knit_message_pack_response_head(to, record->msgid);
@@ -451,6 +495,10 @@ size_t knit_router_turn(struct knit_router *router)
     if (count > 0)
         measure(router, count);
     expire(router);
+    if (!TAILQ_EMPTY(&router->due_references)) {
+        knit_references_run(router);
+        knit_session_flush(knit_router_session(router));
+    }
     knit_session_note_deferrals(knit_router_session(router));
     if (knit_share_resume(&router->share, KNIT_SHARE_TURN_NS))
         knit_session_flush(knit_router_session(router));

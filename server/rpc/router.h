@@ -37,8 +37,14 @@ struct knit_access;
 struct knit_host;
 struct knit_host_own_session;
 struct knit_late;
+struct knit_references;
 struct knit_registry;
 struct knit_stats_sources;
+
+enum knit_record_extra {
+    KNIT_RECORD_WATCHED = 1, /* its values go to its caller */
+    KNIT_RECORD_SOURCE = 2,  /* its outcome is of interest to references.h */
+};
 
 struct knit_record {
     struct knit_caller *caller;     /* waits for the outcome; NULL = none */
@@ -50,7 +56,8 @@ struct knit_record {
     uint32_t task;
     uint32_t argument_bytes; /* in the request arena */
     bool is_settled;         /* its outcome was given early */
-    bool is_watched;         /* its values go to its caller */
+    uint8_t extras;          /* of enum knit_record_extra: what a usual outcome has not */
+    bool prints;             /* a result comes with what the task printed */
     struct knit_late *late;  /* what its caller gets at the deadline; NULL = TIMEOUT */
 };
 
@@ -78,6 +85,9 @@ struct knit_router {
     uint64_t collected_ns; /* the last outcome; 0 = no calls are in the lanes since */
     struct knit_share share;
     struct knit_suggest suggest;
+    TAILQ_HEAD(, knit_references)
+    references, due_references; /* of callers: all; with new results */
+    size_t referenced_bytes;    /* what they keep */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */

@@ -13,11 +13,9 @@
 #include "fastpath/lane/session_inline.h"
 #include "server/config/setting.h"
 #include "server/rpc/late.h"
+#include "server/rpc/references.h"
 
-enum {
-    NAME_SHOWN_MAX = 64,
-    RETRY_MAX_MS = 60000,
-};
+enum { RETRY_MAX_MS = 60000 };
 
 /* A message on its way. */
 struct way {
@@ -34,6 +32,8 @@ struct way {
 static void refuse(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {
+    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL)
+        knit_references_note_failure(caller, message->msgid, failure);
     if (message->kind == KNIT_MESSAGE_REQUEST)
         caller->ops->refuse(caller, message->msgid, failure);
     else
@@ -51,26 +51,10 @@ static void refuse_code(
 static void refuse_unknown(struct knit_caller *caller, const struct knit_message *message)
 {
     struct knit_router *router = caller->router;
-    const struct knit_registry_task *nearest = NULL;
-    struct knit_span name = message->method.name;
-    char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
+    char text[KNIT_SUGGEST_TEXT_MAX];
 
-    if (name.bytes == NULL) {
-        (void)snprintf(text, sizeof(text), "there is no task of the number %llu",
-            (unsigned long long)message->method.id);
-    } else {
-        int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
-
-        if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
-            nearest = knit_suggest_task(&router->suggest, router->registry,
-                (const char *)name.bytes, name.len, knit_clock_ns());
-        if (nearest != NULL)
-            (void)snprintf(text, sizeof(text), "there is no task '%.*s'; the nearest is '%s'",
-                shown, (const char *)name.bytes, nearest->name);
-        else
-            (void)snprintf(
-                text, sizeof(text), "there is no task '%.*s'", shown, (const char *)name.bytes);
-    }
+    knit_suggest_explain(&router->suggest, router->registry, &message->method,
+        message->kind == KNIT_MESSAGE_REQUEST, text);
     refuse_code(caller, message, KNIT_UNKNOWN_TASK, text);
 }
 
@@ -335,6 +319,10 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
     } else {
         record->caller = caller;
         knit_router_lower_next(router, record);
+        if (way->options->keep != KNIT_OPTION_NONE && way->options->keep != 0)
+            knit_references_keep(caller, record->msgid, way->options->keep);
+        if (caller->references != NULL && knit_references_want(caller, record->msgid))
+            record->extras |= KNIT_RECORD_SOURCE;
     }
     router->records[slot] = *record;
 }
@@ -450,7 +438,9 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
         free(record.late);
         return settle_unpublished(way, r, lane);
     }
-    record.is_watched = (call.flags & KNIT_CELL_PROGRESS) != 0 && knit_session_watch(session, slot);
+    if ((call.flags & KNIT_CELL_PROGRESS) != 0 && knit_session_watch(session, slot))
+        record.extras |= KNIT_RECORD_WATCHED;
+    record.prints = (call.flags & KNIT_CELL_OUTPUT) != 0;
     remember(way, &record, slot);
     if (must_not_wait(way->options))
         knit_session_flush(session);
@@ -547,36 +537,73 @@ static bool is_at_most_in_flight(const struct knit_caller *caller)
     return caller->calls.count >= caller->turn->settings->in_flight_max;
 }
 
-/* Not inlined, because the usual call does not come here. */
-static __attribute__((noinline)) enum knit_router_verdict call_generally(
+bool knit_router_route(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
     struct way way = {.caller = caller,
         .message = message,
         .since_ns = since_ns,
         .options = &knit_options_default};
-    bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
+
+    return message->options.bytes == NULL ? route(&way) : route_with_options(&way);
+}
+
+/* Whether there may be one more call of the caller. False: *ret_verdict. */
+static bool may_call(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, enum knit_router_verdict *ret_verdict)
+{
+    bool has_late;
     uint32_t slot;
 
-    if (is_request && knit_in_flight_find(&caller->calls, message->msgid, &slot))
-        return KNIT_ROUTER_TWICE;
+    *ret_verdict = KNIT_ROUTER_DONE;
+    if (message->kind == KNIT_MESSAGE_REQUEST &&
+        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
+        *ret_verdict = KNIT_ROUTER_TWICE;
+        return false;
+    }
     if (caller->router->is_draining) {
         refuse_code(caller, message, KNIT_DRAINING, "the server is shutting down");
-        return KNIT_ROUTER_DONE;
+        return false;
     }
-    if (is_at_most_in_flight(caller)) {
-        bool has_late;
+    if (!is_at_most_in_flight(caller))
+        return true;
+    if (knit_router_deadline(caller, message, since_ns, &has_late) == 0) {
+        refuse_waiting(caller, message);
+        return false;
+    }
+    caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
+    *ret_verdict = KNIT_ROUTER_LATER;
+    return false;
+}
 
-        if (knit_router_deadline(caller, message, since_ns, &has_late) == 0) {
-            refuse_waiting(caller, message);
-            return KNIT_ROUTER_DONE;
-        }
-        caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
-        return KNIT_ROUTER_LATER;
+bool knit_router_admits(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, enum knit_router_verdict *ret_verdict)
+{
+    struct knit_options options;
+    struct way way = {
+        .caller = caller, .message = message, .since_ns = since_ns, .options = &options};
+    const char *reason;
+
+    if (!may_call(caller, message, since_ns, ret_verdict))
+        return false;
+    if (knit_options_decode(message->options, &options, &reason) != 0) {
+        refuse_code(caller, message, KNIT_BAD_ARGUMENT, reason);
+        return false;
     }
-    if (!(message->options.bytes == NULL ? route(&way) : route_with_options(&way)))
+    return !refuse_bad_call(&way);
+}
+
+/* Not inlined, because the usual call does not come here. */
+static __attribute__((noinline)) enum knit_router_verdict call_generally(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    enum knit_router_verdict verdict;
+
+    if (!may_call(caller, message, since_ns, &verdict))
+        return verdict;
+    if (!knit_router_route(caller, message, since_ns))
         return KNIT_ROUTER_LATER;
-    if (is_request)
+    if (message->kind == KNIT_MESSAGE_REQUEST)
         KNIT_COUNT(caller->turn, requests);
     else
         KNIT_COUNT(caller->turn, notifications);

@@ -12,6 +12,15 @@ static inline struct knit_session *knit_router_session(const struct knit_router 
     return router->session->session;
 }
 
+/* A request of a task: whether it may be one now. False: *ret_verdict, after it was refused or with
+ * its caller paused. */
+KNIT_MUST_CHECK bool knit_router_admits(struct knit_caller *caller,
+    const struct knit_message *message, uint64_t since_ns, enum knit_router_verdict *ret_verdict);
+
+/* Publish or refuse one that was admitted; false: it has to wait, and its caller is paused. */
+KNIT_MUST_CHECK bool knit_router_route(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
+
 /* now + span without passing the end of time, which is no deadline. */
 static inline uint64_t knit_router_after(uint64_t now_ns, uint64_t span_ns)
 {
