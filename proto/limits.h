@@ -29,8 +29,9 @@ enum {
     KNIT_SIGNATURE_PARAMS_MAX = 64,
     KNIT_SIGNATURE_RESULTS_MAX = 16,
     KNIT_PARAM_NAME_BYTES_MAX = 64,
-    KNIT_KEY_BYTES_MAX = 64,          /* option `key` */
-    KNIT_PRIORITY_MAX = 2,            /* option `priority` */
+    KNIT_KEY_BYTES_MAX = 64,  /* option `key` */
+    KNIT_PRIORITY_NORMAL = 1, /* option `priority`, where it is not given */
+    KNIT_PRIORITY_MAX = 2,
     KNIT_OUTPUT_KEPT_MAX = 32 * 1024, /* bytes that option `output` gives back */
     KNIT_TASKS_MAX = 65536,
     KNIT_TASKS_PAGE_DEFAULT = 256,

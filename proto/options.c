@@ -44,6 +44,7 @@ const struct knit_options knit_options_default = {
     .timeout_ns = KNIT_OPTION_NONE,
     .queue_ns = KNIT_OPTION_NONE,
     .queue_max = KNIT_OPTION_NONE,
+    .priority = KNIT_PRIORITY_NORMAL,
     .affinity = KNIT_OPTION_NONE,
     .epoch = KNIT_OPTION_NONE,
 };
@@ -213,9 +214,9 @@ static uint32_t count_set(const struct knit_options *options)
 {
     return has_timeout(options) + (options->queue_ns != KNIT_OPTION_NONE) +
            (options->queue_max != KNIT_OPTION_NONE) + options->progress + options->output +
-           (options->keep != 0) + (options->key.bytes != NULL) + (options->priority != 0) +
-           (options->affinity != KNIT_OPTION_NONE) + (options->trace.bytes != NULL) +
-           (options->epoch != KNIT_OPTION_NONE);
+           (options->keep != 0) + (options->key.bytes != NULL) +
+           (options->priority != KNIT_PRIORITY_NORMAL) + (options->affinity != KNIT_OPTION_NONE) +
+           (options->trace.bytes != NULL) + (options->epoch != KNIT_OPTION_NONE);
 }
 
 bool knit_options_is_empty(const struct knit_options *options)
@@ -279,7 +280,7 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
         knit_writer_text(&writer, "key");
         knit_writer_bin(&writer, options->key.bytes, options->key.len);
     }
-    put_uint(&writer, "priority", options->priority, 0);
+    put_uint(&writer, "priority", options->priority, KNIT_PRIORITY_NORMAL);
     put_uint(&writer, "affinity", options->affinity, KNIT_OPTION_NONE);
     if (options->trace.bytes != NULL) {
         knit_writer_text(&writer, "trace");

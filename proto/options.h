@@ -30,7 +30,7 @@ struct knit_options {
     struct knit_substitute substitute; /* what the caller gets when the timeout is over */
     bool progress;
     bool output;            /* what the task prints comes with the outcome */
-    uint8_t priority;       /* 0..KNIT_PRIORITY_MAX */
+    uint8_t priority;       /* 0 urgent to KNIT_PRIORITY_MAX background */
     struct knit_span key;   /* absent, or 1..64 bytes; the same as str and as bin */
     struct knit_span trace; /* absent, or W3C traceparent as it came */
 };

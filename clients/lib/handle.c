@@ -112,15 +112,28 @@ int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
     return code;
 }
 
+static enum knit_ring ring_of(const struct knit_handle *handle)
+{
+    return (handle->flags & KNIT_HANDLE_PINNED) != 0       ? KNIT_RING_PINNED
+           : (handle->flags & KNIT_HANDLE_URGENT) != 0     ? KNIT_RING_URGENT
+           : (handle->flags & KNIT_HANDLE_BACKGROUND) != 0 ? KNIT_RING_BACKGROUND
+                                                           : KNIT_RING_NORMAL;
+}
+
 int knit_handle_start_on_lanes(
     struct knit_handle *handle, uint32_t task, struct knit_span params, bool at_once)
 {
     struct knit_session_call call = {.task = task,
         .deadline_ns = handle->deadline_ns,
+        .lane = KNIT_LANE_ANY,
+        .ring = ring_of(handle),
         .payload = params.bytes,
         .len = params.len,
         .user = handle};
     int code;
+
+    if (call.ring == KNIT_RING_PINNED)
+        call.lane = knit_lanes_place(handle->handles->lanes, handle->affinity);
 
     /* A cell has one deadline, so it gets the earlier of the two. The session checks both as well:
        it need not wait until a worker reaches the cell. */

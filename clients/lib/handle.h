@@ -58,6 +58,7 @@ struct knit_handle {
     void *user;
     void *heap;
     struct knit_watcher *watcher; /* of what the task emits */
+    uint64_t affinity;            /* PINNED */
     struct knit_span late;        /* a map of substitute.h, to be freed */
     struct knit_promise *promise; /* PROMISED: its arguments */
     struct knit_hole_list holes;  /* SOURCE: the arguments that its result is */

@@ -25,6 +25,9 @@ enum knit_handle_flag {
     KNIT_HANDLE_SOURCE = 1 << 16,   /* `holes`: arguments of other calls wait for its result */
     KNIT_HANDLE_PROMISED = 1 << 17, /* `promise`: it waits for its arguments, and went no way yet */
     KNIT_HANDLE_DISOWNED = 1 << 18, /* freed by its caller; those arguments have it still */
+    KNIT_HANDLE_URGENT = 1 << 19,
+    KNIT_HANDLE_BACKGROUND = 1 << 20,
+    KNIT_HANDLE_PINNED = 1 << 21, /* `affinity` */
 };
 
 enum knit_handle_via {

@@ -143,7 +143,6 @@ int knit_lanes_start(
     int r;
 
     call->epoch = lanes->epoch;
-    call->lane = KNIT_LANE_ANY;
     if (lanes->clock_shift_ns != 0 && call->deadline_ns != 0)
         call->deadline_ns = knit_clock_shifted(call->deadline_ns, lanes->clock_shift_ns);
     r = at_once ? knit_session_publish_at_once(lanes->session, call, ret_slot)

@@ -156,6 +156,12 @@ static inline uint64_t knit_lanes_head(const struct knit_lanes *lanes, uint32_t 
     return knit_meta(task, lanes->epoch, 0, 0);
 }
 
+/* The lane for calls of that affinity. */
+static inline uint32_t knit_lanes_place(const struct knit_lanes *lanes, uint64_t affinity)
+{
+    return knit_session_place(lanes->session, affinity);
+}
+
 /* Publish a call; epoch and lane are filled in here. at_once: only to a worker that is idle.
  * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_OVERLOADED (none is), KNIT_TOO_LARGE, KNIT_DRAINING,
  * KNIT_DISCONNECTED. */

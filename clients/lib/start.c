@@ -11,6 +11,7 @@
 #include "clients/lib/typed.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
+#include "proto/limits.h"
 #include "proto/signature.h"
 #include "proto/text.h"
 
@@ -45,6 +46,9 @@ static struct knit_options stream_options(
         options.substitute = *start->substitute;
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
     options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
+    options.priority = (uint8_t)start->options->priority;
+    if (start->options->affinity != 0)
+        options.affinity = start->options->affinity;
     return options;
 }
 
@@ -172,6 +176,10 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
     if (start->options != NULL) {
         start->timeout_ns = knit_options_ns(start->options->timeout_ms);
         start->queue_ns = knit_options_ns(start->options->queue_ms);
+        if (start->options->priority > KNIT_PRIORITY_MAX)
+            return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+                "option priority is %u: 0 (urgent), 1 (normal) and 2 (background) are allowed",
+                start->options->priority);
         if (start->options->output && k->handles.lanes != NULL &&
             k->handles.lanes->options.lacks_output)
             return refuse_output(ret_error);
@@ -247,6 +255,14 @@ static bool take_options(struct knit_handle *handle, const struct knit_start *st
         return true;
     if (start->options->output)
         handle->flags |= KNIT_HANDLE_OUTPUT;
+    if (start->options->priority == 0)
+        handle->flags |= KNIT_HANDLE_URGENT;
+    else if (start->options->priority == KNIT_PRIORITY_MAX)
+        handle->flags |= KNIT_HANDLE_BACKGROUND;
+    if (start->options->affinity != 0) {
+        handle->flags |= KNIT_HANDLE_PINNED;
+        handle->affinity = start->options->affinity;
+    }
     return !start->options->progress || knit_handle_watch(handle);
 }
 

@@ -104,6 +104,34 @@ static uint32_t take_turn(struct knit_balance *balance, uint32_t task, uint32_t 
     return lane;
 }
 
+/* Its upper bits depend on all of the number's. */
+static uint64_t mixed(uint64_t number)
+{
+    number = (number ^ number >> 32) * 0x9e3779b97f4a7c15u;
+    number = (number ^ number >> 29) * 0xbf58476d1ce4e5b9u;
+    return number ^ number >> 32;
+}
+
+/* Rendezvous: each lane draws by the key and its number, and the highest draw wins. */
+uint32_t knit_balance_place(const struct knit_board_view *board, uint32_t lanes, uint64_t key)
+{
+    uint64_t best_draw = 0;
+    uint32_t best = 0;
+    bool is_best_vacant = true;
+
+    for (uint32_t lane = 0; lane < lanes; lane++) {
+        const bool is_vacant = knit_board_is_vacant(board, lane);
+        const uint64_t draw = mixed(mixed(key) + lane);
+
+        if ((is_best_vacant && !is_vacant) || (is_best_vacant == is_vacant && draw >= best_draw)) {
+            best = lane;
+            best_draw = draw;
+            is_best_vacant = is_vacant;
+        }
+    }
+    return best;
+}
+
 static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
 {
     return take_turn(balance, task, next_alive(balance, next_of(balance, task)));

@@ -59,6 +59,10 @@ KNIT_MUST_CHECK int knit_balance_init(struct knit_balance *balance, enum knit_ba
     bool steal, uint32_t lanes, const struct knit_board_view *board, uint64_t seed);
 void knit_balance_fini(struct knit_balance *balance);
 
+/* The lane for all calls of that key: of those that have a worker, and of all where none has. When
+ * one comes or goes, only the keys that it takes or had go to another lane. */
+uint32_t knit_balance_place(const struct knit_board_view *board, uint32_t lanes, uint64_t key);
+
 /* queued: [lanes], this caller's calls on each. Whether a call goes to the lane that answered last,
  * or to the only one. */
 static inline bool knit_balance_is_warm(const struct knit_balance *balance, const uint32_t *queued)

@@ -73,7 +73,7 @@ struct knit_session_call {
     uint32_t flags;       /* bits of the geometry's features */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
     uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
-    enum knit_ring ring;  /* of those that the geometry has */
+    enum knit_ring ring;  /* NORMAL if the geometry lacks it */
     const void *payload;  /* the params array's msgpack; copied before return */
     size_t len;
     void *user; /* handed back with the outcome */
@@ -118,6 +118,9 @@ struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok
  * anything but 0 nothing happened. */
 KNIT_MUST_CHECK int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
+
+/* The lane to which calls of that affinity go, in the ring PINNED. */
+uint32_t knit_session_place(const struct knit_session *session, uint64_t affinity);
 
 /* The same, to a lane that is idle: the board shows its worker serving and running no call, and
  * none of this session's calls is queued there. E_BUSY: there is none, or call->lane is not.

@@ -10,7 +10,6 @@
  *               park and the last looks (lane_park.c)
  *   W3 bell     bell changed, release, with the parking worker's acquire: what was published
  */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,7 +133,6 @@ static __attribute__((noinline)) uint32_t put_in_class(struct knit_session *sess
 {
     uint32_t slot;
 
-    assert(call->ring < session->geometry.classes);
     use_ring(session, call->ring);
     slot = session->work_ns != NULL
                ? knit_session_put(
@@ -153,7 +151,7 @@ static inline unsigned depth(const struct knit_session *session)
 static inline uint32_t put(struct knit_session *session, struct knit_session_lane *lane,
     const struct knit_session_call *call, uint64_t block)
 {
-    return call->ring != KNIT_RING_NORMAL
+    return call->ring != KNIT_RING_NORMAL && call->ring < session->geometry.classes
                ? put_in_class(session, lane, call, block)
                : knit_session_put(session, lane, call, 0, block, depth(session));
 }
@@ -342,6 +340,11 @@ int knit_session_publish_reserved(
 void knit_session_unreserve(struct knit_session *session, void *room)
 {
     knit_arena_release(session->arena, (uint64_t)((unsigned char *)room - session->request.arena));
+}
+
+uint32_t knit_session_place(const struct knit_session *session, uint64_t affinity)
+{
+    return knit_balance_place(&session->board, session->geometry.lanes, affinity);
 }
 
 /* ---- waking workers ------------------------------------------------------------------------- */

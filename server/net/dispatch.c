@@ -182,6 +182,32 @@ static inline bool has_much_output(const struct knit_connection *connection)
            knit_output_waiting(connection) > knit_output_limit(connection);
 }
 
+/* Room for more output, or for some of it. */
+static bool has_room_for_output(struct knit_connection *connection)
+{
+    if (has_much_output(connection))
+        knit_sending_flush(connection);
+    return !connection->is_dead && (connection->caller.pauses & KNIT_PAUSE_OUTPUT) == 0;
+}
+
+/* A call behind the message at the front, which begins at `begin`, comes before it. False: it
+ * waits. */
+static bool dispatch_later(struct knit_connection *connection, const uint8_t *begin)
+{
+    struct knit_message message;
+    uint64_t since_ns;
+
+    if (!has_room_for_output(connection))
+        return false;
+    connection->caller.has_waited = true;
+    if (knit_lookahead_read_later(connection, begin, &message, &since_ns) &&
+        !bring(connection, &message, since_ns))
+        return false;
+    if (connection->lookahead != NULL)
+        knit_lookahead_end_later(connection);
+    return true;
+}
+
 /* The message at the front is whole. False: it must be brought again later. */
 static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 {
@@ -320,6 +346,12 @@ static bool dispatch_front(struct knit_connection *connection, const uint8_t *by
 {
     size_t done;
 
+    if (connection->lookahead != NULL && knit_lookahead_chooses_later(connection)) {
+        if (!dispatch_later(connection, bytes + *begin))
+            return false;
+        yield_in_time(connection, 0, pace);
+        return true;
+    }
     if (!scan_front(connection, bytes, len, begin, pace))
         return false;
     if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "proto/cancel.h"
+#include "proto/limits.h"
 #include "proto/message.h"
 #include "proto/plain.h"
 #include "server/config/setting.h"
@@ -26,7 +27,10 @@
 
 enum {
     ENTRIES_MIN = 64,
-    ENTRIES_MAX = 1024, /* a `$/cancel` looks through them */
+    ENTRIES_MAX = 1024, /* a `$/cancel` looks through them, and so does each call of a priority */
+    AGE_CALLS = 16,     /* as in fastpath/lane/lane_classes.c */
+    AGE_NS = 100000000,
+    PRIORITIES = KNIT_PRIORITY_MAX + 1,
     GRAIN_NS = 4000000,
     TURN_NS = 1000000,
 };
@@ -39,7 +43,15 @@ struct entry {
     uint32_t len;
     uint32_t msgid;
     enum entry_state state;
-    bool has_late; /* at `due` its caller gets something else than TIMEOUT */
+    uint8_t priority; /* of a call or notification */
+    bool has_late;    /* at `due` its caller gets something else than TIMEOUT */
+};
+
+/* Of the calls of one priority. */
+struct order {
+    uint32_t first;    /* the one that is next, */
+    uint64_t since_ns; /* and since when it is; 0: there was none */
+    uint32_t passed; /* so many of earlier priorities were begun since it or one before it waits */
 };
 
 struct knit_lookahead {
@@ -53,6 +65,9 @@ struct knit_lookahead {
     size_t fed;                    /* of the message behind them */
     uint32_t calls, notifications; /* that wait, counted in the router's `waiting` */
     bool is_over;                  /* what follows is no message */
+    bool has_priorities;           /* any entry had another one than normal */
+    struct order order[PRIORITIES];
+    uint32_t chosen; /* the entry that knit_lookahead_chooses_later() has found */
 };
 
 static struct knit_lookahead *lookahead_of(struct knit_due *due)
@@ -201,6 +216,64 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
                : connection->received_ns;
 }
 
+/* ---- priorities ---- */
+
+/* A call of that priority was begun. */
+static void note_begun(struct knit_lookahead *lookahead, uint32_t priority)
+{
+    for (uint32_t i = priority + 1; i < PRIORITIES; i++)
+        lookahead->order[i].passed++;
+    lookahead->order[priority].passed = 0;
+}
+
+/* The first call of each priority, up to what is no call; bits of those that have one. */
+static uint32_t find_first(const struct knit_lookahead *lookahead, uint32_t *ret_first)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = lookahead->first; i != lookahead->end && found != (1u << PRIORITIES) - 1;
+         i++) {
+        const struct entry *entry = entry_at(lookahead, i);
+
+        if (entry->state == ENTRY_OTHER)
+            break;
+        if (entry->state == ENTRY_SETTLED || (found >> entry->priority & 1) != 0)
+            continue;
+        ret_first[entry->priority] = i;
+        found |= 1u << entry->priority;
+    }
+    return found;
+}
+
+bool knit_lookahead_chooses_later(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    const uint64_t now_ns = connection->net->turn->now_ns;
+    uint32_t first[PRIORITIES], found;
+    bool any = false;
+
+    if (!lookahead->has_priorities || count_of(lookahead) < 2)
+        return false;
+    found = find_first(lookahead, first);
+    for (uint32_t i = 0; i < PRIORITIES; i++) {
+        struct order *order = &lookahead->order[i];
+
+        if ((found >> i & 1) == 0) {
+            *order = (struct order){0};
+            continue;
+        }
+        if (order->since_ns == 0 || order->first != first[i]) {
+            order->first = first[i];
+            order->since_ns = now_ns;
+        }
+        if (!any || order->passed >= AGE_CALLS || now_ns - order->since_ns >= AGE_NS)
+            lookahead->chosen = first[i];
+        any = true;
+    }
+    return any && lookahead->chosen != lookahead->first &&
+           entry_at(lookahead, lookahead->first)->state != ENTRY_SETTLED;
+}
+
 void knit_lookahead_pop(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
@@ -211,6 +284,8 @@ void knit_lookahead_pop(struct knit_connection *connection)
     if (count_of(lookahead) > 0) {
         front = entry_at(lookahead, lookahead->first++);
         lookahead->bytes -= front->len;
+        if (front->state == ENTRY_CALL || front->state == ENTRY_NOTIFICATION)
+            note_begun(lookahead, front->priority);
         count(connection, front, -1);
         knit_dues_remove(&lookahead->dues, &front->due);
     }
@@ -323,6 +398,16 @@ static void answer_ahead(
     knit_method_handle(&connection->caller, message);
 }
 
+static void note_priority(
+    struct knit_lookahead *lookahead, struct entry *entry, const struct knit_message *message)
+{
+    entry->priority = KNIT_PRIORITY_NORMAL;
+    if (message->options.bytes != NULL)
+        entry->priority = knit_router_priority(message);
+    if (entry->priority != KNIT_PRIORITY_NORMAL)
+        lookahead->has_priorities = true;
+}
+
 static void begin_call(
     struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
 {
@@ -333,6 +418,7 @@ static void begin_call(
 
     entry->state = ENTRY_CALL;
     entry->msgid = message->msgid;
+    note_priority(connection->lookahead, entry, message);
     count(connection, entry, 1);
     if (!is_full && knit_router_is_beyond(&connection->caller, message, in_flight, &failure)) {
         settle_with(connection, entry, &failure);
@@ -349,7 +435,8 @@ static void begin_call(
         (void)!knit_dues_add(&connection->lookahead->dues, &entry->due);
 }
 
-static void begin_notification(struct knit_connection *connection, struct entry *entry)
+static void begin_notification(
+    struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
 {
     if (knit_router_is_full(connection->net->router)) {
         KNIT_COUNT(connection->net->turn, notifications_dropped);
@@ -357,6 +444,7 @@ static void begin_notification(struct knit_connection *connection, struct entry 
         return;
     }
     entry->state = ENTRY_NOTIFICATION;
+    note_priority(connection->lookahead, entry, message);
     count(connection, entry, 1);
 }
 
@@ -383,7 +471,7 @@ static void add_entry(struct knit_connection *connection, const struct knit_mess
     else if (message->kind == KNIT_MESSAGE_REQUEST)
         begin_call(connection, entry, message);
     else if (message->kind == KNIT_MESSAGE_NOTIFICATION)
-        begin_notification(connection, entry);
+        begin_notification(connection, entry, message);
 }
 
 /* Scans on in the message behind the entries, and makes one of it when it is whole. */
@@ -479,12 +567,12 @@ void knit_lookahead_scan(struct knit_net *net)
 
 /* ---- answering ----------------------------------------------------------------------------- */
 
-/* The entry's message once more, from the input. False: its bytes were another message before. */
+/* The entry's message once more, from the input, where the one at the front begins at `begin`.
+ * False: its bytes were another message before. */
 static bool read_again(const struct knit_connection *connection, const struct entry *entry,
-    struct knit_message *ret_message)
+    const uint8_t *begin, struct knit_message *ret_message)
 {
     const struct knit_lookahead *lookahead = connection->lookahead;
-    const uint8_t *begin = connection->input.bytes;
     struct knit_scan scan;
     const char *reason;
     size_t used;
@@ -498,12 +586,33 @@ static bool read_again(const struct knit_connection *connection, const struct en
            knit_message_parse(begin, used, &scan, ret_message, &reason) == 0;
 }
 
+bool knit_lookahead_read_later(const struct knit_connection *connection, const uint8_t *begin,
+    struct knit_message *ret_message, uint64_t *ret_since_ns)
+{
+    const struct entry *entry = entry_at(connection->lookahead, connection->lookahead->chosen);
+
+    *ret_since_ns = entry->since_ns;
+    return read_again(connection, entry, begin, ret_message);
+}
+
+void knit_lookahead_end_later(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    struct entry *entry = entry_at(lookahead, lookahead->chosen);
+
+    /* The call has ended its connection. */
+    if (count_of(lookahead) == 0)
+        return;
+    note_begun(lookahead, entry->priority);
+    end_entry(connection, entry);
+}
+
 /* The timeout of a call is over that has something else than TIMEOUT. */
 static void time_out(struct knit_connection *connection, struct entry *entry)
 {
     struct knit_message message;
 
-    if (!read_again(connection, entry, &message)) {
+    if (!read_again(connection, entry, connection->input.bytes, &message)) {
         settle(connection, entry, KNIT_TIMEOUT, KNIT_ROUTER_WAITED);
         KNIT_COUNT(connection->net->turn, calls_timed_out);
         return;

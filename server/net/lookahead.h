@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stands in the input of a connection that waits for a slot.
  *
- * Requests are dispatched in the order in which they came, so those behind one that waits wait too.
+ * Requests are dispatched in the order in which they came, so those behind one that waits wait
+ * too; of those that wait, urgent ones come before normal ones and these before background ones,
+ * but none before a message of the protocol that came before it.
  * Some things do not wait. A `$/cancel` is carried out at once, for calls in flight and for those
  * that stand before it. Methods that only ask, such as `$/ping`, are answered at once. Timeouts
  * run: a request whose time is over is answered where it stands. So are calls for which the router
@@ -31,6 +33,7 @@
 
 struct knit_connection;
 struct knit_lookaheads;
+struct knit_message;
 struct knit_net;
 
 void knit_lookaheads_init(struct knit_lookaheads *lookaheads);
@@ -56,6 +59,18 @@ void knit_lookahead_drop_calls(struct knit_connection *connection);
 
 /* Of a connection that has a lookahead: the message at the front is done with. */
 void knit_lookahead_pop(struct knit_connection *connection);
+
+/* Of a connection that has a lookahead: whether a call or notification behind the message at the
+ * front comes before it, by the priorities of those that wait. */
+bool knit_lookahead_chooses_later(struct knit_connection *connection);
+
+/* That message, and when it was read, where the one at the front begins at `begin`. False: it
+ * cannot be read any more. */
+bool knit_lookahead_read_later(const struct knit_connection *connection, const uint8_t *begin,
+    struct knit_message *ret_message, uint64_t *ret_since_ns);
+
+/* It was begun or refused, and is skipped when it comes to the front. */
+void knit_lookahead_end_later(struct knit_connection *connection);
 
 /* When the message at the front was read. */
 uint64_t knit_lookahead_since_ns(const struct knit_connection *connection);

@@ -255,6 +255,15 @@ uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_mess
     return deadline_ns;
 }
 
+uint8_t knit_router_priority(const struct knit_message *message)
+{
+    struct knit_options options;
+    const char *reason;
+
+    return knit_options_decode(message->options, &options, &reason) == 0 ? options.priority
+                                                                         : KNIT_PRIORITY_NORMAL;
+}
+
 void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message)
 {
     struct knit_options options;
@@ -286,8 +295,7 @@ static uint32_t lane_for(const struct knit_router *router, const struct knit_opt
 {
     if (options->affinity == KNIT_OPTION_NONE)
         return KNIT_LANE_ANY;
-    return (uint32_t)((options->affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 33) %
-           router->share.lanes;
+    return knit_session_place(router->share.session, options->affinity);
 }
 
 /* When a notification that is published now ends if it has not before; 0 = never. */

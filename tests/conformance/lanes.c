@@ -197,6 +197,163 @@ static void names_that_differ_in_their_last_byte(struct conformance *c)
     }
 }
 
+/* ---- priorities and affinity ---- */
+
+enum { OF_A_KIND = 6, URGENT = 0, NORMAL = 1, BACKGROUND = 2 };
+
+static struct knit_handle *start_next(struct conformance *c, uint32_t priority)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = NULL;
+
+    options.priority = priority;
+    conformance_succeeds(c, knit_start(c->k, &options, &handle, &c->error, "next", "() -> int"));
+    return handle;
+}
+
+/* A pool with one worker, which is held; what a daemon has given to it already is behind that. */
+static struct knit_handle *hold_only_worker(struct conformance *c, struct knit_handle **ret_filler)
+{
+    static const struct place_wish wish = {.workers = 1};
+    struct knit_handle *held;
+
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    *ret_filler = start_next(c, NORMAL);
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    return held;
+}
+
+/* The pool has all that was started. */
+static void let_go(struct conformance *c, struct knit_handle *held, struct knit_handle *filler)
+{
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    conformance_succeeds(c, knit_ping(c->k, &c->error, NULL));
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+    (void)conformance_int(c, filler);
+}
+
+static void priorities_order_what_waits(struct conformance *c)
+{
+    struct knit_handle *held, *filler, *handles[3 * OF_A_KIND];
+    int64_t got[3 * OF_A_KIND];
+
+    held = hold_only_worker(c, &filler);
+    for (int i = 0; i < 3 * OF_A_KIND; i++)
+        handles[i] = start_next(c, BACKGROUND - (uint32_t)(i / OF_A_KIND));
+    let_go(c, held, filler);
+    for (int i = 0; i < 3 * OF_A_KIND; i++)
+        got[i] = conformance_int(c, handles[i]);
+    for (int i = 0; i < 2 * OF_A_KIND; i++) {
+        for (int later = (i / OF_A_KIND + 1) * OF_A_KIND; later < 3 * OF_A_KIND; later++) {
+            if (got[i] < got[later])
+                fail_msg("call %d of priority %d ran before call %d of priority %d", i,
+                    BACKGROUND - i / OF_A_KIND, later, BACKGROUND - later / OF_A_KIND);
+        }
+    }
+}
+
+static void background_calls_do_not_starve(struct conformance *c)
+{
+    enum { CALLS = 60 };
+    struct knit_handle *held, *filler, *background, *handles[CALLS];
+    int64_t place;
+
+    held = hold_only_worker(c, &filler);
+    for (int i = 0; i < CALLS / 2; i++)
+        handles[i] = start_next(c, URGENT);
+    background = start_next(c, BACKGROUND);
+    for (int i = CALLS / 2; i < CALLS; i++)
+        handles[i] = start_next(c, URGENT);
+    let_go(c, held, filler);
+    place = conformance_int(c, background);
+    /* Sixteen come first, behind what the lane had before. */
+    assert_true(place >= 12 && place <= 24);
+    for (int i = 0; i < CALLS; i++)
+        (void)conformance_int(c, handles[i]);
+}
+
+static void other_priorities_are_refused(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+    int code;
+
+    options.priority = 3;
+    code = knit_start(c->k, &options, &handle, &c->error, "next", "() -> int");
+    conformance_fails(c, code, KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "priority"));
+    conformance_serves(c);
+}
+
+static struct knit_handle *start_where(struct conformance *c, uint64_t affinity)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = NULL;
+
+    options.affinity = affinity;
+    conformance_succeeds(
+        c, knit_start(c->k, &options, &handle, &c->error, "where", "() -> (int, int, int)"));
+    return handle;
+}
+
+static int64_t lane_of(struct conformance *c, struct knit_handle *handle)
+{
+    int64_t lane = -1, lanes, process;
+
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
+    (void)knit_free(handle);
+    return lane;
+}
+
+/* One at a time, and all at once. */
+static void one_affinity_is_one_worker(struct conformance *c)
+{
+    enum { VALUES = 40, CALLS = 20 };
+    static struct knit_handle *handles[CALLS][VALUES];
+    static const struct place_wish wish = {.workers = 4};
+    int64_t lanes[VALUES];
+    unsigned seen = 0;
+
+    conformance_open_place(c, &wish);
+    for (uint64_t value = 0; value < VALUES; value++) {
+        lanes[value] = lane_of(c, start_where(c, value + 1));
+        seen |= 1u << lanes[value];
+        assert_true(lane_of(c, start_where(c, value + 1)) == lanes[value]);
+    }
+    assert_int_equal(seen, 15);
+    for (int i = 0; i < CALLS; i++) {
+        for (uint64_t value = 0; value < VALUES; value++)
+            handles[i][value] = start_where(c, value + 1);
+    }
+    for (int i = 0; i < CALLS; i++) {
+        for (uint64_t value = 0; value < VALUES; value++)
+            assert_true(lane_of(c, handles[i][value]) == lanes[value]);
+    }
+}
+
+static void pinned_calls_are_in_nobodys_way(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *held, *pinned;
+
+    options.affinity = 7;
+    conformance_succeeds(c, knit_start(c->k, &options, &held, &c->error, "hold",
+                                "(int, int, bool) -> int", (int64_t)0, (int64_t)1, 1));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    place_wait_for(c->place, 0);
+    pinned = start_where(c, 7);
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    for (int i = 0; i < 50; i++)
+        conformance_serves(c);
+    assert_int_equal(knit_await(pinned, 0, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    (void)lane_of(c, pinned);
+    (void)conformance_int(c, held);
+}
+
 static const struct conformance_case cases[] = {
     {"C26", "500 calls over four workers each run exactly once", each_call_once, 0, 0, 0},
     {"C27", "calls of one session in one lane run in their order", one_lane_is_first_in_first_out,
@@ -205,6 +362,15 @@ static const struct conformance_case cases[] = {
         others_take_what_a_held_worker_has, 0, 0, 0},
     {"C28b", "without stealing a call waits for the worker whose lane it is in",
         without_stealing_a_call_waits, 0, 0, 0},
+    {"C27b", "of the calls that wait, urgent ones run first and background ones last",
+        priorities_order_what_waits, 0, 0, 0},
+    {"C27c", "a background call runs after sixteen urgent ones, however many there are",
+        background_calls_do_not_starve, 0, 0, 0},
+    {"C27d", "a priority above 2 is refused", other_priorities_are_refused, 0, 0, 0},
+    {"K87", "calls of one affinity run in one worker, one at a time and all at once",
+        one_affinity_is_one_worker, 0, 0, 0},
+    {"K87b", "calls without an affinity do not wait behind those of a held worker",
+        pinned_calls_are_in_nobodys_way, 0, 0, 0},
     {"C29", "large arguments reach whichever worker takes the call, and are freed once",
         large_arguments_go_to_any_worker, 0, 0, 0},
     {"C30", "65,537 tasks are refused, with the limit and the module", too_many_tasks, 0, 0, 0},

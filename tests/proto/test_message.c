@@ -59,9 +59,9 @@ static void options_are_sent_only_when_there_are_any(void **state)
     assert_holds(&buffer, "\x94\x00\x01\xa1t\x91\x07", 7);
     knit_message_put_request(&buffer, 1, &method, params, &options);
     assert_holds(&buffer, "\x94\x00\x01\xa1t\x91\x07", 7);
-    options.priority = 1;
+    options.priority = 2;
     knit_message_put_request(&buffer, 1, &method, params, &options);
-    assert_holds(&buffer, "\x95\x00\x01\xa1t\x91\x07\x81\xa8priority\x01", 18);
+    assert_holds(&buffer, "\x95\x00\x01\xa1t\x91\x07\x81\xa8priority\x02", 18);
     knit_buffer_fini(&buffer);
 }
 

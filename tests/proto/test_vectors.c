@@ -296,7 +296,7 @@ static char *describe_options(const struct knit_options *options)
         {"progress", options->progress, 0},
         {"output", options->output, 0},
         {"keep", options->keep, 0},
-        {"priority", options->priority, 0},
+        {"priority", options->priority, KNIT_PRIORITY_NORMAL},
         {"affinity", options->affinity, KNIT_OPTION_NONE},
         {"epoch", options->epoch, KNIT_OPTION_NONE},
     };

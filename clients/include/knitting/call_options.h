@@ -25,12 +25,16 @@ struct knit_call_options {
                           or its task's; read when the call is made. A value must fit the call's
                           signature. NULL = TIMEOUT, or what the task says */
     uint32_t
-        queue_max; /* OVERLOADED, with `limit` and `retry_after_ms`, where so many calls of this
+        queue_max;     /* OVERLOADED, with `limit` and `retry_after_ms`, where so many calls of this
                           session are in flight; 0 = no such limit. See knit_on_drain() */
-    uint64_t reserved[4];
+    uint32_t priority; /* of those of this session that wait: 0 urgent, 1 normal, 2 background; none
+                          of which starves */
+    uint64_t affinity; /* calls of one value go to one worker, which alone runs them, as long as it
+                          lives; their priority does not count. 0 = to any */
+    uint64_t reserved[3];
 };
 /* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, 0, {0}}
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, 0, 1, 0, {0}}
 /* clang-format on */
 
 #ifdef __cplusplus
