@@ -52,16 +52,26 @@ bool knit_cancel_decode(struct knit_span params, uint32_t *ret_msgid, struct kni
     return true;
 }
 
+struct knit_span knit_cancel_text(struct knit_span reason)
+{
+    struct knit_head head;
+
+    if (reason.bytes != NULL && knit_head_read(reason.bytes, reason.len, &head) == 0 &&
+        head.type == KNIT_HEAD_STR)
+        return knit_span(reason.bytes + head.size, reason.len - head.size);
+    return knit_span(NULL, 0);
+}
+
 struct knit_failure knit_cancel_failure(struct knit_span reason)
 {
     struct knit_failure failure =
         knit_failure(KNIT_CANCELLED, "the call was cancelled by its caller");
-    struct knit_head head;
+    const struct knit_span text = knit_cancel_text(reason);
 
     if (reason.bytes == NULL)
         return failure;
     failure.data = reason;
-    if (knit_head_read(reason.bytes, reason.len, &head) == 0 && head.type == KNIT_HEAD_STR)
-        failure.message = knit_span(reason.bytes + head.size, reason.len - head.size);
+    if (text.bytes != NULL)
+        failure.message = text;
     return failure;
 }

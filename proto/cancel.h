@@ -26,6 +26,9 @@ int knit_cancel_put_reason(struct knit_buffer *buffer, const char *text);
 KNIT_MUST_CHECK bool knit_cancel_decode(
     struct knit_span params, uint32_t *ret_msgid, struct knit_span *ret_reason);
 
+/* The reason if it is a text, else an absent span. */
+struct knit_span knit_cancel_text(struct knit_span reason);
+
 /* The error of a call that was cancelled, which has the reason as its data, and as its message if
  * it is a text. */
 struct knit_failure knit_cancel_failure(struct knit_span reason);

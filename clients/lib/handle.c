@@ -625,6 +625,8 @@ void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
     enum knit_started started = KNIT_STARTED_UNKNOWN;
     struct knit_failure failure = knit_cancel_failure(reason);
 
+    if (knit_handle_via(handle) == KNIT_VIA_LANES)
+        knit_session_tell(handle->handles->lanes->session, handle->slot, knit_cancel_text(reason));
     if (knit_handle_via(handle) == KNIT_VIA_LANES &&
         !knit_lanes_settle(handle->handles->lanes, handle->slot, &started)) {
         (void)knit_handle_collect(handle);

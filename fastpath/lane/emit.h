@@ -12,6 +12,9 @@
  *             read a word of the next value sees its odd number. ThreadSanitizer knows no fences.
  *   Q2 value  the even number, release, with the reader's acquire: the words of that value
  *
+ * The reason of an abort lies in such a cell as well, with the sides exchanged: the session writes
+ * it, once a call, before the abort; workers read it.
+ *
  * Threads: write: whoever may answer the call; read: the session's.
  */
 #pragma once

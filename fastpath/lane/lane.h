@@ -195,10 +195,17 @@ bool knit_lane_is_served_at(const struct knit_lane_session *in);
 void knit_lane_emit_at(
     const struct knit_lane_session *in, uint32_t slot, uint64_t gen, struct knit_span value);
 
+/* Why its caller gave it up, as text of at most KNIT_VALUE_MAX bytes. Returns its length, 0: it has
+ * not, or did not say. */
+size_t knit_lane_reason_at(
+    const struct knit_lane_session *in, uint32_t slot, uint64_t gen, char *ret_text);
+
 /* Only while `job` runs: has its caller given up, has its session closed? One or two loads. */
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
 /* The first of the two alone. */
 bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job);
+/* Why. */
+size_t knit_lane_reason(const struct knit_lane *lane, const struct knit_job *job, char *ret_text);
 
 /* Only while `job` runs: its caller can read this value, of 1 to KNIT_VALUE_MAX bytes, in place of
  * the one before, and is woken for it if it sleeps. */

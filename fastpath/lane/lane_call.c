@@ -94,6 +94,11 @@ bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *jo
                memory_order_acquire) == knit_job_gen(job);
 }
 
+size_t knit_lane_reason(const struct knit_lane *lane, const struct knit_job *job, char *ret_text)
+{
+    return knit_lane_reason_at(&lane->current->in, knit_job_slot(job), knit_job_gen(job), ret_text);
+}
+
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
     return knit_lane_cancelled(lane, job) ||

@@ -12,6 +12,8 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
+#include "fastpath/lane/emit.h"
+#include "proto/text.h"
 
 /* The lane has nothing more to do with it. */
 static void be_done(const struct knit_lane *lane, struct knit_finished *finished)
@@ -155,6 +157,19 @@ bool knit_lane_is_cancelled_at(const struct knit_lane_session *in, uint32_t slot
 {
     /* acquire: as in knit_lane_cancelled(). */
     return atomic_load_explicit(&in->request.abort[slot], memory_order_acquire) == gen;
+}
+
+size_t knit_lane_reason_at(
+    const struct knit_lane_session *in, uint32_t slot, uint64_t gen, char *ret_text)
+{
+    struct knit_emitted reason;
+
+    if (!knit_lane_is_cancelled_at(in, slot, gen) ||
+        !knit_emit_read(&in->request.reason[slot], gen, 0, &reason) ||
+        !knit_text_is_utf8(reason.body, reason.len))
+        return 0;
+    memcpy(ret_text, reason.body, reason.len);
+    return reason.len;
 }
 
 bool knit_lane_is_served_at(const struct knit_lane_session *in)

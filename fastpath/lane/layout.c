@@ -72,6 +72,7 @@ static uint64_t walk_request(
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);
+    view->reason = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);
     /* What a worker reads behind the last one is a ring. */
     view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_SLAB_BYTES);
     view->ring =

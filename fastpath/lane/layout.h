@@ -145,7 +145,8 @@ struct knit_lane_line {
     _Atomic uint32_t blocked_on_arena; /* 1: a deferred reply waits until blocks are released */
 };
 
-/* Reply segment: the value that a slot's call emitted last; emit.h reads and writes it. */
+/* Reply segment: the value that a slot's call emitted last. Request segment: why its caller aborted
+ * it. emit.h reads and writes both. */
 struct knit_progress_cell {
     _Alignas(KNIT_LINE) _Atomic uint64_t seq; /* gen40 | seq24; odd: it is being written */
     _Atomic uint64_t meta;                    /* count32 | len32 */
@@ -209,15 +210,16 @@ static_assert(sizeof(struct knit_segment_header) == 80, "no padding: it is compa
  * through these. */
 struct knit_request_view {
     struct knit_segment_header *header;
-    _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
-    _Atomic uint32_t *core;         /* that the caller waited on last, from 1; in the same line */
-    _Atomic uint32_t *classes;      /* bits of the rings ever used, but NORMAL; in the same line */
-    _Atomic uint64_t *occupied;     /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
-    _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
-    _Atomic uint64_t *abort;        /* [slots]; generation to abort, perhaps only if queued */
-    _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
-    struct knit_request_cell *ring; /* [classes][lanes][cells] */
-    unsigned char *slab;            /* [slots][KNIT_SLAB_BYTES] */
+    _Atomic uint32_t *waiting;  /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
+    _Atomic uint32_t *core;     /* that the caller waited on last, from 1; in the same line */
+    _Atomic uint32_t *classes;  /* bits of the rings ever used, but NORMAL; in the same line */
+    _Atomic uint64_t *occupied; /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
+    _Atomic uint32_t *bell;     /* [lanes]; last park word notified */
+    _Atomic uint64_t *abort;    /* [slots]; generation to abort, perhaps only if queued */
+    _Atomic uint64_t *released; /* [slots]; generation whose reply block is released */
+    struct knit_progress_cell *reason; /* [slots]; a text, of an abort that has one */
+    struct knit_request_cell *ring;    /* [classes][lanes][cells] */
+    unsigned char *slab;               /* [slots][KNIT_SLAB_BYTES] */
     unsigned char *arena;
 };
 

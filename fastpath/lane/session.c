@@ -13,6 +13,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/session_inline.h"
+#include "proto/text.h"
 
 #define CLAIMS_A_LINE (KNIT_LINE / 8)
 
@@ -168,6 +169,18 @@ void knit_session_abort(struct knit_session *session, uint32_t index)
     /* S1: seq_cst against the claim, see settle. */
     atomic_store_explicit(
         &session->request.abort[index], knit_session_gen(session, index), memory_order_seq_cst);
+}
+
+void knit_session_tell(struct knit_session *session, uint32_t index, struct knit_span reason)
+{
+    struct knit_progress_cell *cell = &session->request.reason[index];
+    const uint64_t gen = knit_session_gen(session, index);
+    const size_t len = knit_text_cut(reason.bytes, reason.len, KNIT_VALUE_MAX);
+
+    /* relaxed: this session alone writes the word. */
+    if (len != 0 && knit_session_is_pending(session, index) &&
+        atomic_load_explicit(&cell->seq, memory_order_relaxed) >> KNIT_GEN_SHIFT != gen)
+        knit_emit_write(cell, gen, reason.bytes, len);
 }
 
 bool knit_session_has_started(const struct knit_session *session, uint32_t index)

@@ -179,6 +179,10 @@ void knit_session_release(struct knit_session *session, uint32_t slot);
  * knit_aborted(). The outcome still comes. Idempotent. */
 void knit_session_abort(struct knit_session *session, uint32_t slot);
 
+/* Before an abort: why. The first KNIT_VALUE_MAX bytes of a text, cut where a character begins; the
+ * first reason of a call stays. */
+void knit_session_tell(struct knit_session *session, uint32_t slot, struct knit_span reason);
+
 /* Whether a worker has claimed the slot's call, which is published and not collected. An answered
  * call has started. False may be out of date when it is returned; only after
  * knit_session_settle() does it stay false. */

@@ -590,6 +590,34 @@ bool knit_deferred_call_aborted(const struct knit_call *call)
     return aborted;
 }
 
+static size_t reason_of(const struct knit_deferred_call *entry, char *ret_text)
+{
+    return entry == NULL || !entry->has_session
+               ? 0
+               : knit_lane_reason_at(
+                     &entry->in, knit_job_slot(&entry->job), knit_job_gen(&entry->job), ret_text);
+}
+
+size_t knit_deferred_reason(const struct knit_deferred *token, char *ret_text)
+{
+    size_t len;
+
+    lock();
+    len = reason_of(find(token), ret_text);
+    unlock();
+    return len;
+}
+
+size_t knit_deferred_call_reason(const struct knit_call *call, char *ret_text)
+{
+    size_t len;
+
+    lock();
+    len = reason_of(call->deferred, ret_text);
+    unlock();
+    return len;
+}
+
 bool knit_deferred_call_cancelled(const struct knit_call *call)
 {
     bool cancelled;

@@ -59,6 +59,10 @@ bool knit_deferred_aborted(const struct knit_deferred *token);
 
 /* Of a call that is open. */
 bool knit_deferred_call_aborted(const struct knit_call *call);
+
+/* As knit_lane_reason(): of a token, and of a call that is open. */
+size_t knit_deferred_reason(const struct knit_deferred *token, char *ret_text);
+size_t knit_deferred_call_reason(const struct knit_call *call, char *ret_text);
 bool knit_deferred_call_cancelled(const struct knit_call *call);
 void knit_deferred_emit(const struct knit_call *call, struct knit_span value);
 

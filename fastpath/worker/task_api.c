@@ -431,6 +431,13 @@ static bool aborted(const struct knit_call *call)
     return knit_lane_aborted(lane, call->job) || is_late(call);
 }
 
+static size_t abort_reason(const struct knit_call *call, char *ret_text)
+{
+    if (call->lane != NULL)
+        return knit_lane_reason(call->lane, call->job, ret_text);
+    return call->deferred != NULL ? knit_deferred_call_reason(call, ret_text) : 0;
+}
+
 /* The outcome of a task that saw its abort flag and stopped. No caller reads that of a call whose
  * own caller has closed its session, so a session that is closed means the end of the pool. */
 static int return_aborted(struct knit_call *call)
@@ -488,6 +495,8 @@ const struct knit_api *knit_task_api(void)
         .deferred_open = knit_deferred_open,
         .deferred_close = knit_deferred_close,
         .deferred_aborted = knit_deferred_aborted,
+        .abort_reason = abort_reason,
+        .deferred_abort_reason = knit_deferred_reason,
     };
 
     return &api;

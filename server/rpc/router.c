@@ -199,6 +199,7 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_
     }
     /* A call that has not started will not start, so its caller need not wait for a worker. With a
      * reason it does not wait for the task either. */
+    knit_session_tell(session, slot, knit_cancel_text(reason));
     if (reason.bytes != NULL ? knit_session_settle(session, slot, &started)
                              : knit_session_cancel(session, slot)) {
         failure = knit_cancel_failure(reason);

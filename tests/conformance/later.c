@@ -275,6 +275,38 @@ static void aborts_with_a_reason(struct conformance *c)
     assert_int_equal(place_ran(c->place, 10), 0);
 }
 
+static void a_task_reads_why(struct conformance *c)
+{
+    const char *reasons[] = {"enough", NULL, NULL};
+    const uint32_t lengths[] = {6, 0, 111};
+    char longest[301] = "x";
+    uint32_t id = 0;
+
+    for (size_t at = 1; at + 2 < sizeof(longest); at += 2)
+        memcpy(longest + at, "\u00e9", 3);
+    /* 112 bytes of it end in the middle of a character. */
+    reasons[2] = longest;
+    for (int deferred = 0; deferred < 2; deferred++) {
+        for (size_t i = 0; i < 3; i++, id += 200) {
+            struct knit_handle *handle = NULL;
+
+            conformance_succeeds(c, knit_start(c->k, NULL, &handle, &c->error, "told",
+                                        "(int, bool) -> int", (int64_t)id, deferred));
+            conformance_succeeds(c, knit_flush(c->k, &c->error));
+            place_wait_for(c->place, id);
+            if (reasons[i] != NULL)
+                knit_abort(handle, reasons[i]);
+            else
+                knit_cancel(handle);
+            if (!KNIT_WAIT_UNTIL(
+                    place_ran(c->place, id + lengths[i]) == (i == 1 ? 2 : 1), PLACE_MS))
+                fail_msg("the task reads another reason than \"%s\"", reasons[i]);
+            (void)knit_free(handle);
+        }
+    }
+    conformance_serves(c);
+}
+
 /* ---- notifications ---- */
 
 static void notifications(struct conformance *c)
@@ -335,6 +367,8 @@ static const struct conformance_case cases[] = {
         aborts_with_a_reason, 0, 0, 0},
     {"M7", "a notification runs its task once, also when its session closes behind it",
         notifications, 0, 0, 0},
+    {"M13", "a task that is aborted reads its caller's reason, or the first 112 bytes of it",
+        a_task_reads_why, 0, 0, 0},
     {"M8", "a declaration calls the task that it fits, and no other", calls_of_a_declaration, 0, 0,
         0},
     {"M11", "callers and tasks have one clock", the_clock_of_tasks, 0, 0, 0},

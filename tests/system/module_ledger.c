@@ -8,6 +8,8 @@
  *                              it was not the same each time
  *     hold(id, gate, ignores)  as ledger(), then waits until the test opens the gate, or until it
  *                              is aborted if it does not ignore that
+ *     told(id, deferred)       as ledger(), then waits until it is aborted, and counts again, in
+ *                              entry[id + the length of the reason]
  *     defer(id, gate, stays)   as hold(), but that its call is deferred: a thread waits, or the
  *                              task itself if it stays
  *
@@ -162,6 +164,32 @@ KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
         syscall(SYS_futex, &gate[which], FUTEX_WAIT, 0, &look_again, NULL, 0);
     }
     return knit_return_int(call, gettid());
+}
+
+KNIT_TASK(told, "told(id: int, deferred: bool) -> int",
+    .doc = "Counts that it ran, and when it is aborted its id and the length of the reason.")
+{
+    char reason[KNIT_ABORT_REASON_SIZE];
+    const bool is_deferred = knit_arg_bool(call, 1);
+    const int64_t id = knit_arg_int(call, 0);
+    struct knit_deferred *deferred;
+    size_t len = knit_abort_reason(call, reason);
+
+    if (len != 0 || reason[0] != '\0' || id < 0 || id >= ids - KNIT_ABORT_REASON_SIZE ||
+        !count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id, or told too early");
+    deferred = is_deferred ? knit_defer(call) : NULL;
+    while (is_deferred ? !knit_deferred_aborted(deferred) : !knit_aborted(call)) {
+        const struct timespec look_again = {.tv_nsec = 1000000};
+
+        (void)nanosleep(&look_again, NULL);
+    }
+    len = is_deferred ? knit_deferred_abort_reason(deferred, reason)
+                      : knit_abort_reason(call, reason);
+    if (strlen(reason) == len)
+        atomic_fetch_add_explicit(&entry[id + (int64_t)len].times, 1, memory_order_release);
+    return is_deferred ? (void)knit_deferred_return_aborted(deferred),
+           0           : knit_return_aborted(call);
 }
 
 struct waiting {

@@ -83,6 +83,19 @@ static inline bool knit_deferred_aborted(const struct knit_deferred *deferred)
     return knit_api->deferred_aborted(deferred);
 }
 
+/* As knit_abort_reason(); "" also for a call that is over. */
+static inline size_t knit_deferred_abort_reason(
+    const struct knit_deferred *deferred, char ret_text[KNIT_ABORT_REASON_SIZE])
+{
+    size_t len = 0;
+
+    if (knit_api->size >=
+        offsetof(struct knit_api, deferred_abort_reason) + sizeof(knit_api->deferred_abort_reason))
+        len = knit_api->deferred_abort_reason(deferred, ret_text);
+    ret_text[len] = '\0';
+    return len;
+}
+
 #define KNIT_DEFERRED_END(deferred, outcome)                                                       \
     struct knit_call *call = knit_api->deferred_open(deferred);                                    \
                                                                                                    \

@@ -252,7 +252,8 @@ void knit_cancel(struct knit_handle *handle);
 
 /* The same with a reason, and without waiting: the call ends now, in KNIT_CANCELLED with the reason
  * as its message and, as a msgpack str, its data; what the task still gives is dropped. An outcome
- * that is there stays. Of a reason 4,096 bytes are kept. NULL: knit_cancel(). */
+ * that is there stays. Of a reason 4,096 bytes are kept, and 112 for the task, knit_abort_reason().
+ * NULL: knit_cancel(). */
 void knit_abort(struct knit_handle *handle, const char *reason);
 
 /* Free a handle and its result. A call still in flight is cancelled and its outcome dropped,

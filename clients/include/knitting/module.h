@@ -94,6 +94,11 @@ struct knit_api {
     struct knit_call *(*deferred_open)(struct knit_deferred *deferred);
     int (*deferred_close)(struct knit_call *call);
     bool (*deferred_aborted)(const struct knit_deferred *deferred);
+
+    /* Why it was aborted, if its caller said so: at most 112 bytes of UTF-8 into ret_text, without
+     * a NUL. Their number, or 0. */
+    size_t (*abort_reason)(const struct knit_call *call, char *ret_text);
+    size_t (*deferred_abort_reason)(const struct knit_deferred *deferred, char *ret_text);
 };
 
 /* One task, as its module declares it. */

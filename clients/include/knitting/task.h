@@ -26,10 +26,10 @@
  * allows nil; one that returns another number without an outcome ends with BAD_RESULT.
  *
  * Threads: a task runs on its worker's one thread; every function here may be called from that
- * thread, while the task runs, and from nowhere else, knit_aborted() and knit_now_ns() excepted,
- * which any thread may call until the task returns. Pointers to arguments are borrowed and stay
- * valid until the task returns. Nothing here blocks. Printing goes to the daemon's log, a line at a
- * time, and never blocks (what does not fit is dropped).
+ * thread, while the task runs, and from nowhere else, knit_aborted(), knit_abort_reason() and
+ * knit_now_ns() excepted, which any thread may call until the task returns. Pointers to arguments
+ * are borrowed and stay valid until the task returns. Nothing here blocks. Printing goes to the
+ * daemon's log, a line at a time, and never blocks (what does not fit is dropped).
  */
 #pragma once
 
@@ -203,6 +203,22 @@ static inline int knit_return_aborted(struct knit_call *call)
 static inline bool knit_aborted(const struct knit_call *call)
 {
     return knit_api->aborted(call);
+}
+
+#define KNIT_ABORT_REASON_SIZE 113
+
+/* The reason that the caller gave with knit_abort(), or a client of another kind as text: UTF-8,
+ * ended by a NUL, cut to 112 bytes where a character begins. Returns its length; 0, and "": the
+ * call is not aborted, or for no reason that was given. As knit_aborted(), from any thread. */
+static inline size_t knit_abort_reason(
+    const struct knit_call *call, char ret_text[KNIT_ABORT_REASON_SIZE])
+{
+    size_t len = 0;
+
+    if (knit_api->size >= offsetof(struct knit_api, abort_reason) + sizeof(knit_api->abort_reason))
+        len = knit_api->abort_reason(call, ret_text);
+    ret_text[len] = '\0';
+    return len;
 }
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
