@@ -13,7 +13,7 @@ usage: bench/run.sh [OPTION...]
   --build DIR          build folder (build, beside bench); must be built
   --rounds N           measure everything N times, in turns (7)
   --seconds X          of each case in a round (0.2)
-  --only PART          floors, lanes, calls, aims or flat; may be given several times
+  --only PART          floors, lanes, calls, aims, flat or memory; may be given several times
   --format FORMAT      table, json or csv; aims and flat: markdown too
   --quick              a short run that looks at every byte; its figures mean nothing
 TEXT
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-parts=${parts:-floors lanes calls aims flat}
+parts=${parts:-floors lanes calls aims flat memory}
 
 scratch=$(mktemp -d)
 . "$here/daemon.sh"
@@ -84,6 +84,8 @@ for part in $parts; do
         --format="$format" $quick ;;
     aims | flat)
       "$here/$part.py" --build "$build" --rounds "$rounds" --seconds "$seconds" --format "$format" $quick ;;
+    memory)
+      "$build/bench/knit-memory" --module "$build/bench/bench-tasks.so" --worker "$build/fastpath/knitting-worker" ;;
     *)
       usage >&2
       exit 2 ;;

@@ -2,6 +2,7 @@
 /* Goal: a program's own tasks run on threads of its own, by the installed headers and the shared
  * library alone. Method: the tasks are this program's; a gate holds those that shall be late.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -391,6 +392,30 @@ static void a_running_task_is_told_that_the_pool_closes(void **state)
     (void)knit_free(handle);
 }
 
+static uint32_t count_descriptors(void)
+{
+    uint32_t count = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* One of the session, which the thread may write to; another file must not get its number. */
+static void what_is_left_behind_has_one_descriptor(void **state)
+{
+    uint32_t before = count_descriptors();
+
+    (void)state;
+    options.stop_ms = 50;
+    open_pool_of(&options);
+    (void)start_held("hold");
+    pool = knit_pool_close(pool);
+    k = knit_close(k);
+    assert_int_equal(count_of(&left_behind), 1);
+    assert_int_equal(count_descriptors(), before + 1);
+}
+
 static void a_thread_that_does_not_come_back_is_left_behind_and_told(void **state)
 {
     struct knit_handle *running, *queued;
@@ -513,6 +538,7 @@ int main(void)
         TEST(a_child_of_a_pool_that_has_notified_closes_it),
         TEST(a_task_that_ends_its_thread_fails_its_call_alone),
         TEST(a_running_task_is_told_that_the_pool_closes),
+        TEST(what_is_left_behind_has_one_descriptor),
         TEST(a_thread_that_does_not_come_back_is_left_behind_and_told),
         TEST(a_forked_child_has_no_pool),
         TEST(a_worker_is_no_host_and_opens_nothing_of_its_pool),

@@ -240,11 +240,12 @@ KNIT_MUST_CHECK int knit_pool_session(struct knit_pool *pool,
 /* End the pool. New calls are refused with KNIT_SHUTDOWN; those under way go on for drain_ms,
  * then queued ones end in KNIT_SHUTDOWN, and running ones see knit_aborted(). Workers leave when
  * their task returns, or are killed after stop_ms, and what they ran ends in KNIT_SHUTDOWN. A
- * thread cannot be killed: it is left behind then, with the memory that it uses, and WORKER_LEFT
- * tells it. Blocks until all other workers have ended. Sessions may stay open: their calls have
- * these outcomes, and they are closed later. A program that exits without this, while threads
- * run tasks, runs its destructors beside them. NULL is allowed; returns NULL, except in a
- * callback and in a thread of the pool. */
+ * thread cannot be killed: it is left behind then, with the memory that it uses and a descriptor
+ * of each session that was open, to which it may still write; and WORKER_LEFT tells it. Blocks
+ * until all other workers have ended. Sessions may stay open: their calls have these outcomes, and
+ * they are closed later. A program that exits without this, while threads run tasks, runs its
+ * destructors beside them. NULL is allowed; returns NULL, except in a callback and in a thread of
+ * the pool. */
 struct knit_pool *knit_pool_close(struct knit_pool *pool);
 
 /* For a variable that closes its pool when it goes out of scope:
