@@ -296,6 +296,7 @@ static const char usage[] =
     "\"echo:64*9,primes_below(1000)*1\". The default is echo:64.\n"
     "\n"
     "  -u, --url=URL        knit://HOST, unix:///PATH, shm:///PATH ($KNITTING_URL);\n"
+    "                       pool:threads=MODULE:..., pool:processes=WORKER:MODULE:...;\n"
     "                       floor:tcp, unix, memory, line, futex, pipe, threads: see METHOD.md\n"
     "  -c, --connections=N  (1)\n"
     "  -d, --depth=N        calls in flight on each (1)\n"

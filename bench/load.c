@@ -11,6 +11,7 @@
 
 #include "bench/load_thread.h"
 #include "bench/machine.h"
+#include "bench/own_pool.h"
 #include "bench/process_time.h"
 #include "bench/ticks.h"
 
@@ -92,7 +93,8 @@ static bool open_idle(const struct knit_load *load, struct knit **idle, char ret
         .slots = 1, .arena_bytes = IDLE_ARENA_BYTES, .name = "knit-bench, idle"};
     struct knit_error error;
     for (uint32_t i = 0; i < load->idle; i++) {
-        if (idle == NULL || knit_open(load->url, &options, &idle[i], &error) != KNIT_OK) {
+        if (idle == NULL ||
+            knit_own_pool_session(load->url, &options, &idle[i], &error) != KNIT_OK) {
             snprintf(ret_error, KNIT_LOAD_TEXT_MAX, "idle connection %u: %.200s", i,
                 idle == NULL ? "out of memory" : error.message);
             return false;

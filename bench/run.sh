@@ -13,7 +13,7 @@ usage: bench/run.sh [OPTION...]
   --build DIR          build folder (build, beside bench); must be built
   --rounds N           measure everything N times, in turns (7)
   --seconds X          of each case in a round (0.2)
-  --only PART          floors, lanes, calls, aims, flat or memory; may be given several times
+  --only PART          floors, lanes, calls, shapes, aims, flat or memory; may be given several times
   --format FORMAT      table, json or csv; aims and flat: markdown too
   --quick              a short run that looks at every byte; its figures mean nothing
 TEXT
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-parts=${parts:-floors lanes calls aims flat memory}
+parts=${parts:-floors lanes calls shapes aims flat memory}
 
 scratch=$(mktemp -d)
 . "$here/daemon.sh"
@@ -69,6 +69,28 @@ cases()
   done
 }
 
+# What pools of other languages measure of themselves, by one caller and one worker: each row at three distances.
+shapes()
+{
+  local modules=$build/bench/bench-tasks.so:$build/clients/examples/example.so task batch distance
+  local -A urls=([threads]=pool:threads=$modules [processes]=pool:processes=$build/fastpath/knitting-worker:$modules
+    [local]=$(url shm))
+  for task in empty 'add(2,3)' echo:16 echo:64 echo:1024 echo:65536 echo:1048576; do
+    for batch in 1 10 100 1000; do
+      # So many of the large ones have no room at once.
+      case $task:$batch in echo:65536:1000 | echo:1048576:100*) continue ;; esac
+      for distance in threads processes local; do
+        echo "--url ${urls[$distance]} --label $distance --batch $batch $task"
+      done
+    done
+  done
+  for task in size:65536 size:1048576; do
+    for distance in threads processes local; do
+      echo "--url ${urls[$distance]} --label $distance $task"
+    done
+  done
+}
+
 # Seconds to the milliseconds that the other programs take.
 ms=$(awk -v s="$seconds" 'BEGIN { printf "%d", s * 1000 }')
 for part in $parts; do
@@ -77,9 +99,9 @@ for part in $parts; do
       "$build/bench/knit-floors" --rounds="$rounds" --ms="$ms" --format="$format" $quick ;;
     lanes)
       "$build/bench/knit-lane-bench" --rounds="$rounds" --ms=40 --format="$format" $quick ;;
-    calls)
-      start_daemon
-      cases >"$scratch/cases"
+    calls | shapes)
+      [ -n "$daemon" ] || start_daemon
+      if [ "$part" = calls ]; then cases; else shapes; fi >"$scratch/cases"
       "$build/bench/knit-bench" --cases="$scratch/cases" --rounds="$rounds" --seconds="$seconds" --warm=0.05 \
         --format="$format" $quick ;;
     aims | flat)
