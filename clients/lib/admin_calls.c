@@ -130,10 +130,10 @@ int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_ma
     return code;
 }
 
-static int unknown_task(struct knit_error *ret_error)
+static int unknown_task(const char *task, struct knit_error *ret_error)
 {
     return knit_error_make(
-        ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task of that name");
+        ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task '%s'", task);
 }
 
 int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted)
@@ -151,13 +151,13 @@ int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bo
     if (local != NULL)
         return local->lift(knit_lanes_local_arg(k->handles.lanes), task, ret_lifted)
                    ? KNIT_OK
-                   : unknown_task(ret_error);
+                   : unknown_task(task, ret_error);
     knit_buffer_init(&params, NAME_BYTES_MAX);
     knit_writer_init(&writer, &params);
     knit_writer_array(&writer, 1);
     knit_writer_text(&writer, task);
     if (knit_writer_end(&writer) != 0)
-        code = unknown_task(ret_error);
+        code = unknown_task(task, ret_error);
     else if ((code = knit_admin_call(k, "$/lift", knit_buffer_span(&params), admin_until_ns(k),
                   &handle, &result, ret_error)) == KNIT_OK) {
         *ret_lifted = result.len == sizeof(truth) && memcmp(result.bytes, truth, result.len) == 0;

@@ -94,6 +94,19 @@ static void copy_text(char *to, size_t size, struct knit_span text)
     make_text(to);
 }
 
+int knit_error_check_reserved(
+    const char *structure, const uint64_t *words, size_t count, struct knit_error *ret_error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (words[i] == 0)
+            continue;
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "reserved of struct %s is not 0: zero the structure before its members are set",
+            structure);
+    }
+    return KNIT_OK;
+}
+
 void knit_error_set_lasting(struct knit_error *error)
 {
     if (error != NULL)

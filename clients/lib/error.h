@@ -3,6 +3,8 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include <knitting/error.h>
 
@@ -17,6 +19,11 @@ int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started s
 
 /* What is wrong stays wrong: the same call fails again. NULL is allowed. */
 void knit_error_set_lasting(struct knit_error *error);
+
+/* Of a structure of options: its words `reserved` must be 0, or it holds what this library does not
+ * know, or was not set up. Returns KNIT_OK or KNIT_BAD_ARGUMENT. */
+int knit_error_check_reserved(
+    const char *structure, const uint64_t *words, size_t count, struct knit_error *ret_error);
 
 /* Read an error that came. `copy` receives its bytes; what ret_error->data and ->details point to
  * lies there until the next error is read into it. Returns the error's code. */

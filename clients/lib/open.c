@@ -56,6 +56,12 @@ void knit_open_free(struct knit *k)
     free(k);
 }
 
+int knit_open_check(const struct knit_open_options *options, struct knit_error *ret_error)
+{
+    return knit_error_check_reserved("knit_open_options", options->reserved,
+        sizeof(options->reserved) / sizeof(options->reserved[0]), ret_error);
+}
+
 struct knit *knit_open_new(int fd, const struct knit_open_options *options)
 {
     struct knit *k = calloc(1, sizeof(*k));
@@ -147,6 +153,13 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     *ret = NULL;
     if (options == NULL)
         options = &defaults;
+    if (url == NULL)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "the URL is NULL: knit://, unix:// or "
+            "shm:// with a place is expected");
+    code = knit_open_check(options, ret_error);
+    if (code != KNIT_OK)
+        return code;
     if (knit_url_parse(url, &where, &reason) != 0)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "bad URL \"%s\": %s", url, reason);

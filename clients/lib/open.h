@@ -8,6 +8,10 @@
 
 #include <knitting/knitting.h>
 
+/* Options that no session takes. Returns KNIT_OK or KNIT_BAD_ARGUMENT. */
+KNIT_MUST_CHECK int knit_open_check(
+    const struct knit_open_options *options, struct knit_error *ret_error);
+
 /* Takes over fd, even when it fails; -1: there is no stream. NULL: out of memory. */
 struct knit *knit_open_new(int fd, const struct knit_open_options *options);
 

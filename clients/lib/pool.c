@@ -343,6 +343,10 @@ int knit_pool_open_with(const struct knit_module *program, const struct knit_poo
             "a worker opens no pool: knit_is_host() is false here");
     if (options == NULL)
         options = &defaults;
+    code = knit_error_check_reserved("knit_pool_options", options->reserved,
+        sizeof(options->reserved) / sizeof(options->reserved[0]), ret_error);
+    if (code != KNIT_OK)
+        return code;
     code = knit_pool_setup_init(&setup, program, options, &why);
     if (code == 0)
         code = open_with(&setup, options, ret, ret_error);

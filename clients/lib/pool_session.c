@@ -215,6 +215,12 @@ int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *op
     *ret = NULL;
     if (options == NULL)
         options = &defaults;
+    if (pool == NULL)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the pool is NULL: it was not opened");
+    code = knit_open_check(options, ret_error);
+    if (code != KNIT_OK)
+        return code;
     if (!knit_pool_is_ours(pool))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this pool belongs to the parent process; open one of your own after fork()");

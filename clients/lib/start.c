@@ -351,6 +351,9 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
      * sees it. */
     if (start->prepared->shape == NULL)
         code = check_raw(start->params, ret_error);
+    if (code == KNIT_OK && start->options != NULL)
+        code = knit_error_check_reserved("knit_call_options", start->options->reserved,
+            sizeof(start->options->reserved) / sizeof(start->options->reserved[0]), ret_error);
     if (code == KNIT_OK)
         code = choose_way(k, start, ret_error);
     if (code == KNIT_OK && has_late(start))

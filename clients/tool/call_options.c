@@ -37,6 +37,7 @@ int knit_tool_call_options_init(
     if (tool->has_timeout)
         options->call.timeout_ms = tool->timeout_ms;
     options->call.output = tool->wants_output;
+    options->call.queue_max = tool->queue_max;
     options->call.on_timeout = &options->late;
     options->late.maybe = tool->timeout_maybe;
     options->late.error = tool->timeout_error;

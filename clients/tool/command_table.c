@@ -8,9 +8,17 @@
 #include "clients/tool/command.h"
 
 /* Options without a letter. */
-enum { OPTION_RAW = 256, OPTION_JSON, OPTION_OUTPUT, OPTION_DEFAULT, OPTION_MAYBE, OPTION_ERROR };
+enum {
+    OPTION_RAW = 256,
+    OPTION_JSON,
+    OPTION_OUTPUT,
+    OPTION_DEFAULT,
+    OPTION_MAYBE,
+    OPTION_ERROR,
+    OPTION_QUEUE_MAX,
+};
 
-enum { JOBS_MAX = 1000 };
+enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
 
 const struct knit_tool_command knit_tool_commands[] = {
     {"call", "TASK [ARGUMENT...]", "call a task and print its result as JSON",
@@ -90,16 +98,27 @@ static const char *set_timeout_error(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
-static const char *set_jobs(struct knit_tool *tool, const char *value)
+/* A number from 1 to `most`; false: it is none. */
+static bool read_count(const char *value, unsigned long most, uint32_t *ret)
 {
     char *end;
-    unsigned long jobs = strtoul(value, &end, 10);
+    unsigned long count = strtoul(value, &end, 10);
 
-    if (end == value || *end != '\0' || !isdigit((unsigned char)value[0]) || jobs < 1 ||
-        jobs > JOBS_MAX)
-        return "a number from 1 to 1000";
-    tool->jobs = (uint32_t)jobs;
-    return NULL;
+    if (end == value || *end != '\0' || !isdigit((unsigned char)value[0]) || count < 1 ||
+        count > most)
+        return false;
+    *ret = (uint32_t)count;
+    return true;
+}
+
+static const char *set_jobs(struct knit_tool *tool, const char *value)
+{
+    return read_count(value, JOBS_MAX, &tool->jobs) ? NULL : "a number from 1 to 1000";
+}
+
+static const char *set_queue_max(struct knit_tool *tool, const char *value)
+{
+    return read_count(value, QUEUE_MAX_MAX, &tool->queue_max) ? NULL : "a number from 1 to 65535";
 }
 
 static const char *set_raw(struct knit_tool *tool, const char *value)
@@ -138,6 +157,8 @@ const struct knit_tool_option knit_tool_options[] = {
     {OPTION_ERROR, "error", "TEXT", "call batch",
         "the message of the error TIMEOUT, if none of those two is given", set_timeout_error},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
+    {OPTION_QUEUE_MAX, "queue-max", "N", "batch",
+        "a call is refused as OVERLOADED where so many are in flight already", set_queue_max},
     {OPTION_RAW, "raw", NULL, "call stats",
         "print the bytes of a str or bin as they are, anything else as\n"
         "msgpack",

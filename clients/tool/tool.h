@@ -31,6 +31,7 @@ struct knit_tool {
     bool is_raw;
     bool is_json;
     bool wants_output;
+    uint32_t queue_max;                          /* 0: not given */
     const char *timeout_default, *timeout_error; /* NULL: not given */
     bool timeout_maybe;
 };

@@ -113,6 +113,38 @@ static void take_pair(struct reading *reading, const char *key, const char *valu
     }
 }
 
+static bool is_section(const char *name)
+{
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        if (strcmp(knit_setting_table[i].section, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Also one in which nothing stands: what is written there later would not be looked for. */
+static void take_section(struct reading *reading, const char *name)
+{
+    struct knit_nearest nearest;
+    const char *found = NULL;
+
+    if (is_section(name)) {
+        (void)snprintf(reading->section, sizeof(reading->section), "%s", name);
+        return;
+    }
+    knit_nearest_init(&nearest, name, strlen(name));
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const char *section = knit_setting_table[i].section;
+
+        if (knit_nearest_try(&nearest, section, strlen(section)))
+            found = section;
+    }
+    if (found != NULL)
+        refuse(reading, "unknown section [%s]; the nearest is [%s]", name, found);
+    else
+        refuse(reading, "unknown section [%s]", name);
+}
+
 static char *strip(char *text)
 {
     size_t len;
@@ -147,7 +179,7 @@ static void take_line(struct reading *reading)
     } else {
         *mark = '\0';
         if (*text == '[')
-            memcpy(reading->section, text + 1, (size_t)(mark - text));
+            take_section(reading, text + 1);
         else
             take_pair(reading, strip(text), strip(mark + 1));
     }

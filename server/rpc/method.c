@@ -165,6 +165,17 @@ static bool read_name(struct knit_span params, struct knit_span *ret_name)
            knit_walk_next(&walk, &item) == 0 && knit_item_utf8(&item, ret_name);
 }
 
+static void refuse_unknown(
+    struct knit_caller *caller, const struct knit_message *message, struct knit_span name)
+{
+    char text[KNIT_NAME_BYTES_MAX + 64];
+    int shown = name.len < KNIT_NAME_BYTES_MAX ? (int)name.len : KNIT_NAME_BYTES_MAX;
+
+    (void)snprintf(text, sizeof(text), "$/lift: there is no task '%.*s'", shown,
+        name.len > 0 ? (const char *)name.bytes : "");
+    refuse(caller, message, KNIT_UNKNOWN_TASK, text);
+}
+
 static void lift(struct knit_caller *caller, const struct knit_message *message)
 {
     static const uint8_t truths[] = {0xc2, 0xc3};
@@ -183,7 +194,7 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
     }
     task = knit_registry_find(caller->router->registry, (const char *)name.bytes, name.len);
     if (task == NULL) {
-        refuse(caller, message, KNIT_UNKNOWN_TASK, "$/lift: there is no task of that name");
+        refuse_unknown(caller, message, name);
         return;
     }
     was_quarantined = knit_host_lift(caller->router->backend->pool, task->id);

@@ -3,6 +3,8 @@
  * it does. Those of balancing are in balancer.c. */
 #include "tests/conformance/conformance.h"
 
+#include <knitting/pool.h>
+
 /* The pool does not start, and says why in these words. */
 static void refuses(struct conformance *c, const char *option, const char *const words[3])
 {
@@ -138,6 +140,66 @@ static void none_is_deferred(struct conformance *c)
     assert_string_equal(c->error.message, "too many");
 }
 
+/* Options that a later library knows, or memory that nobody zeroed. */
+static void reserved_words(struct conformance *c)
+{
+    struct knit_call_options call = KNIT_CALL_OPTIONS_INIT;
+    struct knit_open_options session = {.slots = 64};
+    struct knit_pool_options pool = {.workers = 1};
+    struct knit_handle *handle = NULL;
+    struct knit_pool *opened = NULL;
+    struct knit *k = NULL;
+    int64_t sum = 0;
+
+    call.reserved[sizeof(call.reserved) / sizeof(call.reserved[0]) - 1] = 1;
+    session.reserved[0] = UINT64_MAX;
+    pool.reserved[sizeof(pool.reserved) / sizeof(pool.reserved[0]) - 1] = 1;
+    conformance_fails(c, place_session(c->place, &session, &k, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "reserved of struct knit_open_options is not 0"));
+    conformance_fails(c,
+        knit_call_with(
+            c->k, &call, &c->error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum),
+        KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "reserved of struct knit_call_options is not 0"));
+    conformance_fails(c,
+        knit_start(
+            c->k, &call, &handle, &c->error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3),
+        KNIT_BAD_ARGUMENT);
+    assert_null(handle);
+    conformance_fails(c, knit_pool_open(&pool, &opened, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "reserved of struct knit_pool_options is not 0"));
+    assert_true(k == NULL && opened == NULL && sum == 0);
+}
+
+static void nothing_to_open(struct conformance *c)
+{
+    struct knit *k = c->k;
+
+    conformance_fails(c, knit_open(NULL, NULL, &k, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "URL"));
+    assert_null(k);
+    k = c->k;
+    conformance_fails(c, knit_pool_session(NULL, NULL, &k, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "pool"));
+    assert_null(k);
+}
+
+/* By TCP nobody may, of whatever task. */
+static void a_task_that_is_none_is_lifted(struct conformance *c)
+{
+    bool is_lifted = true;
+    int code = knit_lift(c->k, &c->error, "no_such_task", &is_lifted);
+
+    if (c->distance == TCP) {
+        conformance_fails(c, code, KNIT_DENIED);
+        return;
+    }
+    conformance_fails(c, code, KNIT_UNKNOWN_TASK);
+    if (strstr(c->error.message, "'no_such_task'") == NULL)
+        fail_msg("%s", c->error.message);
+    assert_true(is_lifted);
+}
+
 static const struct conformance_case cases[] = {
     {"O1", "an option out of its range is refused with name, value and what is possible",
         out_of_range, 0, 0, 0},
@@ -149,6 +211,11 @@ static const struct conformance_case cases[] = {
     {"O5", "a worker defers as many calls as deferred_max says, and refuses the next one",
         so_many_are_deferred, 0, 0, 0},
     {"O6", "with deferred_max 0 no call is deferred", none_is_deferred, 0, 0, 0},
+    {"O7", "options with reserved words that are not 0 are refused, those of a call for it alone",
+        reserved_words, 0, 0, 0},
+    {"O8", "without a URL or a pool no session is opened", nothing_to_open, 0, 0, 0},
+    {"O9", "lifting a task that does not exist names it", a_task_that_is_none_is_lifted, AT(TCP), 0,
+        0},
 };
 
 const struct conformance_section conformance_options = CONFORMANCE_SECTION("options", cases);

@@ -115,6 +115,17 @@ class Tool(DaemonCase):
                                  [False, True, True, True, True, False, True, True, False])
                 self.assertEqual(shown[6]['error']['name'], 'TASK_FAILED')
 
+    def test_a_batch_is_refused_what_is_beyond_queue_max(self):
+        for url in self.every_url():
+            done = self.knit('batch', 'sleep', '-j', '8', '--queue-max', '2', '--json', url=url, stdin='[200]\n' * 8,
+                             status=FAILED, errors=0)
+            shown = [json.loads(line) for line in done.stdout.splitlines()]
+            self.assertGreaterEqual(sum('result' in outcome for outcome in shown), 2, shown)
+            refused = [outcome['error'] for outcome in shown if 'error' in outcome]
+            self.assertEqual({error['name'] for error in refused}, {'OVERLOADED'}, shown)
+        for wrong in '0', '65536', 'x':
+            self.assertIn('a number from 1 to 65535', self.knit('batch', 'add', '--queue-max', wrong, status=USAGE).stderr)
+
     def test_a_batch_of_many_calls(self):
         lines = ''.join(f'[{number},{number}]\n' for number in range(5000))
         with tempfile.TemporaryDirectory() as folder:
@@ -313,6 +324,7 @@ class Tool(DaemonCase):
             refused = self.knit('call', 'crash', '"abort"', url=daemon.urls[2], status=REFUSED).stderr
             self.assertRegex(refused, r'QUARANTINED: .*deaths_per_minute.*knit lift')
             self.assertIn('DENIED', self.knit('lift', 'crash', url=daemon.urls[0], status=REFUSED).stderr)
+            self.assertIn("no task 'crush'", self.knit('lift', 'crush', url=daemon.urls[2], status=REFUSED).stderr)
             self.assertEqual(self.knit('lift', 'crash', url=daemon.urls[2]).stdout, 'served again\n')
             self.assertEqual(self.knit('--json', 'lift', 'crash', url=daemon.urls[1]).stdout, '{"lifted":false}\n')
             self.knit('call', 'crash', '"kind"', url=daemon.urls[1], status=FAILED)
