@@ -87,6 +87,8 @@ static void on_event(void *arg, const struct knit_host_event *event)
         pool->is_overrun = true;
     if (pool->on_event != NULL && told.kind != 0)
         pool->on_event(pool->user, &told);
+    if (told.kind == KNIT_POOL_WORKER_DIED)
+        knit_pool_debug_lane(&pool->debug, pool->host, told.worker);
 }
 
 static void on_output(
@@ -139,6 +141,17 @@ static uint64_t take_asked(struct knit_pool *pool)
     return read(pool->wake_fd, &asked, sizeof(asked)) == sizeof(asked) ? asked : 0;
 }
 
+/* Their number alone is left by those who open and close them, on threads of the program. */
+static void look_at_sessions(struct knit_pool *pool)
+{
+    uint32_t sessions;
+
+    pthread_mutex_lock(&pool->mutex);
+    sessions = pool->references - 1;
+    pthread_mutex_unlock(&pool->mutex);
+    knit_pool_debug_sessions(&pool->debug, sessions);
+}
+
 static void serve(struct knit_pool *pool)
 {
     struct pollfd files[] = {{.fd = knit_host_fd(pool->host), .events = POLLIN},
@@ -152,6 +165,8 @@ static void serve(struct knit_pool *pool)
         asked = files[1].revents != 0 ? take_asked(pool) : 0;
         if (asked != 0)
             files[2].fd = knit_notifier_fd(&pool->notifier);
+        if (asked != 0)
+            look_at_sessions(pool);
         if (asked != 0 || files[2].revents != 0)
             knit_notifier_dispatch(&pool->notifier);
         if (asked >= TO_CLOSE) {
@@ -168,6 +183,7 @@ static void serve(struct knit_pool *pool)
         pool->is_overrun = false;
     }
     knit_notifier_end(&pool->notifier);
+    knit_pool_debug_stopped(&pool->debug, pool->host);
 }
 
 static void *run(void *arg)
@@ -176,6 +192,9 @@ static void *run(void *arg)
     struct knit_sentence why = {""};
     int error = knit_host_open(pool->opens, &pool->host, &why);
 
+    /* What it was opened with is its opener's, who waits for the answer. */
+    if (error == 0)
+        knit_pool_debug_opened(&pool->debug, pool->host, pool->opens);
     pthread_mutex_lock(&pool->mutex);
     pool->error = error;
     pool->why = why;
@@ -212,10 +231,18 @@ static void free_pool(struct knit_pool *pool)
     free(pool);
 }
 
+/* Under the mutex, as long as somebody holds the pool. */
+static void tell_sessions(struct knit_pool *pool)
+{
+    if (knit_pool_debug_has(&pool->debug, KNIT_DEBUG_HOST))
+        ask(pool, TO_LOOK_AT_NOTIFIER);
+}
+
 void knit_pool_hold(struct knit_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
     pool->references++;
+    tell_sessions(pool);
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -234,6 +261,8 @@ void knit_pool_release(struct knit_pool *pool)
     }
     pthread_mutex_lock(&pool->mutex);
     is_last = --pool->references == 0;
+    if (!is_last)
+        tell_sessions(pool);
     pthread_mutex_unlock(&pool->mutex);
     if (!is_last)
         return;
@@ -315,6 +344,8 @@ static int open_with(struct knit_pool_setup *setup, const struct knit_pool_optio
     pool->stop_ms = setup->host.stop_ms;
     pool->max_backoff_ms = setup->host.max_backoff_ms;
     pool->ends_by_hard_timeout = setup->ends_by_hard_timeout;
+    pool->debug = (struct knit_pool_debug){
+        .bits = setup->debug, .on_event = pool->on_event, .user = pool->user};
     pool->arena_bytes = setup->host.arena_bytes;
     pool->call_max_bytes = setup->host.call_max_bytes;
     pool->balancer = setup->balancer;

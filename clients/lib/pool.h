@@ -13,6 +13,7 @@
 #include <knitting/pool.h>
 
 #include "clients/lib/notifier.h"
+#include "clients/lib/pool_debug.h"
 #include "clients/lib/pool_options.h"
 #include "fastpath/host/pool.h"
 #include "proto/sentence.h"
@@ -24,8 +25,9 @@ struct knit_pool {
     int wake_fd; /* an eventfd: what the thread is to do, see pool.c */
     struct knit_notifier notifier;
     uint32_t drain_ms, stop_ms, max_backoff_ms;
-    bool ends_by_hard_timeout; /* hard_timeout_scope */
-    bool is_overrun;           /* a task has run into it: the thread's */
+    struct knit_pool_debug debug; /* the thread's */
+    bool ends_by_hard_timeout;    /* hard_timeout_scope */
+    bool is_overrun;              /* a task has run into it: the thread's */
     uint64_t arena_bytes, call_max_bytes;
     enum knit_balancer balancer;
     bool is_threads; /* its workers */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/host/debug.h"
 #include "fastpath/worker/thread.h"
 
 static int refuse(struct knit_sentence *ret_why, const char *what, const char *path)
@@ -259,6 +260,9 @@ int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module
     code = check_choices(setup, options, ret_why);
     if (code != 0)
         return code;
+    if (knit_debug_add(&setup->debug, options->debug, "debug", ret_why) != 0 ||
+        knit_debug_add(&setup->debug, getenv("KNITTING_DEBUG"), "$KNITTING_DEBUG", ret_why) != 0)
+        return KNIT_BAD_ARGUMENT;
     fill(&setup->host, options);
     code = set_words(setup, options, ret_why);
     if (code == 0)

@@ -17,6 +17,7 @@
 struct knit_pool_setup {
     struct knit_host_options host; /* its strings lie here, and in the caller's options */
     enum knit_balancer balancer;   /* of its sessions */
+    unsigned debug;                /* enum knit_debug */
     bool ends_by_hard_timeout;     /* hard_timeout_scope = pool */
     char worker[PATH_MAX];
     char **modules;

@@ -17,45 +17,16 @@ static uint64_t within(uint64_t value, uint64_t min, uint64_t max)
     return value < min ? min : value > max ? max : value;
 }
 
-/* One word of [log] debug or of $KNITTING_DEBUG. */
-static int add_debug(struct knit_settings *settings, const char *word, size_t len,
-    const char *where, struct knit_sentence *why)
-{
-    static const struct {
-        const char *name;
-        enum knit_debug bit;
-    } names[] = {
-        {"host", KNIT_DEBUG_HOST},
-        {"lane", KNIT_DEBUG_LANE},
-        {"signals", KNIT_DEBUG_SIGNALS},
-        {"imports", KNIT_DEBUG_IMPORTS},
-        {"lifecycle", KNIT_DEBUG_LIFECYCLE},
-    };
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
-            settings->debug_bits |= names[i].bit;
-            return 0;
-        }
-    }
-    return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
-        "%s: expected host, lane, signals, imports or lifecycle, not '%.*s'", where, (int)len,
-        word);
-}
-
 static int resolve_debug(struct knit_settings *settings, struct knit_sentence *why)
 {
-    const char *word = getenv("KNITTING_DEBUG");
     int r = 0;
 
     settings->debug_bits = settings->level == KNIT_LOG_DEBUG ? KNIT_DEBUG_ALL : 0;
     for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
-        r = add_debug(
-            settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);
-    for (word = word != NULL ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
-         word += strcspn(word, " ,"))
-        r = add_debug(settings, word, strcspn(word, " ,"), "$KNITTING_DEBUG", why);
-    return r;
+        r = knit_debug_add(&settings->debug_bits, settings->debug.items[i], "log.debug", why);
+    if (r == 0)
+        r = knit_debug_add(&settings->debug_bits, getenv("KNITTING_DEBUG"), "$KNITTING_DEBUG", why);
+    return r == 0 ? 0 : KNIT_SETTING_E_REFUSED;
 }
 
 /* As a service the daemon has a folder of its own for its socket, whose mode and group say who may

@@ -21,6 +21,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/host/debug.h"
 #include "proto/sentence.h"
 
 enum {
@@ -61,16 +62,6 @@ struct knit_list {
     char **items;
     size_t count;
     unsigned *lines; /* of the file, on which each stands, or 0 */
-};
-
-/* What [log] debug may name, as bits of debug_bits. Such lines have the level debug. */
-enum knit_debug {
-    KNIT_DEBUG_HOST = 1,       /* connections and sessions that come and go */
-    KNIT_DEBUG_LANE = 2,       /* what each lane has done, when a worker ends and at the end */
-    KNIT_DEBUG_SIGNALS = 4,    /* signals the daemon got */
-    KNIT_DEBUG_IMPORTS = 8,    /* modules and the tasks that came with them */
-    KNIT_DEBUG_LIFECYCLE = 16, /* workers that start and stop in the ordinary way */
-    KNIT_DEBUG_ALL = 31,
 };
 
 /* The balancers, in the order of their names in the table. */
@@ -157,7 +148,8 @@ struct knit_settings {
     /* [log] */
     uint64_t level; /* enum knit_log_level */
     struct knit_list debug;
-    unsigned debug_bits; /* enum knit_debug, all of them with level debug; by
+    unsigned
+        debug_bits; /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
                             knit_settings_resolve() */
 
     /* Where each row's value came from and, for the file, on which line; whether it was `auto`. */

@@ -324,6 +324,47 @@ static void a_session_sleeps_as_long_as_max_backoff_ms_says(void **state)
     }
 }
 
+static char told[8192];
+
+static void note_debug(void *user, const struct knit_pool_event *event)
+{
+    const size_t len = strlen(told);
+
+    (void)user;
+    if (event->kind == KNIT_POOL_DEBUG)
+        (void)snprintf(told + len, sizeof(told) - len, "%s\n", event->text);
+}
+
+/* Read when the pool's thread has ended. */
+static void what_debug_names_is_told(void **state)
+{
+    int64_t sum;
+
+    (void)state;
+    told[0] = '\0';
+    assert_int_equal(setenv("KNITTING_DEBUG", "host", 1), 0);
+    options.debug = "lane, imports lifecycle,signals";
+    options.on_event = note_debug;
+    open_pool();
+    assert_int_equal(add(k, &sum), KNIT_OK);
+    pool = knit_pool_close(pool);
+    assert_int_equal(unsetenv("KNITTING_DEBUG"), 0);
+    assert_non_null(strstr(told, "imports: module " TEST_MODULES "/module_tasks.so\n"));
+    assert_non_null(strstr(told, "imports: task add(a: int, b: int) -> int\n"));
+    assert_non_null(strstr(told, "lifecycle: the pool is open; workers: 1, tasks: "));
+    assert_non_null(strstr(told, "lane: 0: calls=1 stolen=0 parks="));
+    assert_non_null(strstr(told, "lifecycle: the pool has stopped\n"));
+    assert_non_null(strstr(told, "host: sessions open: 1\n"));
+    assert_null(strstr(told, "signals"));
+    k = knit_close(k);
+    told[0] = '\0';
+    options.debug = NULL;
+    open_pool();
+    k = knit_close(k);
+    pool = knit_pool_close(pool);
+    assert_string_equal(told, "");
+}
+
 /* ---- refusals ---- */
 
 static void assert_refused(int code, const char *text)
@@ -351,6 +392,11 @@ static void what_is_wrong_is_named_when_the_pool_is_opened(void **state)
     options = usual;
     options.balancer = "fastest";
     assert_refused(KNIT_BAD_ARGUMENT, "unknown balancer: fastest; expected roundRobin");
+    options = usual;
+    options.debug = "host, lanes";
+    assert_refused(KNIT_BAD_ARGUMENT,
+        "debug: expected host, lane, signals, imports or lifecycle, not 'lanes'");
+    options = usual;
     options.workers = KNIT_POOL_NONE;
     options.balancer = "leastLoaded";
     assert_refused(KNIT_BAD_ARGUMENT, "no workers");
@@ -704,6 +750,7 @@ int main(void)
         TEST(each_thread_has_a_session),
         TEST(the_first_result_comes_soon_also_in_a_large_program),
         TEST(the_program_is_told_what_happens),
+        TEST(what_debug_names_is_told),
         TEST(a_session_sleeps_as_long_as_max_backoff_ms_says),
         TEST(what_is_wrong_is_named_when_the_pool_is_opened),
         TEST(a_worker_is_no_host_and_opens_no_pool),

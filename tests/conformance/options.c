@@ -37,6 +37,7 @@ static void out_of_range(struct conformance *c)
         {"deferred_max=16385", {"deferred_max", "16385", "16384"}},
         {"deaths_per_minute=10001", {"deaths_per_minute", "10001", "10000"}},
         {"slow_call_ms=86400001", {"slow_call_ms", "86400001", "86400000"}},
+        {"debug=host,lanes", {"debug", "'lanes'", "lifecycle"}},
         {"arena_mode=stretchy", {"unknown arena_mode: stretchy", "growable", "fixed"}},
         {"hard_timeout_scope=worl", {"unknown hard_timeout_scope: worl", "worker", "pool"}},
     };

@@ -233,7 +233,7 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
     const struct {
         const char *name;
         const char **option;
-    } words[] = {{"arena_mode=", &options->arena_mode},
+    } words[] = {{"arena_mode=", &options->arena_mode}, {"debug=", &options->debug},
         {"hard_timeout_scope=", &options->hard_timeout_scope}};
     const char *value = strchr(wish, '=') + 1;
 

@@ -56,7 +56,7 @@ ROOMS = {
 # of the folder only files of the layers below its own.
 LAYERS = {
     'clients/lib': [
-        {'error', 'handle_flags', 'poll_fd', 'pool_options', 'shape', 'transport', 'url'},
+        {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
         {'args', 'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
         {'connect', 'late', 'members', 'prepared', 'promise'},
         {'handle'},

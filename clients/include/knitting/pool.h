@@ -115,6 +115,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_DAMAGED,          /* text: a task wrote into the memory of a session */
     KNIT_POOL_RELAYING,       /* text: the pool's thread wakes workers, which is slower, and why */
     KNIT_POOL_OUTPUT_DROPPED, /* lost: lines that tasks printed faster than they were read */
+    KNIT_POOL_DEBUG,          /* text: what the option `debug` asks for */
 };
 
 struct knit_pool_event {
@@ -198,6 +199,13 @@ struct knit_pool_options {
     uint32_t drain_ms; /* how long calls that were made before may go on to their end; 0 = not */
     uint32_t stop_ms;  /* then, until a worker whose task goes on is killed; 0 = 5 s;
                           KNIT_POOL_NONE = at once */
+
+    /* What KNIT_POOL_DEBUG tells besides, words apart by blanks or commas; NULL = nothing.
+     * $KNITTING_DEBUG adds to it. "host": how many sessions are open, when that has changed.
+     * "lane": what each worker's lane has done, when it has died and when the pool has stopped.
+     * "imports": modules and tasks, once. "lifecycle": that the pool is open, and has stopped.
+     * "signals": nothing, they are the program's. The text begins with the word. */
+    const char *debug;
 
     /* Called by the pool's thread, one at a time; NULL = not. They may use the pool, and must
      * return: meanwhile no worker is watched. knit_pool_close() does nothing in them. */
