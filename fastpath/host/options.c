@@ -162,6 +162,8 @@ int knit_host_options_check(const struct knit_host_options *options, struct knit
 {
     if (check_kind(options, ret_why) != 0)
         return KNIT_HOST_E_STARTUP;
+    if (options->has_no_workers && options->threads == NULL)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP, "no workers: processes need some");
     if (check_numbers(options, ret_why) != 0)
         return KNIT_HOST_E_STARTUP;
     if (options->module_count == 0 && options->program == NULL)

@@ -39,11 +39,12 @@ struct knit_host_options {
     const char *bootstrap;          /* text for the modules' hooks, "" */
 
     /* Workers. */
-    uint32_t workers;  /* 1..KNIT_HOST_WORKERS_MAX; 1 */
-    bool steal;        /* an idle worker takes calls from other lanes; true */
-    uint32_t spin_us;  /* longest spin before a worker parks, adapts below; 50 */
-    uint32_t pause_ns; /* of one pause in a spin; 250 */
-    uint32_t park_ms;  /* longest sleep of a parked worker, should a wake be lost; 0 = no limit */
+    uint32_t workers;    /* 1..KNIT_HOST_WORKERS_MAX; 1 */
+    bool has_no_workers; /* none is started, and nobody calls by the lanes; threads alone; false */
+    bool steal;          /* an idle worker takes calls from other lanes; true */
+    uint32_t spin_us;    /* longest spin before a worker parks, adapts below; 50 */
+    uint32_t pause_ns;   /* of one pause in a spin; 250 */
+    uint32_t park_ms;    /* longest sleep of a parked worker, should a wake be lost; 0 = no limit */
     uint32_t deferred_max; /* calls of a worker that are deferred at once; 64; 0 = none is */
 
     /* Sessions and their memory. */

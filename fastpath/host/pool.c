@@ -175,6 +175,8 @@ static void deliver(struct knit_host *pool)
 
 static bool all_serve(const struct knit_host *pool)
 {
+    if (pool->options.has_no_workers)
+        return true;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         if (pool->workers[i].step != KNIT_STEP_SERVING)
             return false;
@@ -192,7 +194,8 @@ static int start_all(struct knit_host *pool)
 
     pthread_mutex_lock(&pool->mutex);
     pool->open_by_ns = knit_clock_ns() + 2 * (uint64_t)pool->options.startup_ms * 1000000u;
-    for (uint32_t i = 0; i < pool->options.workers && knit_sentence_is_empty(&pool->open_failure);
+    for (uint32_t i = 0; !pool->options.has_no_workers && i < pool->options.workers &&
+                         knit_sentence_is_empty(&pool->open_failure);
          i++)
         knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
     knit_tick_arm(pool);
@@ -410,6 +413,11 @@ uint64_t knit_host_number(const struct knit_host *pool)
 const struct knit_registry *knit_host_registry(const struct knit_host *pool)
 {
     return pool->registry;
+}
+
+const _Atomic uint8_t *knit_host_marks(const struct knit_host *pool)
+{
+    return pool->shared.mark;
 }
 
 uint32_t knit_host_lanes(const struct knit_host *pool)

@@ -85,6 +85,9 @@ uint64_t knit_host_number(const struct knit_host *pool);
 /* The tasks that the workers announced; lives as long as the pool. */
 const struct knit_registry *knit_host_registry(const struct knit_host *pool);
 
+/* Of each of them, whether it may run (lane/mark.h); by id, for as long. */
+const _Atomic uint8_t *knit_host_marks(const struct knit_host *pool);
+
 uint32_t knit_host_lanes(const struct knit_host *pool);
 uint32_t knit_host_sessions_max(const struct knit_host *pool); /* of other processes */
 

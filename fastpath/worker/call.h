@@ -46,6 +46,13 @@ struct knit_call_copy {
     struct knit_builder builder;
 };
 
+/* What there is for a call that no lane brought: a thread of its caller's runs it. */
+struct knit_call_inlined {
+    void (*emit)(void *arg, struct knit_span value);
+    bool (*is_over)(void *arg); /* the pool shuts down */
+    void *arg;
+};
+
 struct knit_call {
     struct knit_job *job;
     const struct knit_hot_task *hot;
@@ -60,10 +67,11 @@ struct knit_call {
     struct knit_span whole;        /* the placed result, head included */
     struct knit_buffer fixed;      /* over the job's body or over the lane's room */
     struct knit_signature_args args;
-    struct knit_call_place *found;       /* in the runner: getters have a const call */
-    void *const *users;                  /* knit_modules_users() */
-    struct knit_deferreds *deferreds;    /* where it may be deferred; or NULL */
-    struct knit_deferred_call *deferred; /* it is one of these; or NULL */
+    struct knit_call_place *found;           /* in the runner: getters have a const call */
+    void *const *users;                      /* knit_modules_users() */
+    struct knit_deferreds *deferreds;        /* where it may be deferred; or NULL */
+    struct knit_deferred_call *deferred;     /* it is one of these; or NULL */
+    const struct knit_call_inlined *inlined; /* or NULL */
 };
 
 /* It has an outcome. */

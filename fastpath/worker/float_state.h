@@ -41,6 +41,24 @@ static inline void knit_float_restore(void)
         knit_float_reset();
 }
 
+/* A thread's own state, where a task runs on a thread that is no worker. */
+struct knit_float_state {
+    unsigned char environment[28]; /* of the x87 unit */
+    uint32_t sse;
+};
+
+static inline void knit_float_save(struct knit_float_state *ret_state)
+{
+    __asm__ volatile("fnstenv %0" : "=m"(ret_state->environment));
+    __asm__ volatile("stmxcsr %0" : "=m"(ret_state->sse));
+}
+
+static inline void knit_float_put_back(const struct knit_float_state *state)
+{
+    __asm__ volatile("fldenv %0" : : "m"(state->environment));
+    __asm__ volatile("ldmxcsr %0" : : "m"(state->sse));
+}
+
 #elif defined(__aarch64__)
 
 static __attribute__((cold, noinline)) void knit_float_reset(void)
@@ -56,6 +74,22 @@ static inline void knit_float_restore(void)
     __asm__ volatile("mrs %0, fpsr" : "=r"(status));
     if (__builtin_expect((control | status) != 0, 0))
         knit_float_reset();
+}
+
+struct knit_float_state {
+    uint64_t control, status;
+};
+
+static inline void knit_float_save(struct knit_float_state *ret_state)
+{
+    __asm__ volatile("mrs %0, fpcr" : "=r"(ret_state->control));
+    __asm__ volatile("mrs %0, fpsr" : "=r"(ret_state->status));
+}
+
+static inline void knit_float_put_back(const struct knit_float_state *state)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(state->control));
+    __asm__ volatile("msr fpsr, %0" : : "r"(state->status));
 }
 
 #else

@@ -85,6 +85,7 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->deferreds = (struct knit_deferreds){
         .max = options->deferred_max, .abort_grace_ms = options->abort_grace_ms};
     runner->call.deferreds = &runner->deferreds;
+    runner->call.inlined = options->inlined;
     if (fill_tasks(runner, options) != 0) {
         knit_runner_free(runner);
         return -ENOMEM;
@@ -107,6 +108,11 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner)
     free(runner->tasks);
     free(runner);
     return NULL;
+}
+
+uint32_t knit_runner_epoch(const struct knit_runner *runner)
+{
+    return runner->epoch;
 }
 
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane)

@@ -26,6 +26,7 @@
 #include "fastpath/worker/module.h"
 #include "proto/span.h"
 
+struct knit_call_inlined;
 struct knit_runner;
 
 /* How what a task prints is kept for its caller. */
@@ -49,12 +50,16 @@ struct knit_runner_options {
     uint32_t deferred_max;   /* calls that are deferred at once; 0 = none may be */
     uint32_t abort_grace_ms; /* of those; 0 = no limit */
     FILE *output;            /* a line in it that has no end gets one after the task; NULL = none */
+    const struct knit_call_inlined *inlined; /* there is no lane (inliner.h); else NULL */
 };
 
 /* Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_runner_new(
     const struct knit_runner_options *options, struct knit_runner **ret_runner);
 struct knit_runner *knit_runner_free(struct knit_runner *runner);
+
+/* The low byte of the epoch that jobs must have. */
+uint32_t knit_runner_epoch(const struct knit_runner *runner);
 
 /* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);

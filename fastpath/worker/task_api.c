@@ -388,6 +388,8 @@ static __attribute__((noinline)) int emit(struct knit_call *call, const void *ms
         return KNIT_BAD_ARGUMENT;
     if (call->lane != NULL)
         knit_lane_emit(call->lane, call->job, msgpack, len);
+    else if (call->inlined != NULL)
+        call->inlined->emit(call->inlined->arg, knit_span(msgpack, len));
     else
         knit_deferred_emit(call, knit_span(msgpack, len));
     return KNIT_OK;
@@ -426,6 +428,8 @@ static bool aborted(const struct knit_call *call)
 {
     const struct knit_lane *lane = call->lane;
 
+    if (lane == NULL && call->inlined != NULL)
+        return call->inlined->is_over(call->inlined->arg) || is_late(call);
     if (lane == NULL)
         return call->deferred != NULL && knit_deferred_call_aborted(call);
     return knit_lane_aborted(lane, call->job) || is_late(call);
@@ -438,19 +442,25 @@ static size_t abort_reason(const struct knit_call *call, char *ret_text)
     return call->deferred != NULL ? knit_deferred_call_reason(call, ret_text) : 0;
 }
 
-/* The outcome of a task that saw its abort flag and stopped. No caller reads that of a call whose
- * own caller has closed its session, so a session that is closed means the end of the pool. */
+/* Why a task was to stop, if its time is not over. No caller reads the outcome of a call whose own
+ * caller has closed its session, so a session that is closed means the end of the pool. */
+static bool is_cancelled(const struct knit_call *call)
+{
+    if (call->deferred != NULL)
+        return knit_deferred_call_cancelled(call) || !knit_deferred_call_aborted(call);
+    if (call->inlined != NULL)
+        return !call->inlined->is_over(call->inlined->arg);
+    return call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
+           !knit_lane_aborted(call->lane, call->job);
+}
+
+/* The outcome of a task that saw its abort flag and stopped. */
 static int return_aborted(struct knit_call *call)
 {
-    bool is_cancelled =
-        call->deferred != NULL
-            ? knit_deferred_call_cancelled(call) || !knit_deferred_call_aborted(call)
-            : call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
-                  !knit_lane_aborted(call->lane, call->job);
     struct knit_failure failure =
-        is_late(call)  ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
-        : is_cancelled ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
-                       : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
+        is_late(call)        ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+        : is_cancelled(call) ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
+                             : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
 
     failure.started = KNIT_STARTED_YES;
     return knit_call_is_settled(call) ? knit_call_code(call)

@@ -123,29 +123,36 @@ static void install(void)
     (void)pthread_atfork(NULL, NULL, unlock_in_child);
 }
 
+int knit_thread_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
+    struct knit_sentence *ret_why)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    int error;
+
+    (void)pthread_once(&once, install);
+    (void)pthread_mutex_lock(&one_at_a_time);
+    is_loading = true;
+    error = knit_modules_load(loading, ret_modules, ret_why);
+    is_loading = false;
+    (void)pthread_mutex_unlock(&one_at_a_time);
+    return error;
+}
+
 static int load(
     const struct knit_crew_options *options, struct knit_crew *crew, struct knit_sentence *ret_why)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct knit_module_loading loading = {
+    const struct knit_module_loading loading = {
         .program = has_tasks(options->program) ? options->program : NULL,
         .paths = options->modules,
         .count = options->module_count,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
         .api = knit_task_api()};
-    int error;
 
     if (loading.program == NULL && loading.count == 0)
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "no modules are named, and the program has no tasks: no KNIT_TASK() is linked into it "
             "(out of a static library the linker takes what KNIT_LINK_TASK() names)");
-    (void)pthread_once(&once, install);
-    (void)pthread_mutex_lock(&one_at_a_time);
-    is_loading = true;
-    error = knit_modules_load(&loading, &crew->modules, ret_why);
-    is_loading = false;
-    (void)pthread_mutex_unlock(&one_at_a_time);
-    return error;
+    return knit_thread_load(&loading, &crew->modules, ret_why);
 }
 
 static int open_crew(const struct knit_crew_options *options, struct knit_crew **ret_crew,

@@ -15,9 +15,14 @@
 #pragma once
 
 #include "fastpath/control/thread.h"
+#include "fastpath/worker/module.h"
 
 /* For the option `threads` of a host. */
 extern const struct knit_thread_kind knit_threads;
+
+/* knit_modules_load() while no other thread of the process loads modules so. */
+KNIT_MUST_CHECK int knit_thread_load(const struct knit_module_loading *loading,
+    struct knit_modules **ret_modules, struct knit_sentence *ret_why);
 
 /* The number of the host for which the calling thread is a worker; 0: for none. No pointer: a
  * thread may outlive its host, and then another host may lie in the same place. */

@@ -117,7 +117,9 @@ struct knit_task {
     const struct knit_on_timeout *on_timeout;
 };
 
-/* May run on the host's own thread: short, and never blocks. */
+/* May run on a thread of its caller's, or of the daemon's event loop, where a pool has an inliner:
+ * it is short, never blocks, never crashes, does not end its thread and does not defer its call.
+ * Another task is isolated: workers alone run it. So is one with a hard timeout. */
 #define KNIT_TASK_INLINE_SAFE 1u
 
 /* The argument of a bootstrap hook. */
@@ -134,6 +136,9 @@ struct knit_bootstrap {
  * and of one pool for one after another. */
 #define KNIT_WORKER_PROCESS 0u
 #define KNIT_WORKER_THREAD  1u
+/* The host itself, which runs tasks that are marked inline-safe: the hook runs once in it, with
+ * `index` one past the last worker's. */
+#define KNIT_WORKER_INLINE 2u
 
 /* The one exported symbol of a module, `knit_module`. */
 struct knit_module {
