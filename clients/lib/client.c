@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "clients/lib/error.h"
+#include "clients/lib/handle_inline.h"
 #include "fastpath/lane/bell.h"
 #include "proto/options.h"
 
@@ -102,6 +103,35 @@ static inline void run_due_promises(struct knit *k)
         run_promises(k);
 }
 
+/* Also when an exception or the end of its thread leaves a task: then its call ends too. */
+static void end_inline(struct knit **calling)
+{
+    struct knit *k = *calling;
+    struct knit_handle *handle;
+
+    if (k == NULL)
+        return;
+    k->is_calling_back = false;
+    handle = knit_inliner_abandon(k->handles.inliner);
+    if (handle != NULL)
+        knit_handle_fail(handle, KNIT_WORKER_DIED, KNIT_STARTED_YES,
+            "the task did not return to the thread that ran it");
+}
+
+/* The part of a turn that is this thread's own work. A task may not wait for its own session: it is
+ * as a callback there. */
+static void run_inline(struct knit *k)
+{
+    __attribute__((cleanup(end_inline))) struct knit *calling = NULL;
+
+    if (!knit_handles_has_inline(&k->handles) || k->is_calling_back ||
+        !knit_handles_has_lease(&k->handles))
+        return;
+    calling = k;
+    k->is_calling_back = true;
+    (void)knit_inliner_turn(k->handles.inliner);
+}
+
 void knit_client_progress(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
@@ -117,6 +147,7 @@ void knit_client_progress(struct knit *k)
         if (!knit_handles_has_lease(handles))
             knit_handles_disconnect(handles);
     }
+    run_inline(k);
     if (handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
     run_due_promises(k);
@@ -124,9 +155,12 @@ void knit_client_progress(struct knit *k)
 
 uint32_t knit_client_in_flight(const struct knit *k)
 {
-    return k->handles.promises.count + (k->handles.lanes != NULL
-                                               ? knit_lanes_in_flight(k->handles.lanes)
-                                               : k->handles.stream.places_taken);
+    const uint32_t own =
+        k->handles.inliner != NULL ? knit_inliner_in_flight(k->handles.inliner) : 0;
+
+    return own + k->handles.promises.count +
+           (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes)
+                                     : k->handles.stream.places_taken);
 }
 
 static bool is_drained(const struct knit *k)
@@ -185,7 +219,8 @@ void knit_client_wait(
 
     if (k->handles.next_deadline_ns < until_ns)
         until_ns = k->handles.next_deadline_ns;
-    if (until_ns <= now_ns || !knit_handles_has_lease(&k->handles))
+    if (until_ns <= now_ns || !knit_handles_has_lease(&k->handles) ||
+        knit_handles_has_inline(&k->handles))
         return;
     if (via == KNIT_VIA_LANES) {
         wait_lanes(k, handle, now_ns, until_ns);
@@ -217,7 +252,9 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
     struct knit_handles *handles = &k->handles;
 
     knit_lanes_flush(handles->lanes);
-    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || !knit_handle_collect(handle)) {
+    run_inline(k);
+    if ((handle->flags & (KNIT_HANDLE_WAITING | KNIT_HANDLE_PROMISED)) != KNIT_HANDLE_WAITING ||
+        !knit_handle_collect(handle)) {
         if (knit_session_is_watching(handles->lanes->session))
             knit_handles_take_values(handles);
         knit_handles_collect(handles);
@@ -346,7 +383,7 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
         at_ns = check_ns;
     if (!knit_handles_has_lease(&k->handles) || knit_stream_has_pending(&k->handles.stream))
         at_ns = 0;
-    if (is_drained(k))
+    if (is_drained(k) || knit_handles_has_inline(&k->handles))
         at_ns = 0;
     if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh) ||
         !TAILQ_EMPTY(&k->handles.promises.due) || k->handles.promises.unwanted != NULL ||
@@ -374,6 +411,7 @@ int knit_flush(struct knit *k, struct knit_error *ret_error)
     if (code != KNIT_OK)
         return code;
     knit_client_flush(k);
+    run_inline(k);
     knit_client_update_poll_fd(k);
     return knit_client_check(k, ret_error);
 }

@@ -12,6 +12,7 @@
 
 #include "clients/lib/error.h"
 #include "clients/lib/members.h"
+#include "fastpath/worker/inliner.h"
 #include "proto/cancel.h"
 #include "proto/failure.h"
 #include "proto/limits.h"
@@ -220,60 +221,10 @@ void knit_handle_cancel(struct knit_handle *handle)
         knit_handle_fail(handle, KNIT_CANCELLED, KNIT_STARTED_NO, CANCELLED);
     else if ((handle->flags & KNIT_HANDLE_BY_LANES) != 0)
         knit_lanes_cancel(handle->handles->lanes, handle->slot);
+    else if ((handle->flags & KNIT_HANDLE_BY_INLINER) != 0)
+        knit_inliner_cancel(handle->handles->inliner, handle->slot);
     else
         (void)knit_stream_cancel(&handle->handles->stream, handle->slot, knit_span(NULL, 0));
-}
-
-/* ---- sets ---- */
-
-static void leave_waiting(struct knit_handle *handle)
-{
-    struct knit_set *set = handle->set;
-
-    set->waiting[handle->place_in_set] = NULL;
-    set->count--;
-}
-
-void knit_handle_finish_in_set(struct knit_handle *handle)
-{
-    struct knit_set *set = handle->set;
-
-    leave_waiting(handle);
-    handle->next_done = NULL;
-    if (set->done == NULL)
-        set->done = handle;
-    else
-        set->last_done->next_done = handle;
-    set->last_done = handle;
-    set->done_count++;
-}
-
-void knit_handle_leave_set(struct knit_handle *handle)
-{
-    struct knit_set *set = handle->set;
-    struct knit_handle *before = NULL;
-
-    handle->flags &= ~(uint32_t)KNIT_HANDLE_IN_SET;
-    if ((handle->flags & KNIT_HANDLE_WAITING) != 0) {
-        leave_waiting(handle);
-        return;
-    }
-    for (struct knit_handle *at = set->done; at != handle; at = at->next_done)
-        before = at;
-    if (before == NULL)
-        set->done = handle->next_done;
-    else
-        before->next_done = handle->next_done;
-    if (set->last_done == handle)
-        set->last_done = before;
-    set->done_count--;
-}
-
-void knit_handle_set_free(struct knit_set *set)
-{
-    TAILQ_REMOVE(&set->handles->sets, set, entry);
-    free(set->waiting);
-    free(set);
 }
 
 /* ---- outcomes ---- */
@@ -306,6 +257,14 @@ static void announce(struct knit_handle *handle)
     TAILQ_INSERT_TAIL(&handle->handles->ready, handle, entry);
 }
 
+static void uncount(struct knit_handle *handle)
+{
+    if ((handle->flags & KNIT_HANDLE_COUNTED) == 0)
+        return;
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_COUNTED;
+    knit_inliner_uncount(handle->handles->inliner, handle->prepared->task_id);
+}
+
 /* flags: what is said of the outcome. */
 static void end(struct knit_handle *handle, uint32_t flags)
 {
@@ -313,6 +272,7 @@ static void end(struct knit_handle *handle, uint32_t flags)
         KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE | KNIT_HANDLE_PROMISED;
 
     leave_lists(handle);
+    uncount(handle);
     handle->flags = (handle->flags & ~(uint32_t)KNIT_HANDLE_WAITING) | KNIT_HANDLE_DONE | flags;
     if ((handle->flags & told) != 0)
         announce(handle);
@@ -530,9 +490,13 @@ static void disconnect(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     enum knit_started started;
 
-    const uint32_t flying = KNIT_HANDLE_WAITING | KNIT_HANDLE_BY_LANES;
-
-    if ((handle->flags & flying) != flying)
+    if ((handle->flags & KNIT_HANDLE_WAITING) == 0)
+        return;
+    if (knit_handle_via(handle) == KNIT_VIA_INLINER) {
+        started = knit_inliner_remove(handles->inliner, handle->slot);
+        knit_handle_fail(handle, handles->lost_code, started, handles->stream.reason);
+    }
+    if (knit_handle_via(handle) != KNIT_VIA_LANES)
         return;
     if (knit_lanes_settle(handles->lanes, handle->slot, &started))
         knit_handle_fail(handle, handles->lost_code, started, handles->stream.reason);
@@ -580,6 +544,8 @@ static void withdraw(struct knit_handle *handle)
 
     if (knit_handle_via(handle) == KNIT_VIA_STREAM)
         (void)withdraw_request(handle, knit_span(NULL, 0));
+    else if (knit_handle_via(handle) == KNIT_VIA_INLINER)
+        (void)knit_inliner_remove(handle->handles->inliner, handle->slot);
     /* An answer that came first is collected, and given back with the handle. */
     else if (knit_handle_via(handle) == KNIT_VIA_LANES &&
              !knit_lanes_settle(handle->handles->lanes, handle->slot, &started))
@@ -604,6 +570,7 @@ void knit_handle_drop(struct knit_handle *handle)
         knit_promise_end(handle);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && is_ours)
         withdraw(handle);
+    uncount(handle);
     if ((handle->flags & KNIT_HANDLE_HELD) != 0 && is_ours)
         knit_lanes_release_held(handles->lanes, handle->slot, handle->outcome.len);
     leave_lists(handle);
@@ -632,6 +599,8 @@ void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
         (void)knit_handle_collect(handle);
         return;
     }
+    if (knit_handle_via(handle) == KNIT_VIA_INLINER)
+        started = knit_inliner_remove(handle->handles->inliner, handle->slot);
     if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 ||
         (knit_handle_via(handle) == KNIT_VIA_STREAM && withdraw_request(handle, reason)))
         started = KNIT_STARTED_NO;
@@ -640,25 +609,36 @@ void knit_handle_abort(struct knit_handle *handle, struct knit_span reason)
     knit_handle_fail_with(handle, &failure, CANCELLED);
 }
 
+/* Whether it has not started, and never will. */
+static bool is_withdrawn(struct knit_handle *handle)
+{
+    if (knit_handle_via(handle) == KNIT_VIA_INLINER)
+        return knit_inliner_withdraw(handle->handles->inliner, handle->slot);
+    return (handle->flags & KNIT_HANDLE_PROMISED) != 0 ||
+           knit_lanes_withdraw(handle->handles->lanes, handle->slot);
+}
+
 static void expire(struct knit_handle *handle, uint64_t now_ns)
 {
-    struct knit_lanes *lanes = handle->handles->lanes;
     const char *reason = TIMEOUT_PASSED;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
     if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
         handle->start_by_ns = UINT64_MAX;
-        if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || knit_lanes_withdraw(lanes, handle->slot))
+        if (is_withdrawn(handle))
             knit_handle_fail(handle, KNIT_TIMEOUT, KNIT_STARTED_NO,
                 "the call waited in the queue for as long as it may");
         return;
     }
     if (knit_handle_via(handle) == KNIT_VIA_LANES) {
-        if (knit_lanes_settle(lanes, handle->slot, &started))
+        if (knit_lanes_settle(handle->handles->lanes, handle->slot, &started))
             knit_handle_time_out(handle, started, reason);
         return;
     }
-    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 || withdraw_request(handle, knit_span(NULL, 0)))
+    if (knit_handle_via(handle) == KNIT_VIA_INLINER)
+        started = knit_inliner_remove(handle->handles->inliner, handle->slot);
+    else if ((handle->flags & KNIT_HANDLE_PROMISED) != 0 ||
+             withdraw_request(handle, knit_span(NULL, 0)))
         started = KNIT_STARTED_NO;
     knit_handle_time_out(handle, started, reason);
 }

@@ -39,7 +39,7 @@
 struct knit_handle {
     struct knit_handles *handles;   /* all of its session */
     uint32_t flags;                 /* of enum knit_handle_flag */
-    uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
+    uint32_t slot;                  /* of the lanes' session; place: in a stream, in the inliner */
     struct knit_prepared *prepared; /* what it is a call of; NULL: the protocol's own */
     struct knit_span outcome;       /* DONE: msgpack of the result or the error */
     struct knit_aligned_copy *aligned_copies; /* of elements that lie unaligned in it; or NULL */
@@ -71,9 +71,10 @@ struct knit_handle {
 TAILQ_HEAD(knit_handle_list, knit_handle);
 
 struct knit_handles {
-    struct knit *session;     /* whose they are */
-    const uint8_t *alive;     /* 0 in a forked child: stream and lanes are its parent's */
-    struct knit_lanes *lanes; /* NULL: none */
+    struct knit *session;         /* whose they are */
+    const uint8_t *alive;         /* 0 in a forked child: stream and lanes are its parent's */
+    struct knit_lanes *lanes;     /* NULL: none */
+    struct knit_inliner *inliner; /* of a pool of this process; NULL: none */
     struct knit_handle *spare;
     struct knit_handle_list timed;
     struct knit_handle_list ready;
@@ -110,7 +111,8 @@ void knit_handles_end_lease(struct knit_handles *handles, int code, const char *
 
 static inline enum knit_handle_via knit_handle_via(const struct knit_handle *handle)
 {
-    return (enum knit_handle_via)(handle->flags & (KNIT_HANDLE_BY_STREAM | KNIT_HANDLE_BY_LANES));
+    return (enum knit_handle_via)(
+        handle->flags & (KNIT_HANDLE_BY_STREAM | KNIT_HANDLE_BY_LANES | KNIT_HANDLE_BY_INLINER));
 }
 
 /* More spare ones; NULL: out of memory. */

@@ -27,13 +27,16 @@ enum knit_handle_flag {
     KNIT_HANDLE_DISOWNED = 1 << 18, /* freed by its caller; those arguments have it still */
     KNIT_HANDLE_URGENT = 1 << 19,
     KNIT_HANDLE_BACKGROUND = 1 << 20,
-    KNIT_HANDLE_PINNED = 1 << 21, /* `affinity` */
+    KNIT_HANDLE_PINNED = 1 << 21,     /* `affinity` */
+    KNIT_HANDLE_BY_INLINER = 1 << 22, /* the third way */
+    KNIT_HANDLE_COUNTED = 1 << 23,    /* it counts among its task's calls in the inliner */
 };
 
 enum knit_handle_via {
     KNIT_VIA_NOTHING = 0,
     KNIT_VIA_STREAM = KNIT_HANDLE_BY_STREAM,
     KNIT_VIA_LANES = KNIT_HANDLE_BY_LANES,
+    KNIT_VIA_INLINER = KNIT_HANDLE_BY_INLINER,
 };
 
 /* All flags of a usual call that waits, and of one that has its result. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/lib/handle.h"
+#include "clients/lib/handle_inline.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "proto/failure.h"
@@ -315,7 +315,7 @@ static int start_on_lanes(struct knit_handle *handle, const struct knit_promise 
 
     if (task == NULL)
         return KNIT_STALE_EPOCH;
-    return knit_handle_start_on_lanes(handle, task->id, knit_buffer_span(&promise->params), false);
+    return knit_handle_start_here(handle, task->id, knit_buffer_span(&promise->params), false);
 }
 
 static const char *explain(const struct knit_handle *handle, int code)

@@ -16,6 +16,7 @@
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/clock.h"
+#include "fastpath/lane/state.h"
 #include "proto/failure.h"
 
 enum {
@@ -166,6 +167,13 @@ int knit_lanes_start(
     default:
         return KNIT_WOULD_BLOCK;
     }
+}
+
+int knit_lanes_check(const struct knit_lanes *lanes)
+{
+    if (knit_session_is_closed(lanes->session))
+        return KNIT_DISCONNECTED;
+    return knit_state_is_open(&lanes->session->reply) ? KNIT_OK : KNIT_DRAINING;
 }
 
 size_t knit_lanes_collect(

@@ -172,6 +172,9 @@ KNIT_MUST_CHECK int knit_lanes_start(
  * Deadlines are shifted by it as they are published. */
 void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns);
 
+/* Whether a call would be taken: KNIT_OK, KNIT_DRAINING, KNIT_DISCONNECTED. */
+KNIT_MUST_CHECK int knit_lanes_check(const struct knit_lanes *lanes);
+
 /* Wake the workers that published calls need. */
 static inline void knit_lanes_flush(struct knit_lanes *lanes)
 {

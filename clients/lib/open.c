@@ -19,6 +19,7 @@
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
+#include "fastpath/worker/inliner.h"
 #include "proto/hello.h"
 
 enum {
@@ -44,6 +45,7 @@ void knit_open_free(struct knit *k)
     bool is_ours = k->alive != NULL && knit_client_is_ours(k);
 
     knit_forks_remove(k);
+    k->handles.inliner = knit_inliner_free(k->handles.inliner);
     k->handles.lanes = knit_lanes_free(k->handles.lanes, is_ours);
     knit_poll_fd_fini(&k->poll_fd);
     knit_stream_fini(&k->handles.stream);

@@ -253,6 +253,7 @@ void knit_pool_release(struct knit_pool *pool)
     if (!knit_pool_is_ours(pool)) {
         /* The host and the locks are as some thread of the parent left them in its midst. */
         if (--pool->references == 0) {
+            (void)knit_inline_tasks_close(pool->inline_tasks);
             knit_fd_close(&pool->wake_fd);
             knit_forks_free_page(pool->alive);
             free(pool);
@@ -266,6 +267,7 @@ void knit_pool_release(struct knit_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
     if (!is_last)
         return;
+    (void)knit_inline_tasks_close(pool->inline_tasks);
     (void)knit_host_free(pool->host);
     free_pool(pool);
 }
@@ -331,6 +333,56 @@ static int start(struct knit_pool *pool, struct knit_error *ret_error)
     return KNIT_OK;
 }
 
+static void stop_thread(struct knit_pool *pool)
+{
+    ask(pool, TO_CLOSE);
+    (void)pthread_join(pool->thread, NULL);
+}
+
+/* The modules of the inliner are this program's, and their hooks run on this thread. */
+static int load_inline(
+    struct knit_pool *pool, const struct knit_pool_setup *setup, struct knit_error *ret_error)
+{
+    const struct knit_inline_tasks_options options = {.pool = knit_host_registry(pool->host),
+        .program = setup->inline_program,
+        .modules = setup->inline_modules,
+        .module_count = setup->inline_count,
+        .bootstrap = setup->host.bootstrap,
+        .workers = pool->workers};
+    const struct knit_registry_task *isolated;
+    struct knit_sentence why = {""};
+    int error = knit_inline_tasks_open(&options, &pool->inline_tasks, &why);
+
+    if (error < 0)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for the inliner");
+    if (error > 0)
+        return knit_error_make(
+            ret_error, KNIT_NO_WORKER, KNIT_STARTED_NO, "inliner startup failed: %s", why.text);
+    isolated = pool->workers == 0 ? knit_inline_tasks_isolated(pool->inline_tasks) : NULL;
+    if (isolated != NULL)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "no workers: task %s is isolated, and the inliner runs those alone that are marked "
+            "inline-safe and have no hard timeout",
+            isolated->name);
+    return KNIT_OK;
+}
+
+static int open_inliner(
+    struct knit_pool *pool, const struct knit_pool_setup *setup, struct knit_error *ret_error)
+{
+    int code;
+
+    if (setup->inliner.at == KNIT_INLINER_AT_NONE)
+        return KNIT_OK;
+    pool->inliner = setup->inliner;
+    pool->workers = setup->host.has_no_workers ? 0 : setup->host.workers;
+    code = load_inline(pool, setup, ret_error);
+    if (code != KNIT_OK)
+        stop_thread(pool);
+    return code;
+}
+
 static int open_with(struct knit_pool_setup *setup, const struct knit_pool_options *options,
     struct knit_pool **ret, struct knit_error *ret_error)
 {
@@ -353,6 +405,8 @@ static int open_with(struct knit_pool_setup *setup, const struct knit_pool_optio
     pool->opens = &setup->host;
     code = start(pool, ret_error);
     pool->opens = NULL;
+    if (code == KNIT_OK)
+        code = open_inliner(pool, setup, ret_error);
     if (code == KNIT_OK)
         *ret = pool;
     else
@@ -403,8 +457,7 @@ struct knit_pool *knit_pool_close(struct knit_pool *pool)
         if (pthread_equal(pthread_self(), pool->thread) != 0 ||
             knit_thread_host() == knit_host_number(pool->host))
             return pool;
-        ask(pool, TO_CLOSE);
-        (void)pthread_join(pool->thread, NULL);
+        stop_thread(pool);
     }
     knit_pool_release(pool);
     return NULL;

@@ -35,7 +35,10 @@ struct knit_pool {
     void (*on_output)(
         void *user, const struct knit_pool_event *from, const char *line, size_t len, bool is_cut);
     void *user;
-    const struct knit_host_options *opens; /* while the thread opens the host */
+    const struct knit_host_options *opens;  /* while the thread opens the host */
+    struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
+    struct knit_inliner_settings inliner;
+    uint32_t workers; /* beside the inliner */
 
     pthread_mutex_t mutex; /* guards the rest */
     pthread_cond_t answered;

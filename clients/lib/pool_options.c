@@ -165,6 +165,10 @@ static int find_word(const char *option, const char *given, const char *const *w
     }
     if (given == NULL)
         return 0;
+    if (words[2] != NULL)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "unknown %s: %.100s; expected %s, %s or %s", option, given, words[0], words[1],
+            words[2]);
     return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT, "unknown %s: %.100s; expected %s or %s",
         option, given, words[0], words[1]);
 }
@@ -250,6 +254,95 @@ static int set_threads(struct knit_pool_setup *setup, const struct knit_module *
     return 0;
 }
 
+/* ---- the inliner ---- */
+
+static const char *find_module(const struct knit_pool_setup *setup, const char *path)
+{
+    for (uint32_t i = 0; i < setup->host.module_count; i++) {
+        if (strcmp(setup->modules[i], path) == 0)
+            return setup->modules[i];
+    }
+    return NULL;
+}
+
+static int add_inline_module(
+    struct knit_pool_setup *setup, const char *given, struct knit_sentence *ret_why)
+{
+    char path[PATH_MAX];
+    const char *found;
+
+    if (realpath(given, path) == NULL)
+        return refuse(ret_why, "inliner_modules:", given);
+    found = find_module(setup, path);
+    if (found == NULL)
+        return knit_sentence_set(
+            ret_why, KNIT_BAD_ARGUMENT, "inliner_modules: \"%.500s\" is not one of modules", given);
+    if (setup->inline_count == setup->host.module_count)
+        return knit_sentence_set(
+            ret_why, KNIT_BAD_ARGUMENT, "inliner_modules: \"%.500s\" is named twice", given);
+    setup->inline_modules[setup->inline_count++] = found;
+    return 0;
+}
+
+static int find_inline_modules(struct knit_pool_setup *setup,
+    const struct knit_pool_options *options, struct knit_sentence *ret_why)
+{
+    const char *const *given = options->inliner_modules;
+    int code = 0;
+
+    if (given == NULL && options->kind == KNIT_POOL_PROCESSES)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "inliner_position is set: where workers are processes, inliner_modules says which "
+            "modules this program loads for it");
+    if (given == NULL)
+        given = (const char *const *)setup->modules;
+    for (size_t i = 0; code == 0 && given[i] != NULL; i++)
+        code = add_inline_module(setup, given[i], ret_why);
+    return code;
+}
+
+/* A host has a lane in any case. */
+static int check_workers(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    if (options->workers != KNIT_POOL_NONE)
+        return 0;
+    if (setup->inliner.at == KNIT_INLINER_AT_NONE)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "no workers: without inliner_position nobody would run a task");
+    if (options->kind == KNIT_POOL_PROCESSES)
+        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+            "no workers: kind is KNIT_POOL_PROCESSES, and an inliner alone has none; leave it out");
+    setup->host.has_no_workers = true;
+    setup->host.workers = 1;
+    return 0;
+}
+
+static int set_inliner(struct knit_pool_setup *setup, const struct knit_module *program,
+    const struct knit_pool_options *options, struct knit_sentence *ret_why)
+{
+    static const char *const positions[] = {"none", "first", "last", NULL};
+    uint32_t at = KNIT_INLINER_AT_NONE;
+
+    if (find_word("inliner_position", options->inliner_position, positions, &at, ret_why) != 0)
+        return KNIT_BAD_ARGUMENT;
+    setup->inliner.at = (enum knit_inliner_at)at;
+    if (check_workers(setup, options, ret_why) != 0)
+        return KNIT_BAD_ARGUMENT;
+    if (at == KNIT_INLINER_AT_NONE)
+        return 0;
+    setup->inliner.batch = options->inliner_batch != 0 ? options->inliner_batch : 1;
+    if (options->inliner_dispatch_threshold != KNIT_POOL_NONE)
+        setup->inliner.threshold = options->inliner_dispatch_threshold;
+    if (options->kind == KNIT_POOL_THREADS)
+        setup->inline_program = program;
+    setup->inline_modules =
+        calloc((size_t)setup->host.module_count + 1, sizeof(*setup->inline_modules));
+    if (setup->inline_modules == NULL)
+        return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
+    return find_inline_modules(setup, options, ret_why);
+}
+
 int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module *program,
     const struct knit_pool_options *options, struct knit_sentence *ret_why)
 {
@@ -270,6 +363,8 @@ int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module
     if (code == 0)
         code = options->kind == KNIT_POOL_THREADS ? set_threads(setup, program, options, ret_why)
                                                   : set_processes(setup, options, ret_why);
+    if (code == 0)
+        code = set_inliner(setup, program, options, ret_why);
     if (code == 0 && knit_host_options_check(&setup->host, ret_why) != 0)
         code = KNIT_BAD_ARGUMENT;
     return code;
@@ -280,5 +375,7 @@ void knit_pool_setup_fini(struct knit_pool_setup *setup)
     for (size_t i = 0; setup->modules != NULL && setup->modules[i] != NULL; i++)
         free(setup->modules[i]);
     free(setup->modules);
+    free((void *)setup->inline_modules);
     setup->modules = NULL;
+    setup->inline_modules = NULL;
 }

@@ -12,6 +12,7 @@
 
 #include "fastpath/host/options.h"
 #include "fastpath/lane/balancer.h"
+#include "fastpath/worker/inliner.h"
 #include "proto/sentence.h"
 
 struct knit_pool_setup {
@@ -21,6 +22,11 @@ struct knit_pool_setup {
     bool ends_by_hard_timeout;     /* hard_timeout_scope = pool */
     char worker[PATH_MAX];
     char **modules;
+    /* The inliner; AT_NONE: there is none, and the rest counts for nothing. */
+    struct knit_inliner_settings inliner;
+    const struct knit_module *inline_program;
+    const char **inline_modules; /* [inline_count], of `modules` */
+    uint32_t inline_count;
 };
 
 /* Returns 0, or KNIT_BAD_ARGUMENT or KNIT_INTERNAL with the sentence; knit_pool_setup_fini() is

@@ -11,6 +11,7 @@
 
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
+#include "clients/lib/handle_inline.h"
 #include "clients/lib/open.h"
 #include "clients/lib/pool.h"
 #include "config.h"
@@ -90,6 +91,9 @@ static int notify(
 {
     const struct pool_lanes *lanes = arg;
 
+    if (lanes->pool->inline_tasks != NULL && lanes->pool->workers == 0)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "a pool without workers takes no notifications: nobody would run them");
     return knit_pool_notify(lanes->pool, task, params, waits, ret_error);
 }
 
@@ -184,6 +188,35 @@ static int open_lanes(struct pool_lanes *lanes, const struct knit_open_options *
     return explain(-ENOMEM, ret_error);
 }
 
+/* ---- its inliner ---- */
+
+static bool has_ended(void *arg)
+{
+    const struct knit_handles *handles = arg;
+
+    return knit_lanes_is_closed(handles->lanes);
+}
+
+static int give_inliner(
+    const struct knit_pool *pool, struct knit_handles *handles, struct knit_error *ret_error)
+{
+    const struct knit_inliner_options options = {.tasks = pool->inline_tasks,
+        .marks = knit_host_marks(pool->host),
+        .settings = pool->inliner,
+        .workers = pool->workers,
+        .places = handles->lanes->options.slots,
+        .result_max_bytes = pool->call_max_bytes,
+        .on_end = knit_handle_end_inline,
+        .on_value = knit_handle_note_inline,
+        .is_over = has_ended,
+        .arg = handles};
+
+    if (pool->inline_tasks == NULL)
+        return KNIT_OK;
+    return knit_inliner_new(&options, &handles->inliner) == 0 ? KNIT_OK
+                                                              : explain(-ENOMEM, ret_error);
+}
+
 /* Holds the pool when it succeeds. */
 static int give_lanes(struct knit_pool *pool, const struct knit_open_options *options,
     struct knit *k, struct knit_error *ret_error)
@@ -202,7 +235,8 @@ static int give_lanes(struct knit_pool *pool, const struct knit_open_options *op
     knit_pool_hold(pool);
     k->handles.has_local_lease = true;
     k->lease_check_ns = pool->max_backoff_ms * UINT64_C(1000000);
-    return knit_lanes_fetch_registry(k->handles.lanes, 0, ret_error);
+    code = knit_lanes_fetch_registry(k->handles.lanes, 0, ret_error);
+    return code == KNIT_OK ? give_inliner(pool, &k->handles, ret_error) : code;
 }
 
 int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *options,

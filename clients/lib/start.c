@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clients/lib/error.h"
+#include "clients/lib/handle_inline.h"
 #include "clients/lib/late.h"
 #include "clients/lib/typed.h"
 #include "fastpath/control/registry.h"
@@ -72,7 +73,7 @@ size_t knit_arguments_max(struct knit *k)
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
     if (start->is_by_lanes)
-        return knit_handle_start_on_lanes(
+        return knit_handle_start_here(
             handle, start->prepared->task_id, start->params, start->queue_ns == 0);
     if (start->options != NULL)
         return start_with_options(handle, start);
@@ -137,6 +138,11 @@ static __attribute__((noinline)) int wait_and_start(
     }
 }
 
+static bool may_go_inline(const struct knit *k, uint32_t task)
+{
+    return k->handles.inliner != NULL && knit_inliner_has(k->handles.inliner, task);
+}
+
 /* The task's number and timeout, which are the session's registry's. */
 static __attribute__((noinline)) int resolve(
     struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error)
@@ -155,7 +161,7 @@ static __attribute__((noinline)) int resolve(
         task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
     prepared->on_timeout = task->on_timeout;
     prepared->age = knit_lanes_age(lanes);
-    prepared->usual_age = task->timeout_ms != 0 ? 0 : prepared->age;
+    prepared->usual_age = task->timeout_ms != 0 || may_go_inline(k, task->id) ? 0 : prepared->age;
     return KNIT_OK;
 }
 

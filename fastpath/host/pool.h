@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pool: workers that run tasks, the board that they share, and the sessions of their callers.
  *
- * The host of a pool is a daemon, or a program that embeds it. It never loads modules itself: the
- * first worker announces its tasks, and workers that announce others are refused. Workers are
- * started, stopped, killed and replaced here; calls do not pass through here, they go from session
- * to lane through shared memory.
+ * The host of a pool is a daemon, or a program that embeds it. It loads no modules for worker
+ * processes: the first one announces its tasks, and those that announce others are refused. Workers
+ * are started, stopped, killed and replaced here; calls do not pass through here, they go from
+ * session to lane through shared memory.
  *
  *     knit_host_options_init(&options);
  *     options.worker_path = ...; options.modules = ...;

@@ -328,7 +328,7 @@ static void run_first(struct knit_inliner *inliner)
     const struct knit_inliner_options *options = &inliner->options;
     const uint32_t index = inliner->first;
     struct place *place = &inliner->places[index];
-    struct knit_inlined inlined = {.is_late = true, .started = KNIT_STARTED_NO};
+    struct knit_inlined inlined = {.place = index, .is_late = true, .started = KNIT_STARTED_NO};
     void *user = place->user;
     bool is_forgotten;
 

@@ -47,6 +47,7 @@ struct knit_inliner_settings {
 
 /* How a call ended. */
 struct knit_inlined {
+    uint32_t place;            /* that it had */
     bool is_late;              /* its deadline is over, and whatever it ended with is not here */
     enum knit_started started; /* of one that is late */
     bool is_error;
@@ -95,7 +96,8 @@ void knit_inliner_count(struct knit_inliner *inliner, uint32_t task);
 void knit_inliner_uncount(struct knit_inliner *inliner, uint32_t task);
 uint32_t knit_inliner_counted(const struct knit_inliner *inliner, uint32_t task);
 
-/* Whether it is the inliner's turn for a call of that task; asked once for each call. */
+/* Whether it is the inliner's turn for a call of that task. Asked for each call, and again for one
+ * that has found no room with the workers. */
 bool knit_inliner_takes(struct knit_inliner *inliner, uint32_t task);
 
 /* The call waits for a turn; params are copied. Returns 0, -ENOMEM, or -ENOSPC. */

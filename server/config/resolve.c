@@ -3,6 +3,7 @@
  * They run once, when every place has been read.
  */
 #include "server/config/resolve.h"
+#include "fastpath/worker/inliner.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -54,6 +55,21 @@ static int check_listen(const struct knit_list *listen, struct knit_sentence *wh
     return 0;
 }
 
+static int check_inliner(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    if (settings->inliner_position == KNIT_INLINER_AT_NONE)
+        return 0;
+    if (settings->inline_unconfined == 0)
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+            "pool.inliner_position: event loops run tasks only with inline_unconfined = on, since "
+            "nothing confines them in the daemon");
+    if (settings->inliner_modules.count == 0)
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+            "pool.inliner_position: expected inliner_modules beside it, the modules that are "
+            "loaded into the daemon");
+    return 0;
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
@@ -101,7 +117,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
-    if (check_listen(&settings->listen, why) != 0)
+    if (check_listen(&settings->listen, why) != 0 || check_inliner(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

@@ -112,6 +112,11 @@ struct knit_settings {
     uint64_t workers;
     uint64_t balancer;
     uint64_t steal;
+    uint64_t inliner_position; /* enum knit_inliner_at */
+    uint64_t inliner_batch;
+    uint64_t inliner_dispatch_threshold;
+    struct knit_list inliner_modules;
+    uint64_t inline_unconfined;
     uint64_t sessions_per_user;
     uint64_t slots;
     uint64_t queue_max;

@@ -17,6 +17,7 @@
 
 static const char *const balancers[] = {"roundRobin", "firstIdle", "randomLane",
     "firstIdleOrRandom", "leastLoaded", "robinRound", NULL};
+static const char *const positions[] = {"none", "first", "last", NULL};
 static const char *const scopes[] = {"worker", "pool", NULL};
 static const char *const arena_modes[] = {"growable", "fixed", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
@@ -112,6 +113,25 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
         "Whether idle workers take calls queued for others; auto is on unless a balancer is "
         "named."},
+    {"pool", "inliner_position", NULL, KNIT_SETTING_CHOICE, AT(inliner_position), 0, 0, positions,
+        "none", "NAME",
+        "Whether event loops run short tasks themselves, beside the workers: of each task's calls "
+        "one in a round over loop and workers, the first or the last. Tasks must be marked "
+        "inline-safe, in inliner_modules; calls by shared memory go to workers in any case. A loop "
+        "does nothing else while such a task runs. Needs inline_unconfined."},
+    {"pool", "inliner_batch", NULL, KNIT_SETTING_NUMBER, AT(inliner_batch), 0, UINT32_MAX, NULL,
+        "1", "COUNT", "Such calls a loop runs before it looks at everything else; 0 is 1."},
+    {"pool", "inliner_dispatch_threshold", NULL, KNIT_SETTING_NUMBER,
+        AT(inliner_dispatch_threshold), 0, UINT32_MAX, NULL, "1", "COUNT",
+        "A loop runs calls of a task itself once it has so many of it in flight."},
+    {"pool", "inliner_modules", NULL, KNIT_SETTING_PATH_LIST, AT(inliner_modules), 0, 256, NULL,
+        NULL, "PATH...",
+        "The modules, of those of the pool, that are loaded into the daemon for that; may be given "
+        "several times."},
+    {"pool", "inline_unconfined", NULL, KNIT_SETTING_SWITCH, AT(inline_unconfined), 0, 1, NULL,
+        "off", "on|off",
+        "Allow modules in the daemon itself: their tasks may do there what its user may, nothing "
+        "limits their time or memory, and a crash ends the daemon."},
     {"pool", "sessions_per_user", NULL, KNIT_SETTING_NUMBER, AT(sessions_per_user), 1, 120, NULL,
         "64", "COUNT",
         "Sessions over shared memory that one user's processes may have at once. There are 120 for "

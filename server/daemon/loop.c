@@ -232,6 +232,7 @@ static void wait_for_events(struct knit_loop *loop)
     bool shares_core = is_outstanding && knit_session_shares_core(loop->session->session);
 
     if (knit_connections_has_work(&loop->net) || knit_share_is_due(&loop->router.share) ||
+        knit_router_has_inline(&loop->router) ||
         (is_outstanding && !shares_core && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)
@@ -356,6 +357,8 @@ static int open_session(struct knit_loop *loop)
         return r;
     r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_host_registry(pool));
     loop->router.backend = &loop->all->backend;
+    if (r == 0 && loop->all->inline_tasks != NULL)
+        r = knit_router_add_inliner(&loop->router, loop->all->inline_tasks);
     return r;
 }
 

@@ -72,6 +72,7 @@ struct service {
     struct knit_descriptors descriptors;
 
     struct knit_host *pool;
+    struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
     struct knit_loops loops;
     uint64_t *dealt;  /* connections handed to each loop */
     bool is_given_up; /* the daemon was asked to end while its parts started */
@@ -329,6 +330,9 @@ static int start_pool(struct service *service, struct knit_sentence *why)
         knit_workers_start(service->settings, &service->log, &surroundings, &service->pool, why);
 
     service->is_given_up = r == KNIT_HOST_E_CLOSED;
+    if (r == 0)
+        r = knit_workers_load_inline(
+            service->settings, &service->log, service->pool, &service->inline_tasks, why);
     if (r != 0)
         return r;
     service->pool_event = event_new(
@@ -348,6 +352,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .log = &service->log,
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
+        .inline_tasks = service->inline_tasks,
         .backend = {service->pool, &service->access, &service->loops.stats},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fastpath/control/image.h"
+#include "fastpath/worker/inliner.h"
 #include "server/base/log.h"
 #include "server/config/confinement.h"
 #include "server/config/install_paths.h"
@@ -17,9 +18,33 @@
 /* What the settings name, found. */
 struct found {
     char worker[PATH_MAX];
-    char **modules; /* ended by NULL */
+    char **modules;        /* ended by NULL */
+    char **inline_modules; /* of these, the inliner's; ended by NULL, or NULL: there is none */
     struct knit_confine_policy confinement;
 };
+
+static bool is_one_of(char *const *paths, const char *path)
+{
+    while (*paths != NULL && strcmp(*paths, path) != 0)
+        paths++;
+    return *paths != NULL;
+}
+
+static int find_inline(
+    const struct knit_settings *settings, struct found *found, struct knit_sentence *why)
+{
+    int r;
+
+    if (settings->inliner_position == KNIT_INLINER_AT_NONE)
+        return 0;
+    r = knit_install_paths_find_modules(&settings->inliner_modules, &found->inline_modules, why);
+    for (char **path = found->inline_modules; r == 0 && *path != NULL; path++) {
+        if (!is_one_of(found->modules, *path))
+            return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+                "pool.inliner_modules: \"%.500s\" is not one of the pool's modules", *path);
+    }
+    return r;
+}
 
 static int find(
     const struct knit_settings *settings, struct found *found, struct knit_sentence *why)
@@ -29,6 +54,8 @@ static int find(
     if (r == 0)
         r = knit_install_paths_find_modules(&settings->modules, &found->modules, why);
     if (r == 0)
+        r = find_inline(settings, found, why);
+    if (r == 0)
         r = knit_confinement_policy(settings, &found->confinement, why);
     return r;
 }
@@ -37,6 +64,7 @@ static void free_found(struct found *found)
 {
     knit_confinement_policy_free(&found->confinement);
     knit_install_paths_free(found->modules);
+    knit_install_paths_free(found->inline_modules);
 }
 
 int knit_workers_check(const struct knit_settings *settings, struct knit_sentence *why)
@@ -160,6 +188,34 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
     }
     if (r == 0)
         log_files(log, *ret_pool);
+    free_found(&found);
+    return r;
+}
+
+int knit_workers_load_inline(const struct knit_settings *settings, struct knit_log *log,
+    const struct knit_host *pool, struct knit_inline_tasks **ret_tasks, struct knit_sentence *why)
+{
+    struct knit_inline_tasks_options options = {.pool = knit_host_registry(pool),
+        .bootstrap = settings->bootstrap,
+        .workers = knit_host_lanes(pool)};
+    struct found found = {.modules = NULL};
+    int r;
+
+    *ret_tasks = NULL;
+    if (settings->inliner_position == KNIT_INLINER_AT_NONE)
+        return 0;
+    r = find(settings, &found, why);
+    if (r == 0) {
+        options.modules = (const char *const *)found.inline_modules;
+        while (found.inline_modules[options.module_count] != NULL)
+            options.module_count++;
+        r = knit_inline_tasks_open(&options, ret_tasks, why);
+        if (r > 0)
+            knit_sentence_prefix(why, "inliner startup failed");
+    }
+    for (uint32_t i = 0; r == 0 && i < options.module_count; i++)
+        knit_log(log, KNIT_LOG_WARNING, "tasks of this module run in the daemon, unconfined",
+            KNIT_LOG_TEXT("path", found.inline_modules[i]));
     free_found(&found);
     return r;
 }

@@ -11,6 +11,8 @@
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
+struct knit_inline_tasks;
+
 struct knit_log;
 
 /* What a start needs besides the settings. */
@@ -34,6 +36,12 @@ uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_
  * Returns 0; or not 0 with the sentence, KNIT_HOST_E_CLOSED after stop_fd. */
 KNIT_MUST_CHECK int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
     const struct knit_workers_surroundings *surroundings, struct knit_host **ret_pool,
+    struct knit_sentence *why);
+
+/* Loads the inliner's modules into this process, once the pool is started; NULL: it has none.
+ * Returns as knit_workers_start() does. */
+KNIT_MUST_CHECK int knit_workers_load_inline(const struct knit_settings *settings,
+    struct knit_log *log, const struct knit_host *pool, struct knit_inline_tasks **ret_tasks,
     struct knit_sentence *why);
 
 /* Whether workers start with these settings: one is started, loads the modules with their bootstrap

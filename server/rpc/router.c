@@ -33,6 +33,7 @@
 #include "server/rpc/router_private.h"
 
 enum {
+    INLINED_MAX = 256,  /* calls that wait for the loop itself; further ones go to workers */
     COLLECT_MAX = 1024, /* a turn: then sockets have their turn again */
     /* Of the response to a small result: its head, and a cell's body in whole words. */
     SMALL_ROOM = KNIT_MESSAGE_RESPONSE_HEAD_MAX + KNIT_CELL_WORDS * 8,
@@ -49,6 +50,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .registry = registry,
         .epoch = knit_registry_epoch(registry),
         .slots = slots,
+        .record_count = slots,
         .next_ns = UINT64_MAX};
     TAILQ_INIT(&router->references);
     TAILQ_INIT(&router->due_references);
@@ -59,7 +61,8 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
 
 void knit_router_fini(struct knit_router *router)
 {
-    for (uint32_t slot = 0; router->records != NULL && slot < router->slots; slot++)
+    router->inliner = knit_inliner_free(router->inliner);
+    for (uint32_t slot = 0; router->records != NULL && slot < router->record_count; slot++)
         free(router->records[slot].late);
     free(router->records);
     router->records = NULL;
@@ -90,6 +93,58 @@ static void give_back_arguments(struct knit_router *router, const struct knit_re
         record->charged_to->account.argument_bytes -= record->argument_bytes;
 }
 
+/* Of an inlined call that has ended otherwise than by its task: nothing comes of it any more. */
+static void close_inlined(struct knit_router *router, uint32_t slot)
+{
+    struct knit_record *record = &router->records[slot];
+    struct knit_caller *charged_to = record->charged_to;
+
+    router->outstanding--;
+    give_back_arguments(router, record);
+    knit_router_uncount(router, record);
+    free(record->late);
+    *record = (struct knit_record){.caller = NULL};
+    if (charged_to != NULL)
+        uncharge(charged_to);
+}
+
+/* What the session does with a slot, with any record's. */
+
+static bool settle(struct knit_router *router, uint32_t slot, int *ret_started)
+{
+    if (!knit_router_is_inlined(router, slot))
+        return knit_session_settle(knit_router_session(router), slot, ret_started);
+    *ret_started = (int)knit_inliner_remove(router->inliner, slot - router->slots);
+    return true;
+}
+
+static bool cancel(struct knit_router *router, uint32_t slot)
+{
+    int started;
+
+    return knit_router_is_inlined(router, slot)
+               ? settle(router, slot, &started)
+               : knit_session_cancel(knit_router_session(router), slot);
+}
+
+static bool withdraw(struct knit_router *router, uint32_t slot)
+{
+    int started;
+
+    return knit_router_is_inlined(router, slot)
+               ? settle(router, slot, &started)
+               : knit_session_withdraw(knit_router_session(router), slot);
+}
+
+/* The same of a call whose caller goes. */
+static void leave_inlined(struct knit_router *router, uint32_t slot)
+{
+    int started;
+
+    (void)settle(router, slot, &started);
+    close_inlined(router, slot);
+}
+
 void knit_router_forget(struct knit_caller *caller)
 {
     struct knit_router *router = caller->router;
@@ -98,13 +153,14 @@ void knit_router_forget(struct knit_caller *caller)
     knit_share_leave(&router->share, caller);
     knit_references_forget(caller);
     /* What is left of the account are outcomes that the caller has not released yet. */
-    for (uint32_t slot = 0; slot < router->slots && caller->account.slots > 0; slot++) {
+    for (uint32_t slot = 0; slot < router->record_count && caller->account.slots > 0; slot++) {
         struct knit_record *record = &router->records[slot];
+        const bool is_request = record->caller != NULL;
 
         if (record->charged_to != caller)
             continue;
-        if (record->caller != NULL)
-            knit_session_abort(knit_router_session(router), slot);
+        if (is_request)
+            knit_router_abort(router, slot);
         else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
@@ -112,6 +168,8 @@ void knit_router_forget(struct knit_caller *caller)
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;
+        if (is_request && knit_router_is_inlined(router, slot))
+            leave_inlined(router, slot);
     }
     knit_in_flight_fini(&caller->calls);
 }
@@ -139,6 +197,8 @@ static void finish_early(
     record->is_settled = true;
     if ((record->extras & KNIT_RECORD_SOURCE) != 0)
         knit_references_note_failure(caller, msgid, failure);
+    if (knit_router_is_inlined(router, slot))
+        close_inlined(router, slot);
     caller->ops->refuse(caller, msgid, failure);
 }
 
@@ -162,6 +222,8 @@ static void finish_late(
     failure->started = (enum knit_started)started;
     detach_caller(record);
     record->is_settled = true;
+    if (knit_router_is_inlined(router, slot))
+        close_inlined(router, slot);
     knit_late_answer(caller, msgid, late, failure);
     free(late);
 }
@@ -170,7 +232,7 @@ void knit_router_give_up(struct knit_router *router)
 {
     const struct knit_failure failure = knit_failure(KNIT_SHUTDOWN, "the pool is shut down");
 
-    for (uint32_t slot = 0; slot < router->slots; slot++) {
+    for (uint32_t slot = 0; slot < router->record_count; slot++) {
         struct knit_caller *caller = router->records[slot].caller;
         uint32_t msgid = router->records[slot].msgid;
 
@@ -185,7 +247,6 @@ void knit_router_give_up(struct knit_router *router)
 bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason)
 {
     struct knit_router *router = caller->router;
-    struct knit_session *session = knit_router_session(router);
     struct knit_failure failure;
     int started = KNIT_STARTED_NO;
     uint32_t slot;
@@ -199,9 +260,9 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_
     }
     /* A call that has not started will not start, so its caller need not wait for a worker. With a
      * reason it does not wait for the task either. */
-    knit_session_tell(session, slot, knit_cancel_text(reason));
-    if (reason.bytes != NULL ? knit_session_settle(session, slot, &started)
-                             : knit_session_cancel(session, slot)) {
+    if (!knit_router_is_inlined(router, slot))
+        knit_session_tell(knit_router_session(router), slot, knit_cancel_text(reason));
+    if (reason.bytes != NULL ? settle(router, slot, &started) : cancel(router, slot)) {
         failure = knit_cancel_failure(reason);
         finish_early(router, slot, &failure, started);
     }
@@ -214,7 +275,7 @@ static void time_out(struct knit_router *router, uint32_t slot)
     struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the call's timeout has passed");
     int started;
 
-    if (!knit_session_settle(knit_router_session(router), slot, &started))
+    if (!settle(router, slot, &started))
         return;
     if (router->records[slot].late != NULL)
         finish_late(router, slot, &failure, started);
@@ -230,7 +291,7 @@ static void time_out_queued(struct knit_router *router, uint32_t slot)
         knit_failure(KNIT_TIMEOUT, "the call waited in the queue for as long as it may");
 
     router->records[slot].queue_deadline_ns = UINT64_MAX;
-    if (!knit_session_withdraw(knit_router_session(router), slot))
+    if (!withdraw(router, slot))
         return;
     finish_early(router, slot, &failure, KNIT_STARTED_NO);
     KNIT_COUNT(router->turn, calls_timed_out);
@@ -243,7 +304,7 @@ static void abandon(struct knit_router *router, uint32_t slot)
 
     if (record->abort_ns != 0 && record->abort_ns <= router->turn->now_ns) {
         record->abort_ns = 0;
-        knit_session_abort(knit_router_session(router), slot);
+        knit_router_abort(router, slot);
     }
     knit_router_lower_to_abort(router, record);
 }
@@ -255,7 +316,7 @@ static void expire(struct knit_router *router)
     if (now_ns < router->next_ns)
         return;
     router->next_ns = UINT64_MAX;
-    for (uint32_t slot = 0; slot < router->slots; slot++) {
+    for (uint32_t slot = 0; slot < router->record_count; slot++) {
         struct knit_record *record = &router->records[slot];
 
         if (record->caller == NULL) {
@@ -359,6 +420,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     charged_to = record->charged_to;
     router->outstanding--;
     give_back_arguments(router, record);
+    knit_router_uncount(router, record);
     record->charged_to = NULL;
     record->abort_ns = 0;
     /* A settled one was counted when it was settled. */
@@ -473,6 +535,77 @@ static size_t collect(struct knit_router *router)
     return total;
 }
 
+/* ---- calls that the loop runs ---------------------------------------------------------------- */
+
+/* Its time was over before it began, or before its task returned. */
+static void end_late(struct knit_router *router, uint32_t slot, enum knit_started started)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the call's timeout has passed");
+    const struct knit_record *record = &router->records[slot];
+
+    if (record->caller == NULL)
+        close_inlined(router, slot);
+    else if (record->late != NULL)
+        finish_late(router, slot, &failure, (int)started);
+    else
+        finish_early(router, slot, &failure, (int)started);
+    KNIT_COUNT(router->turn, calls_timed_out);
+}
+
+static void on_inlined(void *arg, void *user, const struct knit_inlined *inlined)
+{
+    struct knit_router *router = arg;
+    const struct knit_session_outcome outcome = {.slot = router->slots + inlined->place,
+        .status = inlined->is_error ? KNIT_STATUS_ERROR : KNIT_STATUS_RESULT,
+        .payload = inlined->outcome.bytes,
+        .len = inlined->outcome.len};
+
+    (void)user;
+    if (inlined->is_late)
+        end_late(router, outcome.slot, inlined->started);
+    else
+        deliver(router, &outcome);
+}
+
+/* Callers that look at values have theirs from workers. */
+static void on_inline_value(void *arg, void *user, struct knit_span value, uint32_t count)
+{
+    (void)arg, (void)user, (void)value, (void)count;
+}
+
+static bool has_ended(void *arg)
+{
+    return knit_session_is_closed(knit_router_session(arg));
+}
+
+int knit_router_add_inliner(struct knit_router *router, const struct knit_inline_tasks *tasks)
+{
+    const struct knit_settings *settings = router->turn->settings;
+    const struct knit_inliner_options options = {.tasks = tasks,
+        .marks = knit_host_marks(router->backend->pool),
+        .settings = {.at = (enum knit_inliner_at)settings->inliner_position,
+            .batch = settings->inliner_batch != 0 ? (uint32_t)settings->inliner_batch : 1,
+            .threshold = (uint32_t)settings->inliner_dispatch_threshold},
+        .workers = router->session->geometry.lanes,
+        .places = INLINED_MAX,
+        .result_max_bytes = settings->call_max_bytes,
+        .on_end = on_inlined,
+        .on_value = on_inline_value,
+        .is_over = has_ended,
+        .arg = router};
+    struct knit_record *records =
+        realloc(router->records, ((size_t)router->slots + INLINED_MAX) * sizeof(*records));
+
+    if (records == NULL)
+        return -ENOMEM;
+    memset(records + router->slots, 0, INLINED_MAX * sizeof(*records));
+    router->records = records;
+    router->record_count = router->slots + INLINED_MAX;
+    return knit_inliner_new(&options, &router->inliner);
+}
+
+/* ---- turns ----------------------------------------------------------------------------------- */
+
 static void measure(struct knit_router *router, size_t count)
 {
     uint64_t now_ns = router->turn->now_ns;
@@ -492,6 +625,8 @@ size_t knit_router_turn(struct knit_router *router)
     knit_session_flush(knit_router_session(router));
     if (knit_session_is_watching(knit_router_session(router)))
         knit_session_take_values(knit_router_session(router), emit, router);
+    if (knit_router_has_inline(router))
+        (void)knit_inliner_turn(router->inliner);
     count = collect(router);
     if (count > 0)
         measure(router, count);

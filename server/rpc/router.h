@@ -21,6 +21,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/worker/inliner.h"
 #include "proto/message.h"
 #include "server/config/setting.h"
 #include "server/rpc/caller.h"
@@ -44,6 +45,7 @@ struct knit_stats_sources;
 enum knit_record_extra {
     KNIT_RECORD_WATCHED = 1, /* its values go to its caller */
     KNIT_RECORD_SOURCE = 2,  /* its outcome is of interest to references.h */
+    KNIT_RECORD_COUNTED = 4, /* among its task's calls, by the inliner */
 };
 
 struct knit_record {
@@ -74,9 +76,10 @@ struct knit_router {
     struct knit_host_own_session *session;
     const struct knit_registry *registry;
     uint32_t epoch;              /* of the registry */
-    struct knit_record *records; /* [slots] */
-    uint32_t slots;
-    uint32_t outstanding;  /* calls published and not collected */
+    struct knit_record *records; /* [record_count]: of slots, then of the inliner's places */
+    uint32_t slots, record_count;
+    struct knit_inliner *inliner; /* NULL: there is none */
+    uint32_t outstanding;         /* calls published and not collected */
     uint32_t waiting;      /* calls that stand in their callers' lookahead, as far as those know */
     bool is_draining;      /* new calls are refused, those in flight go on */
     uint64_t next_ns;      /* no deadline is earlier; UINT64_MAX = none */
@@ -93,6 +96,17 @@ struct knit_router {
 /* The session is borrowed. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_router_init(struct knit_router *router, struct knit_turn *turn,
     struct knit_host_own_session *session, const struct knit_registry *registry);
+
+/* The loop runs calls of these tasks itself, as the settings say. They are borrowed. Returns 0 or
+ * -ENOMEM. */
+KNIT_MUST_CHECK int knit_router_add_inliner(
+    struct knit_router *router, const struct knit_inline_tasks *tasks);
+
+/* Whether a turn has such calls to run. */
+static inline bool knit_router_has_inline(const struct knit_router *router)
+{
+    return router->inliner != NULL && knit_inliner_has_work(router->inliner);
+}
 
 /* The pool is stopped and has answered all it could, so what is not answered now never will be:
  * those calls end in SHUTDOWN. There are none unless the session's memory was damaged. */

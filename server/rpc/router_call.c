@@ -315,13 +315,14 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
     struct knit_caller *caller = way->caller;
     struct knit_router *router = caller->router;
 
+    knit_router_count(router, record);
     knit_share_note_call(&router->share, caller, record->argument_bytes);
     router->outstanding++;
     if (way->message->kind != KNIT_MESSAGE_REQUEST) {
         knit_router_lower_to_abort(router, record);
     } else if (knit_in_flight_add(&caller->calls, record->msgid, slot) != 0) {
         router->records[slot] = *record;
-        knit_session_abort(knit_router_session(router), slot);
+        knit_router_abort(router, slot);
         caller->ops->close_without_memory(caller);
         return;
     } else {
@@ -407,6 +408,34 @@ static bool remember_late(const struct way *way, struct knit_record *record)
     return record->late != NULL;
 }
 
+/* What its caller looks at while it runs, wants begun at once or on a lane of its choice, is for
+ * workers. */
+static bool goes_inline(const struct way *way, uint32_t lane)
+{
+    struct knit_router *router = way->caller->router;
+
+    return router->inliner != NULL && lane == KNIT_LANE_ANY && !must_not_wait(way->options) &&
+           !way->options->output && !way->options->progress &&
+           knit_inliner_takes(router->inliner, way->task->id);
+}
+
+static void publish_inline(const struct way *way, struct knit_record *record)
+{
+    struct knit_router *router = way->caller->router;
+    const struct knit_inliner_call call = {.task = way->task->id,
+        .deadline_ns = record->deadline_ns == UINT64_MAX ? 0 : record->deadline_ns,
+        .params = way->message->params};
+    uint32_t place;
+
+    if (knit_inliner_add(router->inliner, &call, &place) != 0) {
+        free(record->late);
+        refuse_code(way->caller, way->message, KNIT_INTERNAL, "the call could not be published");
+        return;
+    }
+    remember(way, record, router->slots + place);
+    KNIT_COUNT(way->caller->turn, calls_published);
+}
+
 static bool publish(const struct way *way, uint32_t lane, uint32_t argument_bytes)
 {
     struct knit_caller *caller = way->caller;
@@ -440,6 +469,10 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
     }
     if (!remember_late(way, &record))
         return true;
+    if (goes_inline(way, lane)) {
+        publish_inline(way, &record);
+        return true;
+    }
     r = must_not_wait(way->options) ? knit_session_publish_at_once(session, &call, &slot)
                                     : knit_session_publish(session, &call, &slot);
     if (r != 0) {
@@ -648,7 +681,8 @@ static inline bool publish_usual(
     if (place->slot_plus_one != 0 || task == NULL ||
         !is_free_to_call(caller, message->params.len) ||
         knit_principal_refuses_call(&caller->principal, task->id) != NULL ||
-        (task->timeout_ms != 0 && task->on_timeout.bytes != NULL))
+        (task->timeout_ms != 0 && task->on_timeout.bytes != NULL) ||
+        knit_router_may_inline(router, task->id))
         return false;
     if (message->options.bytes != NULL) {
         timeout_ns = knit_options_timeout_alone(message->options);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/session.h"
 #include "server/rpc/router.h"
 
 static inline struct knit_session *knit_router_session(const struct knit_router *router)
@@ -20,6 +21,42 @@ KNIT_MUST_CHECK bool knit_router_admits(struct knit_caller *caller,
 /* Publish or refuse one that was admitted; false: it has to wait, and its caller is paused. */
 KNIT_MUST_CHECK bool knit_router_route(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
+
+/* Whether the record is of a call that the loop runs itself. */
+static inline bool knit_router_is_inlined(const struct knit_router *router, uint32_t slot)
+{
+    return slot >= router->slots;
+}
+
+/* Whether calls of the task are counted by the inliner, and may be its own. */
+static inline bool knit_router_may_inline(const struct knit_router *router, uint32_t task)
+{
+    return router->inliner != NULL && knit_inliner_has(router->inliner, task);
+}
+
+static inline void knit_router_count(struct knit_router *router, struct knit_record *record)
+{
+    if (!knit_router_may_inline(router, record->task))
+        return;
+    knit_inliner_count(router->inliner, record->task);
+    record->extras |= KNIT_RECORD_COUNTED;
+}
+
+static inline void knit_router_uncount(struct knit_router *router, struct knit_record *record)
+{
+    if ((record->extras & KNIT_RECORD_COUNTED) != 0)
+        knit_inliner_uncount(router->inliner, record->task);
+    record->extras &= (uint8_t)~KNIT_RECORD_COUNTED;
+}
+
+/* Nobody waits for the call. */
+static inline void knit_router_abort(struct knit_router *router, uint32_t slot)
+{
+    if (knit_router_is_inlined(router, slot))
+        knit_inliner_cancel(router->inliner, slot - router->slots);
+    else
+        knit_session_abort(knit_router_session(router), slot);
+}
 
 /* now + span without passing the end of time, which is no deadline. */
 static inline uint64_t knit_router_after(uint64_t now_ns, uint64_t span_ns)

@@ -40,6 +40,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_lanes,
     &conformance_balancer,
     &conformance_options,
+    &conformance_inliner,
     &conformance_timeouts,
     &conformance_errors,
     &conformance_ends,

@@ -66,6 +66,7 @@ extern const struct conformance_section conformance_slots;
 extern const struct conformance_section conformance_lanes;
 extern const struct conformance_section conformance_balancer;
 extern const struct conformance_section conformance_options;
+extern const struct conformance_section conformance_inliner;
 extern const struct conformance_section conformance_timeouts;
 extern const struct conformance_section conformance_errors;
 extern const struct conformance_section conformance_ends;

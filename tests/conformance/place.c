@@ -226,6 +226,8 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
         {"busy_poll_turns=", &options->busy_poll_turns, NULL},
         {"max_backoff_ms=", &options->max_backoff_ms, NULL},
         {"deferred_max=", &options->deferred_max, NULL},
+        {"inliner_batch=", &options->inliner_batch, NULL},
+        {"inliner_dispatch_threshold=", &options->inliner_dispatch_threshold, NULL},
         {"slow_call_ms=", &options->slow_call_ms, NULL},
         {"arena_initial_bytes=", NULL, &options->arena_initial_bytes},
         {"call_max_bytes=", NULL, &options->call_max_bytes},
@@ -234,11 +236,19 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
         const char *name;
         const char **option;
     } words[] = {{"arena_mode=", &options->arena_mode}, {"debug=", &options->debug},
+        {"inliner_position=", &options->inliner_position},
         {"hard_timeout_scope=", &options->hard_timeout_scope}};
+    static const char *inline_modules[2];
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
         *(*module)++ = value;
+    if (strcmp(wish, "workers=0") == 0)
+        options->workers = KNIT_POOL_NONE;
+    if (strncmp(wish, "inliner_modules=", 16) == 0) {
+        inline_modules[0] = value;
+        options->inliner_modules = inline_modules;
+    }
     if (strncmp(wish, "steal=", 6) == 0)
         options->steal = strcmp(value, "on") == 0 ? KNIT_POOL_ON : KNIT_POOL_OFF;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {

@@ -141,7 +141,7 @@ struct knit_pool_event {
  * for workers, drain_ms and permission. */
 struct knit_pool_options {
     enum knit_pool_kind kind; /* 0 = threads */
-    uint32_t workers;         /* 1 to 256; 0 = 1 */
+    uint32_t workers;         /* 1 to 256; 0 = 1; KNIT_POOL_NONE: an inliner alone */
 
     /* What tasks there are. Relative paths begin at the current folder. */
     const char *const *modules; /* paths of modules, ended by NULL; threads need none if the program
@@ -163,6 +163,25 @@ struct knit_pool_options {
     const char *balancer;
     enum knit_pool_switch steal; /* a worker that is idle takes calls that wait for another one; 0 =
                                     with two workers or more, unless a balancer is named */
+
+    /* The inliner: calls of tasks marked KNIT_TASK_INLINE_SAFE run on the thread that waits for
+     * them, in its session's turns: in all functions that wait, knit_dispatch() and knit_flush().
+     * Meanwhile that thread does nothing else, and a timeout that ends is noticed when the task has
+     * returned. knit_fd() stays readable while some wait. A task there may not wait for the session
+     * that runs it, nor defer its call (KNIT_BAD_RESULT); a crash ends the program. Calls with the
+     * options output or progress, or with queue_ms 0, go to workers. All other tasks, and those
+     * with a hard timeout, are isolated: workers alone run them. */
+    const char
+        *inliner_position; /* NULL = "none". Of each task's calls it takes one in a round over
+                                     it and the workers: "first" or "last" of these */
+    uint32_t
+        inliner_batch; /* calls a turn, then the loop goes on; 0 = 1; KNIT_POOL_NONE = no limit */
+    uint32_t inliner_dispatch_threshold; /* once so many of the task are in flight in the session,
+                                            the new one included; 0 = 1 */
+    const char *const
+        *inliner_modules; /* of `modules`, ended by NULL, those with such tasks, beside
+                                            the program's own; NULL = with threads all. Processes
+                                            need it: the program loads these too */
 
     /* An idle worker looks for calls, with pauses between two looks, and then sleeps. */
     uint32_t spin_us;  /* how long it looks, at most; 0 = 50; KNIT_POOL_NONE = it sleeps at once */
