@@ -2,6 +2,8 @@
 /* Which lane a call goes to, by each balancer, with stealing off. */
 #include "tests/conformance/conformance.h"
 
+#include <knitting/args.h>
+
 enum { LANES = 4 };
 
 static uint32_t lane_of(struct conformance *c, struct knit_handle *handle)
@@ -199,6 +201,33 @@ static void first_idle_or_random(struct conformance *c)
         (void)conformance_int(c, held[i]);
 }
 
+/* What waits for an argument is in no lane. */
+static void a_call_that_waits_for_an_argument(struct conformance *c)
+{
+    struct knit_prepared *add = NULL;
+    struct knit_handle *held, *waiting[8];
+
+    open_balanced(c, "firstIdle", LANES);
+    wait_for_idle(c, 0);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    conformance_succeeds(c, knit_prepare(c->k, &c->error, "add", "(int, int) -> int", &add));
+    for (int i = 0; i < 8; i++) {
+        const struct knit_arg args[] = {knit_pass_handle(held), knit_pass_int(i)};
+
+        conformance_succeeds(c, knit_start_args(add, NULL, &waiting[i], &c->error, args, 2));
+    }
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    for (int i = 0; i < 8; i++) {
+        wait_for_idle(c, 1);
+        assert_int_equal(lane_of(c, start_where(c)), 1);
+    }
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 8; i++)
+        assert_true(conformance_int(c, waiting[i]) > 0);
+    (void)conformance_int(c, held);
+    (void)knit_prepared_free(add);
+}
+
 /* As many calls as lanes less one are held; all others go to the one that is free, whatever the
  * number of them before. */
 static void least_loaded(struct conformance *c)
@@ -274,6 +303,8 @@ static const struct conformance_case cases[] = {
     {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, 0, 0},
     {"D36", "firstIdleOrRandom takes the first lane that is idle, and else any",
         first_idle_or_random, 0, 0, 0},
+    {"D37", "a call that waits for an argument makes no lane busy",
+        a_call_that_waits_for_an_argument, 0, 0, 0},
     {"D36b", "leastLoaded takes a lane without calls, however often it had its turn", least_loaded,
         0, 0, 0},
     {"D36c", "idle workers steal where that is named beside a balancer", stealing_is_chosen, 0, 0,
