@@ -121,6 +121,16 @@ static void threads_that_are_started(struct conformance *c)
 
 /* ---- opening ---- */
 
+/* A pool that the case opens itself. */
+static struct knit_pool_options options_of(const struct conformance *c, const char *const *modules)
+{
+    const bool is_threads = c->distance == THREADS;
+
+    return (struct knit_pool_options){.kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
+        .modules = modules,
+        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
+}
+
 static void a_pool_without_options(struct conformance *c)
 {
     const struct knit_pool_options processes = {
@@ -208,11 +218,7 @@ static void what_threads_cannot_have(struct conformance *c)
 static void the_first_result(struct conformance *c)
 {
     const char *modules[] = {getenv("KNIT_CONFORMANCE"), NULL};
-    const bool is_threads = c->distance == THREADS;
-    const struct knit_pool_options options = {
-        .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
-        .modules = modules,
-        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
+    const struct knit_pool_options options = options_of(c, modules);
     uint64_t best_ns = UINT64_MAX;
 
     for (int i = 0; i < 5; i++) {
@@ -233,7 +239,8 @@ static void the_first_result(struct conformance *c)
         (void)knit_pool_close(pool);
     }
     (void)printf("the first result came after %.2f ms\n", (double)best_ns / 1e6);
-    assert_true(best_ns < knit_deadline_stretched_ns(is_threads ? 10000000 : 200000000));
+    assert_true(
+        best_ns < knit_deadline_stretched_ns(c->distance == THREADS ? 10000000 : 200000000));
 }
 
 static void signals_are_as_they_were(struct conformance *c)
@@ -295,11 +302,7 @@ static void a_task_that_ends_its_thread(struct conformance *c)
 static void closing_in_any_order(struct conformance *c)
 {
     const char *modules[] = {getenv("KNIT_CONFORMANCE"), NULL};
-    const bool is_threads = c->distance == THREADS;
-    const struct knit_pool_options options = {
-        .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
-        .modules = modules,
-        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
+    const struct knit_pool_options options = options_of(c, modules);
 
     for (int order = 0; order < 3; order++) {
         KNIT_POOL_AUTO struct knit_pool *pool = NULL;
@@ -327,6 +330,33 @@ static void closing_in_any_order(struct conformance *c)
             (void)knit_close(k[i]);
     }
     assert_null(knit_pool_close(NULL));
+}
+
+static void a_pool_for_one_task(struct conformance *c)
+{
+    const char *modules[] = {getenv("KNIT_CONFORMANCE"), NULL};
+    const struct knit_pool_options options = options_of(c, modules);
+    struct knit_pool_options bad = options;
+    struct knit_pool_task none = {0};
+
+    for (int64_t i = 0; i < 3; i++) {
+        KNIT_POOL_TASK_AUTO struct knit_pool_task add = {0};
+        int64_t sum = 0;
+
+        conformance_succeeds(
+            c, knit_pool_task_open(&options, "add", "(int, int) -> int", &add, &c->error));
+        for (int64_t k = 0; k < 10; k++) {
+            conformance_succeeds(c, knit_call_prepared(add.call, NULL, &c->error, i, k, &sum));
+            assert_true(sum == i + k);
+        }
+    }
+    /* What fails leaves nothing open. */
+    conformance_fails(
+        c, knit_pool_task_open(&options, "add", "(integer)", &none, &c->error), KNIT_BAD_ARGUMENT);
+    bad.workers = 257;
+    conformance_fails(
+        c, knit_pool_task_open(&bad, "add", NULL, &none, &c->error), KNIT_BAD_ARGUMENT);
+    assert_true(none.pool == NULL && none.k == NULL && none.call == NULL);
 }
 
 /* ---- programs of their own, in a child ---- */
@@ -478,6 +508,8 @@ static const struct conformance_case cases[] = {
         a_task_that_ends_its_thread, 0, 0, AT(PROCESSES) | AT_DAEMONS},
     {"N10", "pool and sessions are closed in any order, the pool also by its variable's end",
         closing_in_any_order, 0, 0, AT_DAEMONS},
+    {"N14", "one call opens a pool for one task, and nothing is left where it fails",
+        a_pool_for_one_task, 0, 0, AT_DAEMONS},
     {"N11", "a crash in a worker that is a thread ends the program", a_crash_in_a_thread, 0, 0,
         AT(PROCESSES) | AT_DAEMONS},
     {"N12", "a thread that does not come back is left behind and told",
