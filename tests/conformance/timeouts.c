@@ -2,10 +2,17 @@
 /* Calls that end before their task does. Bounds are ten times what is meant. */
 #include "tests/conformance/conformance.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/conformance/counters.h"
+#include "tests/support/process.h"
+#include "tests/support/scratch.h"
 
 static const char ledger[] = "(int) -> int";
 
@@ -362,6 +369,61 @@ static void a_caller_that_goes_away(struct conformance *c)
     assert_int_equal(place_ran(c->place, 10), 0);
 }
 
+/* ---- the clock of the day ---- */
+
+struct day {
+    _Atomic int64_t *off_by;
+    _Atomic bool is_over;
+};
+
+static void *turn_the_clock(void *arg)
+{
+    struct day *day = arg;
+    int64_t by = 7200;
+
+    do {
+        by = -by;
+        atomic_store_explicit(day->off_by, by, memory_order_seq_cst);
+    } while (!KNIT_WAIT_UNTIL(atomic_load_explicit(&day->is_over, memory_order_seq_cst), 1));
+    return NULL;
+}
+
+/* The program again, its daemon and its threads by a clock that a thread of this one turns. */
+static void a_clock_that_is_set(struct conformance *c)
+{
+    char preload[512], clock_file[512], self[512] = "", *output = NULL, *dir = knit_scratch_new();
+    const int64_t none = 0;
+    char *path = knit_scratch_file(dir, "clock", &none, sizeof(none));
+    struct day day = {.is_over = false};
+    const char *const dates[] = {"env", preload, clock_file, "date", "+%s", NULL};
+    const char *const again[] = {
+        "env", preload, clock_file, self, distance_name(c->distance), "E45", "E47", NULL};
+    int fd = open(path, O_RDWR | O_CLOEXEC), status;
+    pthread_t thread;
+
+    assert_non_null(getenv("KNIT_JUMPING_CLOCK"));
+    (void)snprintf(preload, sizeof(preload), "LD_PRELOAD=%s", getenv("KNIT_JUMPING_CLOCK"));
+    (void)snprintf(clock_file, sizeof(clock_file), "KNIT_CLOCK=%s", path);
+    assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+    day.off_by = mmap(NULL, sizeof(none), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(day.off_by != MAP_FAILED);
+    (void)close(fd);
+    atomic_store_explicit(day.off_by, -86400, memory_order_seq_cst);
+    assert_int_equal(knit_process_run(dir, dates, PLACE_MS, &output), 0);
+    assert_true(strtoll(output, NULL, 10) < time(NULL) - 80000);
+    free(output);
+    assert_int_equal(pthread_create(&thread, NULL, turn_the_clock, &day), 0);
+    status = knit_process_run(dir, again, PLACE_MS, &output);
+    atomic_store_explicit(&day.is_over, true, memory_order_seq_cst);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    if (status != 0 || strstr(output, "2 ok") == NULL)
+        fail_msg("%d: %s", status, output);
+    free(output);
+    (void)munmap((void *)day.off_by, sizeof(none));
+    free(path);
+    (void)knit_scratch_free(dir);
+}
+
 static const struct conformance_case cases[] = {
     {"E44a", "at a deadline comes a value, else nil, else an error with text and data, as said",
         the_forms_of_a_timeout, 0, 0, 0},
@@ -382,6 +444,8 @@ static const struct conformance_case cases[] = {
     {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,
         0, 0},
     {"E53", "the calls of a caller that goes away are aborted", a_caller_that_goes_away, 0, 0, 0},
+    {"E54", "deadlines stay while the clock of the day is set back and forth", a_clock_that_is_set,
+        0, 0, 0},
 };
 
 const struct conformance_section conformance_timeouts =
