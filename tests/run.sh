@@ -159,7 +159,7 @@ if build build-clang --native-file deploy/native/clang.ini; then
 fi
 if build build-asan --native-file deploy/native/asan.ini; then
   export KNIT_TEST_SLOWDOWN=4 ASAN_OPTIONS=verify_asan_link_order=0
-  run_tests build-asan --suite unit --suite stress --suite fuzz --timeout-multiplier 4 "$@"
+  run_tests build-asan --suite unit --suite stress --suite fuzz --suite conformance --timeout-multiplier 4 "$@"
   # These look at the memory of the daemon, which freed blocks that ASan holds back would swell.
   ASAN_OPTIONS+=:quarantine_size_mb=1
   run_tests build-asan --suite system --timeout-multiplier 4 "$@"
