@@ -269,6 +269,7 @@ static void aborts_with_a_reason(struct conformance *c)
     /* Its task goes on, and nobody waits for that. */
     knit_abort(held[0], "enough");
     is_cancelled_with(c, held[0], "enough");
+    conformance_succeeds(c, knit_ping(c->k, &c->error, NULL)); /* and what was sent before it */
     place_open_gate(c->place, 1);
     (void)conformance_int(c, held[1]);
     conformance_serves(c);

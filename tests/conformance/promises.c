@@ -349,7 +349,7 @@ static void waiting_for_an_argument_counts(struct conformance *c)
     is_pending(c, source);
     /* In time. */
     options.timeout_ms = conformance_patience_ms();
-    options.output = true;
+    options.output = c->distance != THREADS;
     options.queue_ms = conformance_patience_ms();
     handle = begin_with(c, &options, "echo_int", "(int) -> int", args, 1);
     place_open_gate(c->place, 1);
