@@ -18,6 +18,11 @@ def unlike(page, listed):
     return list(difflib.unified_diff(page.splitlines(), listed.splitlines(), 'CASES.md', 'what runs', lineterm='', n=0))
 
 
+def twice(listed):
+    numbers = re.findall(r'^\| (\w+) \|', listed, re.M)
+    return [f'{number} stands there twice' for number in sorted(set(numbers)) if numbers.count(number) > 1]
+
+
 def unknown(page, tests):
     """Tests that the last column names, and that do not run."""
     rows = re.findall(r'^\|.*\|([^|]*)\|$', page, re.M)[2:]
@@ -33,7 +38,7 @@ def main():
     with open(os.path.join(build, 'meson-info/intro-tests.json'), encoding='utf-8') as file:
         tests = {test['name'] for test in json.load(file)}
     listed = subprocess.run([program, '--list'], stdout=subprocess.PIPE, text=True, check=True).stdout
-    findings = unlike(page[page.index('\n## ') + 1:], listed) + unknown(elsewhere, tests)
+    findings = twice(listed) + unlike(page[page.index('\n## ') + 1:], listed) + unknown(elsewhere, tests)
     if findings:
         print(*findings, f'{path} is not what runs; {program} --list prints its tables', sep='\n')
     return 1 if findings else 0

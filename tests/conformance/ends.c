@@ -66,17 +66,6 @@ static void modules_that_are_refused(struct conformance *c)
     }
 }
 
-static void too_many_workers(struct conformance *c)
-{
-    static const struct place_wish wish = {.workers = 257};
-    char *said = place_refused(c->distance, &wish);
-
-    if (strstr(said, "257") == NULL || strstr(said, "256") == NULL ||
-        strstr(said, "workers") == NULL)
-        fail_msg("%s", said);
-    free(said);
-}
-
 /* Whether the pool takes nothing new: what it took before that ends in TIMEOUT. */
 static bool is_refused_now(struct conformance *c)
 {
@@ -367,7 +356,6 @@ static const struct conformance_case cases[] = {
         bootstrap_comes_first, 0, 0, 0},
     {"H66b", "a start with a bad module is refused in a sentence that names file and cause",
         modules_that_are_refused, 0, 0, 0},
-    {"H66c", "257 workers are refused, with the limit", too_many_workers, 0, 0, 0},
     {"H67a", "a pool that drains refuses new calls and ends the others well", a_drain, 0, 0, 0},
     {"H67b", "when its time is over, calls that run and wait end in SHUTDOWN", a_drain_that_is_over,
         0, 0, 0},
