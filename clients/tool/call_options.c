@@ -38,6 +38,9 @@ int knit_tool_call_options_init(
         options->call.timeout_ms = tool->timeout_ms;
     options->call.output = tool->wants_output;
     options->call.queue_max = tool->queue_max;
+    if (tool->has_priority)
+        options->call.priority = tool->priority;
+    options->call.affinity = tool->affinity;
     options->call.on_timeout = &options->late;
     options->late.maybe = tool->timeout_maybe;
     options->late.error = tool->timeout_error;

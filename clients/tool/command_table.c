@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clients/tool/command.h"
 
@@ -16,6 +17,8 @@ enum {
     OPTION_MAYBE,
     OPTION_ERROR,
     OPTION_QUEUE_MAX,
+    OPTION_PRIORITY,
+    OPTION_AFFINITY,
 };
 
 enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
@@ -142,6 +145,31 @@ static const char *set_output(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_priority(struct knit_tool *tool, const char *value)
+{
+    static const char *const names[] = {"urgent", "normal", "background"};
+
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(value, names[i]) == 0) {
+            tool->priority = i;
+            tool->has_priority = true;
+            return NULL;
+        }
+    }
+    return "urgent, normal or background";
+}
+
+static const char *set_affinity(struct knit_tool *tool, const char *value)
+{
+    char *end;
+
+    errno = 0;
+    tool->affinity = strtoull(value, &end, 10);
+    if (errno != 0 || *end != '\0' || !isdigit((unsigned char)value[0]) || tool->affinity == 0)
+        return "a number from 1 to 18446744073709551615";
+    return NULL;
+}
+
 const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
@@ -156,6 +184,12 @@ const struct knit_tool_option knit_tool_options[] = {
     {OPTION_MAYBE, "maybe", NULL, "call batch", "the same with null", set_timeout_maybe},
     {OPTION_ERROR, "error", "TEXT", "call batch",
         "the message of the error TIMEOUT, if none of those two is given", set_timeout_error},
+    {OPTION_PRIORITY, "priority", "WORD", "call batch",
+        "urgent, normal or background: which of the calls of this\n"
+        "connection that wait comes first",
+        set_priority},
+    {OPTION_AFFINITY, "affinity", "N", "call batch",
+        "calls of one number go to one worker, as long as it lives", set_affinity},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_QUEUE_MAX, "queue-max", "N", "batch",
         "a call is refused as OVERLOADED where so many are in flight already", set_queue_max},

@@ -31,7 +31,10 @@ struct knit_tool {
     bool is_raw;
     bool is_json;
     bool wants_output;
-    uint32_t queue_max;                          /* 0: not given */
+    uint32_t queue_max; /* 0: not given */
+    bool has_priority;
+    uint32_t priority;                           /* as struct knit_call_options has it */
+    uint64_t affinity;                           /* 0: none */
     const char *timeout_default, *timeout_error; /* NULL: not given */
     bool timeout_maybe;
 };
