@@ -13,6 +13,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/inspect.h"
+#include "fastpath/lane/rings.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
@@ -246,6 +247,16 @@ DAMAGE(a_gap)
 {
     STORE(&cell_of(f, 1, 4)->ctrl, knit_ctrl(1, f->slot[FREE], 1));
 }
+/* The other rings are looked at as well, once they are used. */
+DAMAGE(a_slot_that_is_none_among_urgent_calls)
+{
+    struct knit_session_call call = {.task = LANES_ECHO, .lane = 1, .ring = KNIT_RING_URGENT};
+    uint32_t slot;
+
+    assert_int_equal(knit_session_publish(f->session->session, &call, &slot), 0);
+    STORE(&knit_layout_ring(&f->session->geometry, f->request, 1, KNIT_RING_URGENT)->ctrl,
+        knit_ctrl(1, 10, 1));
+}
 DAMAGE(a_lap_that_never_was)
 {
     STORE(&cell_of(f, 1, 9)->ctrl, knit_ctrl(1, f->slot[INLINE], 500));
@@ -383,6 +394,7 @@ static const struct {
     {a_call_in_no_lane, "lane 1, position 1: queued, but the caller says it has no calls there", 0},
     {a_lane_beyond_the_last, "the caller has calls in lane 255 of 2", 0},
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},
+    {a_slot_that_is_none_among_urgent_calls, "lane 1 (urgent), position 0: slot 10 of 10", 0},
     {a_lap_that_never_was, "lane 1, position 9: bears lap 500", 0},
     {a_call_passed_over, "lane 1, position 1: passed over, its call is not claimed", 0},
     {head_ahead, "lane 1: 4 positions are consumed, the last was never published", 0},

@@ -94,6 +94,8 @@ static void publish(struct hunt *hunt, const char *task, const void *params, siz
 
     assert_non_null(found);
     assert_true(hunt->call_count < CALLS_MAX);
+    /* In all rings; a thief leaves what is pinned. */
+    call.ring = (enum knit_ring)(hunt->call_count % (call.lane == 0 ? 4 : 3));
     hunt->calls[hunt->call_count] = *expected;
     call.task = found->id;
     call.epoch = knit_registry_epoch(registry);
