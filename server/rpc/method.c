@@ -80,6 +80,7 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.feature[reply.feature_count++] = knit_span_text("keep");
     reply.feature[reply.feature_count++] = knit_span_text("on_timeout");
     reply.feature[reply.feature_count++] = knit_span_text("output");
+    reply.feature[reply.feature_count++] = knit_span_text("priority");
     reply.feature[reply.feature_count++] = knit_span_text("progress");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
     reply.feature[reply.feature_count++] = knit_span_text("queue_max");
