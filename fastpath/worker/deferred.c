@@ -450,26 +450,12 @@ static bool fill(struct knit_deferred_call *entry, const struct knit_call *call)
     return true;
 }
 
-/* Nobody else could end it: its caller's own thread runs it. */
-static __attribute__((cold, noinline)) void refuse_inlined(struct knit_call *call)
-{
-    char text[KNIT_NAME_BYTES_MAX + 128];
-
-    (void)snprintf(text, sizeof(text),
-        "%s is marked inline-safe and defers its call: on a thread of its caller's none can be "
-        "deferred",
-        call->hot->task->name);
-    (void)knit_outcome_fail(call, KNIT_BAD_RESULT, text);
-}
-
 struct knit_deferred *knit_deferred_new(struct knit_call *call)
 {
     struct knit_deferreds *deferreds = call->deferreds;
     struct knit_deferred_call *entry = NULL;
     struct knit_deferred *token = NULL;
 
-    if (call->inlined != NULL && !knit_call_is_settled(call))
-        refuse_inlined(call);
     if (knit_call_is_settled(call) || call->lane == NULL || deferreds == NULL)
         return NULL;
     lock();

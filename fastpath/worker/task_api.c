@@ -467,6 +467,21 @@ static int return_aborted(struct knit_call *call)
                                       : knit_outcome_fail_with(call, &failure);
 }
 
+/* Nobody else could end a call on a thread of its caller's, so none is deferred there. */
+static struct knit_deferred *defer(struct knit_call *call)
+{
+    char text[KNIT_NAME_BYTES_MAX + 128];
+
+    if (call->inlined == NULL || knit_call_is_settled(call))
+        return knit_deferred_new(call);
+    (void)snprintf(text, sizeof(text),
+        "%s is marked inline-safe and defers its call: on a thread of its caller's none can be "
+        "deferred",
+        call->hot->task->name);
+    (void)knit_outcome_fail(call, KNIT_BAD_RESULT, text);
+    return NULL;
+}
+
 /* ---- the table ---- */
 
 const struct knit_api *knit_task_api(void)
@@ -501,7 +516,7 @@ const struct knit_api *knit_task_api(void)
         .progress = progress,
         .refuse = refuse,
         .task_user = task_user,
-        .defer = knit_deferred_new,
+        .defer = defer,
         .deferred_open = knit_deferred_open,
         .deferred_close = knit_deferred_close,
         .deferred_aborted = knit_deferred_aborted,

@@ -6,7 +6,6 @@
  */
 #include "server/rpc/router_private.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "fastpath/host/pool.h"
@@ -14,8 +13,7 @@
 #include "server/config/setting.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
-
-enum { RETRY_MAX_MS = 60000 };
+#include "server/rpc/refusal.h"
 
 /* A message on its way. */
 struct way {
@@ -25,142 +23,6 @@ struct way {
     const struct knit_options *options;
     const struct knit_registry_task *task;
 };
-
-/* ---- refusing ------------------------------------------------------------------------------ */
-
-/* A notification has no response. */
-static void refuse(struct knit_caller *caller, const struct knit_message *message,
-    const struct knit_failure *failure)
-{
-    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL)
-        knit_references_note_failure(caller, message->msgid, failure);
-    if (message->kind == KNIT_MESSAGE_REQUEST)
-        caller->ops->refuse(caller, message->msgid, failure);
-    else
-        KNIT_COUNT(caller->turn, notifications_dropped);
-}
-
-static void refuse_code(
-    struct knit_caller *caller, const struct knit_message *message, uint32_t code, const char *text)
-{
-    struct knit_failure failure = knit_failure(code, text);
-
-    refuse(caller, message, &failure);
-}
-
-static void refuse_unknown(struct knit_caller *caller, const struct knit_message *message)
-{
-    struct knit_router *router = caller->router;
-    char text[KNIT_SUGGEST_TEXT_MAX];
-
-    knit_suggest_explain(&router->suggest, router->registry, &message->method,
-        message->kind == KNIT_MESSAGE_REQUEST, text);
-    refuse_code(caller, message, KNIT_UNKNOWN_TASK, text);
-}
-
-static void refuse_too_large(struct knit_caller *caller, const struct knit_message *message)
-{
-    uint64_t limit = caller->turn->settings->call_max_bytes;
-    struct knit_failure failure;
-    char text[96];
-
-    (void)snprintf(text, sizeof(text),
-        "the arguments are %zu bytes, %llu are allowed (call_max_bytes)", message->params.len,
-        (unsigned long long)limit);
-    failure = knit_failure(KNIT_TOO_LARGE, text);
-    failure.limit = limit;
-    failure.actual = message->params.len;
-    refuse(caller, message, &failure);
-}
-
-/* With a guess of when it is worth to try again: when half of the calls that are there have ended.
- */
-static struct knit_failure make_overloaded(
-    const struct knit_router *router, const char *text, uint64_t limit)
-{
-    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, text);
-    uint64_t wait_ns =
-        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
-
-    failure.retry_after_ms =
-        wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
-    failure.limit = limit;
-    KNIT_COUNT(router->turn, calls_overloaded);
-    return failure;
-}
-
-struct knit_failure knit_router_overloaded(const struct knit_router *router)
-{
-    return make_overloaded(router,
-        "more calls are queued than the server wants to queue (queue_max)",
-        router->turn->settings->queue_max);
-}
-
-static bool is_beyond(const struct knit_caller *caller, const struct knit_options *options,
-    uint64_t in_flight, struct knit_failure *ret_failure)
-{
-    if (options->queue_max == KNIT_OPTION_NONE || in_flight < options->queue_max)
-        return false;
-    *ret_failure = make_overloaded(caller->router,
-        "as many calls are in flight as its option queue_max allows", options->queue_max);
-    ret_failure->actual = in_flight;
-    return true;
-}
-
-bool knit_router_is_beyond(struct knit_caller *caller, const struct knit_message *message,
-    uint64_t in_flight, struct knit_failure *ret_failure)
-{
-    struct knit_options options;
-    const char *reason;
-
-    return message->options.bytes != NULL &&
-           knit_options_decode(message->options, &options, &reason) == 0 &&
-           is_beyond(caller, &options, in_flight, ret_failure);
-}
-
-static void refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
-{
-    struct knit_failure failure = knit_router_overloaded(caller->router);
-
-    refuse(caller, message, &failure);
-}
-
-/* It may not wait at all, and would have to. */
-static void refuse_waiting(struct knit_caller *caller, const struct knit_message *message)
-{
-    KNIT_COUNT(caller->turn, calls_overloaded);
-    refuse_code(caller, message, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
-}
-
-static void refuse_overdue(
-    struct knit_caller *caller, const struct knit_message *message, const char *text)
-{
-    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
-
-    failure.started = KNIT_STARTED_NO;
-    KNIT_COUNT(caller->turn, calls_timed_out);
-    refuse(caller, message, &failure);
-}
-
-/* The same where it is the timeout that has passed: the caller may get something else. */
-static void refuse_late(const struct way *way, const char *text)
-{
-    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
-    struct knit_late *late;
-
-    if (way->message->kind != KNIT_MESSAGE_REQUEST || !knit_late_has(way->options, way->task)) {
-        refuse_overdue(way->caller, way->message, text);
-        return;
-    }
-    failure.started = KNIT_STARTED_NO;
-    KNIT_COUNT(way->caller->turn, calls_timed_out);
-    late = knit_late_new(way->options, way->task);
-    if (late != NULL)
-        knit_late_answer(way->caller, way->message->msgid, late, &failure);
-    else
-        way->caller->ops->close_without_memory(way->caller);
-    free(late);
-}
 
 /* ---- publishing ---------------------------------------------------------------------------- */
 
@@ -274,9 +136,9 @@ void knit_router_time_out(struct knit_caller *caller, const struct knit_message 
         options = knit_options();
     way.task = find_task(caller, &message->method);
     if (way.task != NULL)
-        refuse_late(&way, KNIT_ROUTER_WAITED);
+        knit_refuse_late(caller, message, way.options, way.task, KNIT_ROUTER_WAITED);
     else
-        refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
+        knit_refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
 }
 
 /* What the message's arguments take of the request arena. */
@@ -378,19 +240,19 @@ static bool settle_unpublished(const struct way *way, int r, uint32_t lane)
             knit_share_wait(&caller->router->share, caller, queue_for(r, lane));
             return false;
         }
-        refuse_waiting(caller, way->message);
+        knit_refuse_waiting(caller, way->message);
         break;
     case KNIT_SESSION_E_TOO_LARGE:
-        refuse_too_large(caller, way->message);
+        knit_refuse_too_large(caller, way->message);
         break;
     case KNIT_SESSION_E_DRAINING:
-        refuse_code(caller, way->message, KNIT_DRAINING, "the server is shutting down");
+        knit_refuse_with(caller, way->message, KNIT_DRAINING, "the server is shutting down");
         break;
     case KNIT_SESSION_E_CLOSED:
-        refuse_code(caller, way->message, KNIT_SHUTDOWN, "the pool is shut down");
+        knit_refuse_with(caller, way->message, KNIT_SHUTDOWN, "the pool is shut down");
         break;
     default:
-        refuse_code(caller, way->message, KNIT_INTERNAL, "the call could not be published");
+        knit_refuse_with(caller, way->message, KNIT_INTERNAL, "the call could not be published");
     }
     return true;
 }
@@ -429,7 +291,8 @@ static void publish_inline(const struct way *way, struct knit_record *record)
 
     if (knit_inliner_add(router->inliner, &call, &place) != 0) {
         free(record->late);
-        refuse_code(way->caller, way->message, KNIT_INTERNAL, "the call could not be published");
+        knit_refuse_with(
+            way->caller, way->message, KNIT_INTERNAL, "the call could not be published");
         return;
     }
     remember(way, record, router->slots + place);
@@ -460,11 +323,11 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
     int r;
 
     if (is_timed_out(&record, caller->turn->now_ns)) {
-        refuse_late(way, KNIT_ROUTER_WAITED);
+        knit_refuse_late(way->caller, way->message, way->options, way->task, KNIT_ROUTER_WAITED);
         return true;
     }
     if (is_overdue(&record, caller->turn->now_ns)) {
-        refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
+        knit_refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
         return true;
     }
     if (!remember_late(way, &record))
@@ -498,34 +361,35 @@ static bool refuse_bad_call(struct way *way)
     const char *reason;
 
     if (way->options->epoch != KNIT_OPTION_NONE && way->options->epoch != caller->router->epoch) {
-        refuse_code(caller, message, KNIT_STALE_EPOCH,
+        knit_refuse_with(caller, message, KNIT_STALE_EPOCH,
             "the tasks have changed since that epoch; read $/tasks again");
         return true;
     }
     way->task = find_task(caller, &message->method);
     if (way->task == NULL) {
-        refuse_unknown(caller, message);
+        knit_refuse_unknown(caller, message);
         return true;
     }
     reason = knit_principal_refuses_call(&caller->principal, way->task->id);
     if (reason != NULL) {
-        refuse_code(caller, message, KNIT_DENIED, reason);
+        knit_refuse_with(caller, message, KNIT_DENIED, reason);
         return true;
     }
     if (message->params.len > caller->turn->settings->call_max_bytes) {
-        refuse_too_large(caller, message);
+        knit_refuse_too_large(caller, message);
         return true;
     }
     if (way->options->timeout_ns == 0) {
-        refuse_late(way, "the timeout is 0");
+        knit_refuse_late(way->caller, way->message, way->options, way->task, "the timeout is 0");
         return true;
     }
     if (!caller->has_waited && knit_router_is_full(caller->router)) {
-        refuse_overloaded(caller, message);
+        knit_refuse_overloaded(caller, message);
         return true;
     }
-    if (!caller->has_waited && is_beyond(caller, way->options, caller->calls.count, &failure)) {
-        refuse(caller, message, &failure);
+    if (!caller->has_waited &&
+        knit_call_is_beyond(caller, way->options, caller->calls.count, &failure)) {
+        knit_refuse_call(caller, message, &failure);
         return true;
     }
     return false;
@@ -547,7 +411,7 @@ static bool route(struct way *way)
     if (is_admitted && queue == KNIT_SHARE_NOT_WAITING)
         return publish(way, lane, argument_bytes);
     if (must_not_wait(way->options)) {
-        refuse_waiting(caller, way->message);
+        knit_refuse_waiting(caller, way->message);
         return true;
     }
     if (is_admitted) {
@@ -566,7 +430,7 @@ static __attribute__((noinline)) bool route_with_options(struct way *way)
     const char *reason;
 
     if (knit_options_decode(way->message->options, &options, &reason) != 0) {
-        refuse_code(way->caller, way->message, KNIT_BAD_ARGUMENT, reason);
+        knit_refuse_with(way->caller, way->message, KNIT_BAD_ARGUMENT, reason);
         return true;
     }
     way->options = &options;
@@ -603,13 +467,13 @@ static bool may_call(struct knit_caller *caller, const struct knit_message *mess
         return false;
     }
     if (caller->router->is_draining) {
-        refuse_code(caller, message, KNIT_DRAINING, "the server is shutting down");
+        knit_refuse_with(caller, message, KNIT_DRAINING, "the server is shutting down");
         return false;
     }
     if (!is_at_most_in_flight(caller))
         return true;
     if (knit_router_deadline(caller, message, since_ns, &has_late) == 0) {
-        refuse_waiting(caller, message);
+        knit_refuse_waiting(caller, message);
         return false;
     }
     caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
@@ -628,7 +492,7 @@ bool knit_router_admits(struct knit_caller *caller, const struct knit_message *m
     if (!may_call(caller, message, since_ns, ret_verdict))
         return false;
     if (knit_options_decode(message->options, &options, &reason) != 0) {
-        refuse_code(caller, message, KNIT_BAD_ARGUMENT, reason);
+        knit_refuse_with(caller, message, KNIT_BAD_ARGUMENT, reason);
         return false;
     }
     return !refuse_bad_call(&way);

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A refusal that is worth a second try says when: `retry_after_ms` is a guess from how fast the
+ * loop's calls have ended, and how many there are. */
+#include "server/rpc/refusal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/config/setting.h"
+#include "server/rpc/late.h"
+#include "server/rpc/references.h"
+#include "server/rpc/router.h"
+
+enum { RETRY_MAX_MS = 60000 };
+
+void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_failure *failure)
+{
+    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL)
+        knit_references_note_failure(caller, message->msgid, failure);
+    if (message->kind == KNIT_MESSAGE_REQUEST)
+        caller->ops->refuse(caller, message->msgid, failure);
+    else
+        KNIT_COUNT(caller->turn, notifications_dropped);
+}
+
+void knit_refuse_with(
+    struct knit_caller *caller, const struct knit_message *message, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    knit_refuse_call(caller, message, &failure);
+}
+
+void knit_refuse_unknown(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_router *router = caller->router;
+    char text[KNIT_SUGGEST_TEXT_MAX];
+
+    knit_suggest_explain(&router->suggest, router->registry, &message->method,
+        message->kind == KNIT_MESSAGE_REQUEST, text);
+    knit_refuse_with(caller, message, KNIT_UNKNOWN_TASK, text);
+}
+
+void knit_refuse_too_large(struct knit_caller *caller, const struct knit_message *message)
+{
+    uint64_t limit = caller->turn->settings->call_max_bytes;
+    struct knit_failure failure;
+    char text[96];
+
+    (void)snprintf(text, sizeof(text),
+        "the arguments are %zu bytes, %llu are allowed (call_max_bytes)", message->params.len,
+        (unsigned long long)limit);
+    failure = knit_failure(KNIT_TOO_LARGE, text);
+    failure.limit = limit;
+    failure.actual = message->params.len;
+    knit_refuse_call(caller, message, &failure);
+}
+
+/* With a guess of when it is worth to try again: when half of the calls that are there have ended.
+ */
+static struct knit_failure make_overloaded(
+    const struct knit_router *router, const char *text, uint64_t limit)
+{
+    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, text);
+    uint64_t wait_ns =
+        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
+
+    failure.retry_after_ms =
+        wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
+    failure.limit = limit;
+    KNIT_COUNT(router->turn, calls_overloaded);
+    return failure;
+}
+
+struct knit_failure knit_router_overloaded(const struct knit_router *router)
+{
+    return make_overloaded(router,
+        "more calls are queued than the server wants to queue (queue_max)",
+        router->turn->settings->queue_max);
+}
+
+bool knit_call_is_beyond(const struct knit_caller *caller, const struct knit_options *options,
+    uint64_t in_flight, struct knit_failure *ret_failure)
+{
+    if (options->queue_max == KNIT_OPTION_NONE || in_flight < options->queue_max)
+        return false;
+    *ret_failure = make_overloaded(caller->router,
+        "as many calls are in flight as its option queue_max allows", options->queue_max);
+    ret_failure->actual = in_flight;
+    return true;
+}
+
+bool knit_router_is_beyond(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t in_flight, struct knit_failure *ret_failure)
+{
+    struct knit_options options;
+    const char *reason;
+
+    return message->options.bytes != NULL &&
+           knit_options_decode(message->options, &options, &reason) == 0 &&
+           knit_call_is_beyond(caller, &options, in_flight, ret_failure);
+}
+
+void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_failure failure = knit_router_overloaded(caller->router);
+
+    knit_refuse_call(caller, message, &failure);
+}
+
+void knit_refuse_waiting(struct knit_caller *caller, const struct knit_message *message)
+{
+    KNIT_COUNT(caller->turn, calls_overloaded);
+    knit_refuse_with(caller, message, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
+}
+
+void knit_refuse_overdue(
+    struct knit_caller *caller, const struct knit_message *message, const char *text)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+
+    failure.started = KNIT_STARTED_NO;
+    KNIT_COUNT(caller->turn, calls_timed_out);
+    knit_refuse_call(caller, message, &failure);
+}
+
+void knit_refuse_late(struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_options *options, const struct knit_registry_task *task, const char *text)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+    struct knit_late *late;
+
+    if (message->kind != KNIT_MESSAGE_REQUEST || !knit_late_has(options, task)) {
+        knit_refuse_overdue(caller, message, text);
+        return;
+    }
+    failure.started = KNIT_STARTED_NO;
+    KNIT_COUNT(caller->turn, calls_timed_out);
+    late = knit_late_new(options, task);
+    if (late != NULL)
+        knit_late_answer(caller, message->msgid, late, &failure);
+    else
+        caller->ops->close_without_memory(caller);
+    free(late);
+}
