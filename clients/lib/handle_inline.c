@@ -2,14 +2,14 @@
 /* What a task did on this thread becomes what it would have become from a worker. */
 #include "clients/lib/handle_inline.h"
 
-/* Whether this thread is to run it. What its caller looks at while it runs, or wants begun at once
- * or not at all, is for workers. */
+/* Whether this thread is to run it. What its caller looks at while it runs, wants begun at once or
+ * not at all, or always in one place, is for workers. */
 static bool goes_inline(const struct knit_handle *handle, uint32_t task, bool at_once)
 {
     struct knit_inliner *inliner = handle->handles->inliner;
-    const uint32_t seen = KNIT_HANDLE_OUTPUT | KNIT_HANDLE_WATCHED;
+    const uint32_t own = KNIT_HANDLE_OUTPUT | KNIT_HANDLE_WATCHED | KNIT_HANDLE_PINNED;
 
-    if (!knit_inliner_is_alone(inliner) && ((handle->flags & seen) != 0 || at_once))
+    if (!knit_inliner_is_alone(inliner) && ((handle->flags & own) != 0 || at_once))
         return false;
     return knit_inliner_takes(inliner, task);
 }

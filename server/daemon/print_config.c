@@ -249,7 +249,10 @@ int knit_print_config(const struct knit_settings *settings, const char *usual_fi
 {
     const char *debug = getenv("KNITTING_DEBUG"), *section = "";
     struct row row = {.settings = settings};
+    static char room[64 * 1024];
 
+    /* All of it leaves in one write, whose error is known. */
+    (void)setvbuf(stdout, room, _IOFBF, sizeof(room));
     if (settings->file != NULL)
         printf("# Settings file: %s\n", settings->file);
     else

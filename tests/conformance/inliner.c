@@ -416,10 +416,16 @@ static void what_callers_want_to_see(struct conformance *c)
                                     "(int) -> (int, int)", (int64_t)3));
         assert_false(read_place(c, handle));
     }
+    options.progress = false;
+    options.affinity = 7;
+    for (int i = 0; i < 4; i++) {
+        conformance_succeeds(c, knit_start(c->k, &options, &handle, &c->error, "spot", where));
+        assert_false(read_place(c, handle));
+    }
+    options.affinity = 0;
     /* On threads nobody can have it. */
     if (c->distance == THREADS)
         return;
-    options.progress = false;
     options.output = true;
     for (int i = 0; i < 4; i++) {
         conformance_succeeds(
@@ -486,8 +492,8 @@ static const struct conformance_case cases[] = {
     {"D41c", "each task has a round of its own, and the host's hook runs once",
         each_task_has_a_round, 0, 0, AT(LOCAL)},
     {"D42a", "an isolated task is never inlined", isolated_tasks, 0, 0, AT(LOCAL)},
-    {"D42b", "an inliner alone is refused where a task is isolated", an_inliner_alone, AT_IN_HOUSE,
-        AT_DAEMONS, 0},
+    {"D42b", "an inliner alone is refused where a task is isolated", an_inliner_alone,
+        AT_IN_HOUSE | AT_DAEMONS, 0, 0},
     {"D43a", "an inline task fails, lies and runs out of time as on a worker",
         an_inline_task_that_fails, 0, 0, AT(LOCAL)},
     {"D43b", "inline calls that wait are late, cancelled and dropped, and count no more",
@@ -495,12 +501,12 @@ static const struct conformance_case cases[] = {
     {"D43c", "an inline call carries 100,000 bytes both ways", a_large_value, 0, 0, AT(LOCAL)},
     {"D43d", "an inline call that is deferred fails, and the next one on a worker does not",
         what_an_inline_task_cannot_do, 0, 0, AT(LOCAL)},
-    {"D43e", "calls whose caller looks at output or progress go to workers",
-        what_callers_want_to_see, 0, 0, AT(LOCAL)},
+    {"D43e", "calls with output, progress or affinity go to workers", what_callers_want_to_see, 0,
+        0, AT(LOCAL)},
     {"D43f", "calls of attached sessions are never inlined", attached_callers, 0, 0,
         AT_IN_HOUSE | AT_STREAMS},
-    {"D43g", "an inliner without modules is refused", an_inliner_without_modules, AT(PROCESSES),
-        AT_DAEMONS, AT(THREADS)},
+    {"D43g", "an inliner without modules is refused", an_inliner_without_modules,
+        AT(PROCESSES) | AT_DAEMONS, 0, AT(THREADS)},
     {"D43h", "a daemon inlines nothing unless inline_unconfined is on",
         an_inliner_that_nobody_allowed, AT_DAEMONS, 0, AT_IN_HOUSE},
     {"D43i", "a module for the inliner that the pool does not have is refused",
