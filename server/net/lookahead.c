@@ -43,8 +43,9 @@ struct entry {
     uint32_t len;
     uint32_t msgid;
     enum entry_state state;
-    uint8_t priority; /* of a call or notification */
-    bool has_late;    /* at `due` its caller gets something else than TIMEOUT */
+    uint8_t priority;    /* of a call or notification */
+    bool has_references; /* to results of other requests, which must have had their turn before */
+    bool has_late;       /* at `due` its caller gets something else than TIMEOUT */
 };
 
 /* Of the calls of one priority. */
@@ -237,7 +238,8 @@ static uint32_t find_first(const struct knit_lookahead *lookahead, uint32_t *ret
 
         if (entry->state == ENTRY_OTHER)
             break;
-        if (entry->state == ENTRY_SETTLED || (found >> entry->priority & 1) != 0)
+        if (entry->state == ENTRY_SETTLED || (found >> entry->priority & 1) != 0 ||
+            (entry->has_references && i != lookahead->first))
             continue;
         ret_first[entry->priority] = i;
         found |= 1u << entry->priority;
@@ -457,7 +459,10 @@ static void add_entry(struct knit_connection *connection, const struct knit_mess
     struct knit_span reason;
     uint32_t msgid;
 
-    *entry = (struct entry){.since_ns = connection->received_ns, .len = (uint32_t)lookahead->fed};
+    /* A plain message has none, and leaves the scanner as it is between two. */
+    *entry = (struct entry){.since_ns = connection->received_ns,
+        .len = (uint32_t)lookahead->fed,
+        .has_references = lookahead->scan.has_reference};
     if (message == NULL)
         return;
     if (knit_method_cancels(message, &msgid, &reason)) {

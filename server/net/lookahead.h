@@ -3,7 +3,8 @@
  *
  * Requests are dispatched in the order in which they came, so those behind one that waits wait
  * too; of those that wait, urgent ones come before normal ones and these before background ones,
- * but none before a message of the protocol that came before it.
+ * but none before a message of the protocol that came before it, and none that refers to results
+ * of others before its turn.
  * Some things do not wait. A `$/cancel` is carried out at once, for calls in flight and for those
  * that stand before it. Methods that only ask, such as `$/ping`, are answered at once. Timeouts
  * run: a request whose time is over is answered where it stands. So are calls for which the router

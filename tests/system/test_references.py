@@ -83,6 +83,20 @@ class References(Case):
                   [(101 + i, 'same', [ref(100 + i)], {'keep': 1}) for i in range(15)])
             self.assertEqual([rpc.result(100 + i) for i in range(16)], ['x'] * 16)
 
+    def test_no_priority_brings_a_request_before_those_that_it_refers_to(self):
+        with self.daemon() as daemon:
+            rpc = self.connect(daemon)
+            for call in (1, 2):
+                rpc.request('hold', call, 1)
+                self.ledger.wait_for(call)
+            burst(rpc, [(100 + i, 'same', [i]) for i in range(20)] +
+                  [(200, 'same', [5], {'priority': 2, 'keep': 1}), (201, 'same', [ref(200)], {'priority': 0}),
+                   (202, 'same', [6], {'priority': 0})])
+            rpc.call('$/ping')
+            self.ledger.open_gate(1)
+            self.assertEqual(rpc.result(201), 5)
+            self.assertEqual(rpc.result(202), 6)
+
     def test_many_sizes_and_types(self):
         with self.daemon() as daemon:
             rpc = self.connect(daemon)
