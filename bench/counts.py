@@ -134,7 +134,7 @@ def compare(counted, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('program', help='knit-counts')
-    parser.add_argument('modules', nargs='+', help='a module of ten thousand tasks, then those with empty, echo and add')
+    parser.add_argument('modules', nargs='+', help='a module of 65,500 tasks, then those with empty, echo and add')
     parser.add_argument('--kept', default=KEPT)
     parser.add_argument('--built', default='an unnamed compiler', help='compiler and options, as counts.txt names them')
     parser.add_argument('--allocations', action='store_true', help='allocations alone, which needs no valgrind')

@@ -171,7 +171,7 @@ static void receive_responses(void *arg)
 SERVED(1, 1)
 SERVED(16, 16)
 SERVED(timeout_16, 16)
-SERVED(tasks_10000, 1)
+SERVED(tasks_65500, 1)
 
 enum { STEPS = 5 };
 
@@ -199,6 +199,6 @@ void knit_counts_server_tasks(struct knit_counts_lanes *lanes)
 
     start(&server, lanes);
     write_requests(&server, 1, NULL);
-    knit_counts_measure(phases_tasks_10000, STEPS, ROUNDS, &server);
+    knit_counts_measure(phases_tasks_65500, STEPS, ROUNDS, &server);
     stop(&server);
 }
