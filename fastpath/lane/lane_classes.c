@@ -4,8 +4,10 @@
  *
  * Nothing starves: a call of a later ring is served after KNIT_AGE_CALLS of earlier ones, or when
  * it has been the next of its ring for KNIT_AGE_NS. Either alone would let one starve: counts
- * behind tasks of seconds, time behind tasks of a microsecond. No time stands in the cell: callers
- * read no clock, and the worker stamps what it sees.
+ * behind tasks of seconds, time behind tasks of a microsecond. Of several such the one that has
+ * stood longest comes first, a call of the first ring among them: where all tasks take long, each
+ * ring has one that has stood for so long, and the last of them would keep out those before it. No
+ * time stands in the cell: callers read no clock, and the worker stamps what it sees.
  *
  * This is the order of one session's calls. Sessions share the worker's time before it, by what
  * they are charged (deficit.h), so no caller gains by calling its calls urgent.
@@ -92,22 +94,25 @@ static void find_rings(
     }
 }
 
-/* The first one, or the last of those that have waited for too long. */
+/* The first one; or of those that have waited for too long, the one that has for longest. */
 static bool choose(struct knit_lane *lane, struct knit_worker_session *session, struct choice *ret)
 {
-    uint64_t now;
+    uint64_t now, oldest_ns = UINT64_MAX;
 
     find_rings(lane, session, ret);
     ret->at = 0;
     if (ret->count < 2)
         return ret->count != 0;
     now = knit_clock_ns();
-    for (uint32_t i = 1; i < ret->count; i++) {
+    for (uint32_t i = 0; i < ret->count; i++) {
         const enum knit_ring ring = ret->ring[i];
+        struct knit_cursor *cursor = knit_lane_cursor(lane, session, lane->options.index, ring);
 
-        if (knit_lane_has_aged(knit_lane_cursor(lane, session, lane->options.index, ring), now) ||
-            session->aging.passed[ring] >= KNIT_AGE_CALLS)
+        if ((knit_lane_has_aged(cursor, now) || session->aging.passed[ring] >= KNIT_AGE_CALLS) &&
+            cursor->stood_ns < oldest_ns) {
+            oldest_ns = cursor->stood_ns;
             ret->at = i;
+        }
     }
     return true;
 }

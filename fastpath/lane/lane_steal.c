@@ -40,7 +40,8 @@ static enum knit_lane_stealable may_take(struct knit_lane *lane,
 }
 
 /* The same of all rings of a lane whose session uses several. The first in their order comes first,
- * but for one that has stood for long. PINNED is left to the lane's own worker while it lives. */
+ * but for one that has stood for long: of these the one that has for longest. PINNED is left to the
+ * lane's own worker while it lives. */
 static __attribute__((noinline)) enum knit_lane_stealable may_steal_of_classes(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t from, uint64_t now,
     struct prey *ret)
@@ -50,17 +51,23 @@ static __attribute__((noinline)) enum knit_lane_stealable may_steal_of_classes(
     const uint32_t used = knit_rings_used(&session->in.geometry, &session->in.request);
     const bool is_vacant = knit_board_is_vacant(&lane->options.board, from);
     enum knit_lane_stealable best = KNIT_STEAL_NOTHING;
+    uint64_t oldest_ns = UINT64_MAX;
 
     for (uint32_t i = 0; i < KNIT_CLASSES_MAX && !session->is_evicted; i++) {
         const enum knit_ring ring = order[i];
         enum knit_lane_stealable got;
         struct prey prey;
+        bool is_oldest;
 
         if ((used >> ring & 1) == 0 || (ring == KNIT_RING_PINNED && !is_vacant))
             continue;
         prey.cursor = knit_lane_cursor(lane, session, from, ring);
         got = may_take(lane, session, is_vacant, now, &prey);
-        if (got > best || (got == KNIT_STEAL_NOW && knit_lane_has_aged(prey.cursor, now)))
+        is_oldest = got == KNIT_STEAL_NOW && knit_lane_has_aged(prey.cursor, now) &&
+                    prey.cursor->stood_ns < oldest_ns;
+        if (is_oldest)
+            oldest_ns = prey.cursor->stood_ns;
+        if (got > best || is_oldest)
             *ret = prey;
         if (got > best)
             best = got;

@@ -251,6 +251,7 @@ bool knit_lookahead_chooses_later(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     const uint64_t now_ns = connection->net->turn->now_ns;
+    uint64_t oldest_ns = UINT64_MAX;
     uint32_t first[PRIORITIES], found;
     bool any = false;
 
@@ -268,9 +269,14 @@ bool knit_lookahead_chooses_later(struct knit_connection *connection)
             order->first = first[i];
             order->since_ns = now_ns;
         }
-        if (!any || order->passed >= AGE_CALLS || now_ns - order->since_ns >= AGE_NS)
+        if (!any)
             lookahead->chosen = first[i];
         any = true;
+        if ((order->passed >= AGE_CALLS || now_ns - order->since_ns >= AGE_NS) &&
+            order->since_ns < oldest_ns) {
+            oldest_ns = order->since_ns;
+            lookahead->chosen = first[i];
+        }
     }
     return any && lookahead->chosen != lookahead->first &&
            entry_at(lookahead, lookahead->first)->state != ENTRY_SETTLED;

@@ -202,6 +202,33 @@ static void a_call_that_has_stood_for_a_tenth_of_a_second_is_next(void **state)
     assert_int_equal(rings[2], KNIT_RING_URGENT);
 }
 
+/* Each call takes a tenth of a second, so in each other ring one has always stood for so long. */
+static void where_all_calls_are_long_each_ring_has_its_turn(void **state)
+{
+    struct knit_session *session = begin(1);
+    uint8_t rings[SLOTS];
+
+    (void)state;
+    lanes_add_worker(&lanes, 0, 5);
+    publish(session, KNIT_RING_URGENT, LONG_US, 10);
+    publish(session, KNIT_RING_NORMAL, LONG_US, 10);
+    publish(session, KNIT_RING_BACKGROUND, LONG_US, 10);
+    for (uint32_t served = 0; served < 12; served++) {
+        serve(session, &rings[served], 1);
+        for (uint32_t ring = 0; ring < KNIT_CLASSES_MAX; ring++) {
+            struct knit_cursor *cursor =
+                knit_lane_cursor(lanes.worker[0], lanes.worker[0]->sessions[0], 0, ring);
+
+            if (cursor->stood_ns != 0)
+                cursor->stood_ns -= 100000000;
+        }
+    }
+    assert_int_equal(rings[0], KNIT_RING_URGENT);
+    assert_int_equal(count_of(rings, 12, KNIT_RING_URGENT), 4);
+    assert_int_equal(count_of(rings, 12, KNIT_RING_NORMAL), 4);
+    assert_int_equal(count_of(rings, 12, KNIT_RING_BACKGROUND), 4);
+}
+
 /* ---- other sessions ---- */
 
 static void urgent_calls_take_nothing_from_another_session(void **state)
@@ -367,6 +394,7 @@ int main(void)
         cmocka_unit_test_teardown(
             a_later_ring_has_one_call_after_sixteen_of_earlier_ones, teardown),
         cmocka_unit_test_teardown(a_call_that_has_stood_for_a_tenth_of_a_second_is_next, teardown),
+        cmocka_unit_test_teardown(where_all_calls_are_long_each_ring_has_its_turn, teardown),
         cmocka_unit_test_teardown(urgent_calls_take_nothing_from_another_session, teardown),
         cmocka_unit_test_teardown(a_ring_that_was_never_used_has_no_pages, teardown),
         cmocka_unit_test_teardown(

@@ -16,8 +16,8 @@
  *
  * Checked: 6 every READY call is answered while the host and one worker live, but what is pinned to a worker that hangs;
  * 7 the worker does not sleep while there is a call for it; 16 a call that is next in its ring is passed by at most AGE
- * calls of earlier rings, and by one more that was chosen before it was READY; 17 no other worker claims what is
- * pinned to one that lives.
+ * calls of earlier rings, by one of each that is as late, and by one more that was chosen before it was READY; 17 no
+ * other worker claims what is pinned to one that lives.
  *
  * Steps take effect in the order of the program: the fence between publish and the load of `park`, and that of the
  * worker, are those of park.pml.
@@ -142,7 +142,8 @@ inline look()
 	word = 0
 }
 
-/* The first ring that has something, or the last that has waited for too long. */
+/* The first ring that has something, or any of those that have waited for too long: which of them has for longest is a
+ * matter of time. */
 inline choose()
 {
 	d_step {
@@ -153,14 +154,18 @@ inline choose()
 			if
 			:: !has[i] -> passed[i] = 0
 			:: has[i] && at == R -> at = i
-			:: has[i] && at != R && passed[i] >= AGE -> at = i
 			:: else
 			fi;
 			i++
 		:: else -> break
 		od;
 		i = 0
-	}
+	};
+	if
+	:: at != R && has[NORMAL] && passed[NORMAL] >= AGE -> at = NORMAL
+	:: at != R && has[PINNED] && passed[PINNED] >= AGE -> at = PINNED
+	:: !(at != R && has[NORMAL] && passed[NORMAL] >= AGE) && !(at != R && has[PINNED] && passed[PINNED] >= AGE)
+	fi
 }
 
 /* READY -> CLAIMED by the lane's worker. */
@@ -172,7 +177,7 @@ inline claim_at_home()
 	do
 	:: i < R ->
 		if
-		:: READY(i) -> passed_by[i]++; assert(passed_by[i] <= AGE + 1)
+		:: READY(i) -> passed_by[i]++; assert(passed_by[i] <= AGE + R - 1)
 		:: else -> passed_by[i] = 0
 		fi;
 #ifndef MUTANT_NOT_COUNTED

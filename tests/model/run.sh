@@ -120,7 +120,7 @@ class STIR_BEFORE_CALL -DN=2: invalid end state
 class CLASS_AFTER_STIR -DN=2: invalid end state
 class CLASSES_READ_FIRST -DN=2: invalid end state
 class SEEN_LATE -DN=2: invalid end state
-class NOT_COUNTED -DN=4: passed_by[
+class NOT_COUNTED -DN=5: passed_by[
 class PINNED_STOLEN -DN=2 -DTHIEF: (2!=2)||vacant
 class PINNED_LEFT_IN_VACANT -DN=2 -DTHIEF -DDEATHS=1: invalid end state
 class PINNED_IN_THE_WAY -DN=3 -DTHIEF -DHANGS=1: invalid end state

@@ -212,6 +212,36 @@ static void those_that_go_on_together_share_the_time_of_a_turn(void **state)
     turns_expect(blocker, 2);
 }
 
+/* Of each priority the first has waited for so long that it is next; the earliest is the oldest. */
+static void where_all_calls_are_long_each_priority_has_its_turn(void **state)
+{
+    enum { OF_A_KIND = 4, FIRST = 10, LONG = 1 /* byte: 0.116 s for "spin", by its params */ };
+    uint32_t ended[KNIT_PRIORITY_MAX + 1] = {0};
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    for (uint32_t i = 0; i <= KNIT_PRIORITY_MAX; i++) {
+        options.priority = (uint8_t)(KNIT_PRIORITY_MAX - i);
+        assert_true(turns_request(
+            caller, "spin", LONG, FIRST * (1u + options.priority), OF_A_KIND, &options));
+    }
+    TURNS_UNTIL(turns.loop.router.waiting == OF_A_KIND * (KNIT_PRIORITY_MAX + 1));
+    turns_open_gate();
+    turns_expect(caller, 2);
+    for (uint32_t i = 1; i <= 2 * (KNIT_PRIORITY_MAX + 1); i++) {
+        turns_expect(caller, 2 + i);
+        assert_int_equal(caller->responses, 2 + i);
+        ended[caller->msgid / FIRST - 1]++;
+    }
+    for (uint32_t i = 0; i <= KNIT_PRIORITY_MAX; i++)
+        assert_true(ended[i] >= 1);
+    turns_expect(caller, 2 + OF_A_KIND * (KNIT_PRIORITY_MAX + 1));
+}
+
 /* ---- what becomes of those that wait ---- */
 
 static void what_waits_ends_at_its_deadline_or_when_it_is_cancelled(void **state)
@@ -357,6 +387,7 @@ int main(void)
         TEST(connections_have_their_turn_one_after_the_other),
         TEST(short_calls_fill_the_lane),
         TEST(those_that_go_on_together_share_the_time_of_a_turn),
+        TEST(where_all_calls_are_long_each_priority_has_its_turn),
         TEST(what_waits_ends_at_its_deadline_or_when_it_is_cancelled),
         TEST(asking_does_not_wait),
         TEST(what_was_looked_ahead_at_stays_whole),
