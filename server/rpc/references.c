@@ -375,8 +375,11 @@ enum knit_router_verdict knit_references_call(
     const char *reason;
     struct found found;
 
+    /* A notification has none: its worker refuses what looks like one. */
+    if (message->kind != KNIT_MESSAGE_REQUEST)
+        return knit_router_call(caller, message, since_ns);
     reason = find_references(message, &found);
-    if (reason == NULL && (found.count == 0 || message->kind != KNIT_MESSAGE_REQUEST))
+    if (reason == NULL && found.count == 0)
         return knit_router_call(caller, message, since_ns);
     if (!knit_router_admits(caller, message, since_ns, &verdict))
         return verdict;

@@ -147,6 +147,15 @@ class References(Case):
             self.assertEqual(rpc.result(a), 1)
             self.assertEqual(rpc.call('same', 2), 2)
 
+    def test_a_notification_has_no_response_whatever_it_refers_to(self):
+        with self.daemon() as daemon:
+            rpc = self.connect(daemon)
+            for params in ([msgpack.ExtType(40, b'\xff')], [ref(1)] * 17, [ref(rpc.next_id)]):
+                rpc.notify('same', *params)
+            rpc.call('$/ping')
+            self.assertEqual(rpc.responses, {})
+            wait_until(lambda: daemon.stats()['loops']['notifications'] == 3, 'the notifications to be counted')
+
     def test_failures_have_their_cause(self):
         with self.daemon() as daemon:
             rpc = self.connect(daemon)
