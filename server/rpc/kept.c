@@ -191,7 +191,8 @@ static void lose(struct knit_references *references, struct knit_kept *kept)
     struct knit_failure failure = knit_failure(
         KNIT_QUOTA, "there is no room to keep the result for the calls that refer to it");
 
-    knit_buffer_reset(&kept->bytes);
+    knit_buffer_fini(&kept->bytes);
+    knit_buffer_init(&kept->bytes, KNIT_MESSAGE_BYTES_MAX);
     (void)knit_failure_put(&kept->bytes, &failure, KNIT_FAILURE_FULL);
     /* A few bytes, whatever the limits are. */
     references->bytes += kept->bytes.len;
@@ -207,6 +208,8 @@ void knit_references_note_result(
 
     if (kept == NULL)
         return;
+    /* It takes what it is charged for. */
+    knit_buffer_init(&kept->bytes, result.len);
     if (knit_buffer_append(&kept->bytes, result.bytes, result.len) == 0 &&
         knit_kept_charge(references, result.len))
         fulfil(references, kept, false);

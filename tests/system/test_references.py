@@ -156,6 +156,26 @@ class References(Case):
             self.assertEqual(rpc.responses, {})
             wait_until(lambda: daemon.stats()['loops']['notifications'] == 3, 'the notifications to be counted')
 
+    def test_what_cannot_be_kept_takes_no_memory(self):
+        size, count = 1000000, 60
+        with self.daemon(call_max_bytes=1 << 20, input_max_bytes=5 << 20) as daemon:
+            rpc = self.connect(daemon)
+            a = self.hold(rpc, 1, 1)
+            kept = [rpc.request('carry', 0, 0, bytes(size), options={'keep': 1}) for _ in range(4)]
+            for msgid in kept:
+                self.assertEqual(len(rpc.result(msgid)), size)
+            waits = rpc.request('same', ref(a), *[ref(msgid) for msgid in kept])
+            others = [self.connect(daemon) for _ in range(count)]
+            before = daemon.memory_kb()
+            for other in others:
+                self.assertEqual(len(other.call('carry', 0, 0, bytes(size), options={'keep': 1})), size)
+            self.assertLess(daemon.memory_kb(), before + count * size // 4 // 1024)
+            error = self.fails(other, other.request('same', ref(other.next_id - 1)), DEPENDENCY)
+            self.assertEqual(error[2]['cause'][0], QUOTA)
+            self.ledger.open_gate(1)
+            self.fails(rpc, waits, TOO_LARGE)
+            self.assertEqual(rpc.result(a), 1)
+
     def test_failures_have_their_cause(self):
         with self.daemon() as daemon:
             rpc = self.connect(daemon)
