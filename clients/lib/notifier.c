@@ -6,6 +6,7 @@
 
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
+#include "fastpath/worker/inliner.h"
 
 void knit_notifier_init(struct knit_notifier *notifier)
 {
@@ -54,6 +55,8 @@ static int open_first(struct knit_notifier *notifier, struct knit_pool *pool, bo
         return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO,
             "the system has no descriptors for notifications");
     }
+    /* Nobody waits for these calls, and a task would run under the mutex. */
+    k->handles.inliner = knit_inliner_free(k->handles.inliner);
     notifier->k = k;
     *ret_is_first = true;
     return KNIT_OK;

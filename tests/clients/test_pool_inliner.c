@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ static struct knit_error error;
 static struct knit_pool_options options;
 static struct knit_handle *victim;
 static int code_of_call, ran;
+static _Atomic int told, told_here;
 
 KNIT_TASK(add, "add(a: int, b: int) -> int", .flags = KNIT_TASK_INLINE_SAFE)
 {
@@ -78,6 +80,14 @@ KNIT_TASK(leave_thread, "leave_thread() -> nil", .flags = KNIT_TASK_INLINE_SAFE)
 {
     (void)call;
     pthread_exit(NULL);
+}
+
+KNIT_TASK(tell, "tell() -> nil", .flags = KNIT_TASK_INLINE_SAFE,
+    .doc = "Counts its calls, and those that no worker runs.")
+{
+    atomic_fetch_add_explicit(&told_here, knit_is_host(), memory_order_seq_cst);
+    atomic_fetch_add_explicit(&told, 1, memory_order_seq_cst);
+    return knit_return_nil(call);
 }
 
 static void open_with(const char *position, uint32_t workers, uint32_t batch)
@@ -268,6 +278,18 @@ static void without_workers_nobody_takes_a_notification(void **state)
     assert_non_null(strstr(error.message, "workers"));
 }
 
+static void workers_alone_run_notifications(void **state)
+{
+    (void)state;
+    options.drain_ms = 60000;
+    open_with("first", 1, 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(knit_notify(k, &error, "tell", "() -> nil"), KNIT_OK);
+    pool = knit_pool_close(pool);
+    assert_int_equal(atomic_load_explicit(&told, memory_order_seq_cst), 10);
+    assert_int_equal(atomic_load_explicit(&told_here, memory_order_seq_cst), 0);
+}
+
 static void a_task_may_free_its_own_call(void **state)
 {
     (void)state;
@@ -377,6 +399,7 @@ int main(void)
         TEST(without_workers_values_are_there_afterwards),
         TEST(a_task_may_use_its_session_and_not_wait_for_it),
         TEST(without_workers_nobody_takes_a_notification),
+        TEST(workers_alone_run_notifications),
         TEST(a_task_may_free_its_own_call),
         TEST(a_pool_that_closes_ends_what_waits),
         TEST(a_task_that_ends_its_caller_s_thread_fails_its_call),
