@@ -127,6 +127,9 @@ static void run_inline(struct knit *k)
     if (!knit_handles_has_inline(&k->handles) || k->is_calling_back ||
         !knit_handles_has_lease(&k->handles))
         return;
+    /* What has waited too long is not started. */
+    if (k->handles.next_deadline_ns != UINT64_MAX)
+        knit_handles_expire(&k->handles, knit_clock_ns());
     calling = k;
     k->is_calling_back = true;
     (void)knit_inliner_turn(k->handles.inliner);

@@ -269,6 +269,31 @@ static void a_task_may_use_its_session_and_not_wait_for_it(void **state)
     assert_int_equal(call_int("thread"), gettid());
 }
 
+static void a_call_that_waited_too_long_does_not_start(void **state)
+{
+    struct knit_call_options wanted = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handles[2];
+    uint64_t over_ns;
+
+    (void)state;
+    open_alone(0);
+    wanted.queue_ms = 1;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(knit_start(k, &wanted, &handles[i], &error, "add", "(int, int) -> int",
+                             (int64_t)1, (int64_t)1),
+            KNIT_OK);
+    over_ns = knit_now() + 1000000;
+    while (knit_now() <= over_ns)
+        ;
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(knit_await(handles[i], 1000, &error), KNIT_TIMEOUT);
+        assert_int_equal(error.started, KNIT_STARTED_NO);
+        (void)knit_free(handles[i]);
+    }
+    assert_int_equal(ran, 0);
+}
+
 static void without_workers_nobody_takes_a_notification(void **state)
 {
     (void)state;
@@ -398,6 +423,7 @@ int main(void)
         TEST(a_task_finds_a_worker_s_rounding_and_leaves_its_caller_s),
         TEST(without_workers_values_are_there_afterwards),
         TEST(a_task_may_use_its_session_and_not_wait_for_it),
+        TEST(a_call_that_waited_too_long_does_not_start),
         TEST(without_workers_nobody_takes_a_notification),
         TEST(workers_alone_run_notifications),
         TEST(a_task_may_free_its_own_call),
