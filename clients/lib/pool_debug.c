@@ -35,8 +35,8 @@ void knit_pool_debug_opened(const struct knit_pool_debug *debug, const struct kn
     for (uint32_t i = 0; i < knit_registry_count(registry); i++)
         tell(debug, KNIT_DEBUG_IMPORTS, "task %s",
             knit_signature_text(knit_registry_at(registry, i)->signature));
-    tell(debug, KNIT_DEBUG_LIFECYCLE, "the pool is open; workers: %u, tasks: %u", options->workers,
-        knit_registry_count(registry));
+    tell(debug, KNIT_DEBUG_LIFECYCLE, "the pool is open; workers: %u, tasks: %u",
+        options->has_no_workers ? 0 : options->workers, knit_registry_count(registry));
 }
 
 void knit_pool_debug_lane(

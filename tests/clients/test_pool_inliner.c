@@ -90,6 +90,12 @@ KNIT_TASK(tell, "tell() -> nil", .flags = KNIT_TASK_INLINE_SAFE,
     return knit_return_nil(call);
 }
 
+static void note_open(void *user, const struct knit_pool_event *event)
+{
+    if (event->kind == KNIT_POOL_DEBUG && strstr(event->text, "workers: 0,") != NULL)
+        *(bool *)user = true;
+}
+
 static void open_with(const char *position, uint32_t workers, uint32_t batch)
 {
     options.inliner_position = position;
@@ -165,6 +171,20 @@ static void without_workers_the_calling_thread_runs_all(void **state)
             KNIT_OK);
         assert_int_equal(sum, i + 1);
     }
+}
+
+static void without_workers_debug_counts_none(void **state)
+{
+    bool is_told = false;
+
+    (void)state;
+    options.debug = "lifecycle";
+    options.on_event = note_open;
+    options.user = &is_told;
+    open_alone(0);
+    k = knit_close(k);
+    pool = knit_pool_close(pool);
+    assert_true(is_told);
 }
 
 static void with_a_worker_the_calling_thread_runs_half(void **state)
@@ -416,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(without_workers_the_calling_thread_runs_all),
+        TEST(without_workers_debug_counts_none),
         TEST(with_a_worker_the_calling_thread_runs_half),
         TEST(a_batch_without_limit_is_one_turn),
         TEST(a_flush_is_a_turn),
