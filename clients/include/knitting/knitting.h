@@ -266,11 +266,11 @@ struct knit *knit_handle_session(struct knit_handle *handle);
 /* ---- Event loops ---- */
 
 /* Returns one descriptor that becomes readable whenever knit_dispatch() has something to do: an
- * answer, a deadline, room to send; and every 50 ms while calls through shared memory are in
- * flight. It belongs to the session; watch it for reading, level-triggered, and do nothing else
- * with it. -1: the session has failed, or the system refused a descriptor: errno says which
- * (ENOTCONN for the first), and it may be asked again. After starting calls outside of a callback,
- * knit_flush(). Does not block. */
+ * answer, a deadline, room to send; and while calls through shared memory are in flight every
+ * 50 ms, in a pool of this process every max_backoff_ms. It belongs to the session; watch it for
+ * reading, level-triggered, and do nothing else with it. -1: the session has failed, or the system
+ * refused a descriptor: errno says which (ENOTCONN for the first), and it may be asked again. After
+ * starting calls outside of a callback, knit_flush(). Does not block. */
 int knit_fd(struct knit *k);
 
 /* Have `on_drain` called once by knit_dispatch() when, after a call that found as many in flight as
