@@ -150,22 +150,31 @@ void knit_handle_disown(struct knit_handle *source)
 
 /* ---- results in place of holes ---- */
 
-/* As its caller gets it. One that lies in a lane can change while it is read: it is copied first.
- * Returns 0, -ENOMEM. */
+/* What lies in a lane can change while it is read: it is copied first. Returns 0 with *copy, to be
+ * freed, or -ENOMEM. */
+static int copy_held(const struct knit_handle *source, struct knit_span *outcome, void **copy)
+{
+    *copy = NULL;
+    if ((source->flags & KNIT_HANDLE_HELD) == 0)
+        return 0;
+    *copy = malloc(outcome->len);
+    if (*copy == NULL)
+        return -ENOMEM;
+    memcpy(*copy, outcome->bytes, outcome->len);
+    outcome->bytes = *copy;
+    return 0;
+}
+
+/* As its caller gets it. Returns 0, -ENOMEM, -EINVAL. */
 static int put_result(struct knit_writer *writer, struct knit_handle *source)
 {
     struct knit_span result = knit_span(NULL, 0);
-    void *copy = NULL;
+    void *copy;
 
     if (knit_handle_outcome(source, NULL, &result) != KNIT_OK)
         return -EINVAL;
-    if ((source->flags & KNIT_HANDLE_HELD) != 0) {
-        copy = malloc(result.len);
-        if (copy == NULL)
-            return -ENOMEM;
-        memcpy(copy, result.bytes, result.len);
-        result.bytes = copy;
-    }
+    if (copy_held(source, &result, &copy) != 0)
+        return -ENOMEM;
     knit_writer_value(writer, result.bytes, result.len);
     free(copy);
     return 0;
@@ -199,10 +208,14 @@ static int write_params(struct knit_promise *promise, struct knit_buffer *params
 /* Append the error, in full, that an outcome is. */
 static void put_cause(struct knit_buffer *cause, const struct knit_handle *source)
 {
+    struct knit_span outcome = source->outcome;
     struct knit_failure failure;
+    void *copy;
 
     if (source->code == 0) {
-        (void)knit_failure_convert(cause, source->outcome, KNIT_FAILURE_FULL);
+        if (copy_held(source, &outcome, &copy) == 0)
+            (void)knit_failure_convert(cause, outcome, KNIT_FAILURE_FULL);
+        free(copy);
         return;
     }
     failure = knit_failure((uint32_t)source->code, source->reason);

@@ -229,6 +229,32 @@ static void calls_that_wait_take_no_slot(struct conformance *c)
 
 /* ---- failures ---- */
 
+/* An error that was there, and long, before its call became an argument. */
+static void a_long_error_is_the_cause(struct conformance *c)
+{
+    static uint8_t data[5 + 100000] = {0xc6, 0, 1, 0x86, 0xa0};
+    const struct knit_arg args[] = {knit_pass_int(5), knit_pass_text((struct knit_text){"no", 2}),
+        knit_pass_any((struct knit_any){data, sizeof(data)})};
+    struct knit_handle *source = begin_with(c, NULL, "refuse", "(int, str, any) -> nil", args, 3);
+    struct knit_value cause;
+    size_t len = 0;
+
+    conformance_fails(
+        c, knit_await(source, conformance_patience_ms(), &c->error), KNIT_TASK_FAILED);
+    for (int i = 0; i < 2; i++) {
+        struct knit_handle *late = begin_ledger(c, source);
+
+        if (i == 1)
+            source = knit_free(source);
+        conformance_fails(c, knit_await(late, 0, &c->error), KNIT_DEPENDENCY);
+        cause = knit_value_get(knit_read(NULL, c->error.details, c->error.details_len), "cause");
+        cause = knit_value_get(knit_value_get(knit_value_at(cause, 2), "data"), "value");
+        assert_non_null(knit_value_bytes(cause, &len));
+        assert_int_equal(len, 100000);
+        (void)knit_free(late);
+    }
+}
+
 static void a_source_that_fails(struct conformance *c)
 {
     struct knit_handle *held = begin_defer(c, 1, 1), *source = begin_failure(c, 5, "no such row");
@@ -252,6 +278,7 @@ static void a_source_that_fails(struct conformance *c)
     assert_true(conformance_int(c, held) == 1);
     for (uint32_t id = 2; id < 10; id++)
         assert_int_equal(place_ran(c->place, id), 0);
+    a_long_error_is_the_cause(c);
 }
 
 static void a_source_that_is_cancelled(struct conformance *c)
