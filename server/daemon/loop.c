@@ -232,7 +232,7 @@ static void wait_for_events(struct knit_loop *loop)
     bool shares_core = is_outstanding && knit_session_shares_core(loop->session->session);
 
     if (knit_connections_has_work(&loop->net) || knit_share_is_due(&loop->router.share) ||
-        knit_router_has_inline(&loop->router) ||
+        knit_router_has_work(&loop->router) ||
         (is_outstanding && !shares_core && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)
@@ -251,8 +251,8 @@ static bool is_finished(const struct knit_loop *loop)
         return false;
     if (loop->turn.now_ns >= loop->end_ns)
         return true;
-    return loop->router.outstanding == 0 && !knit_connections_has_work(&loop->net) &&
-           !knit_connections_has_output(&loop->net);
+    return loop->router.outstanding == 0 && !knit_router_has_work(&loop->router) &&
+           !knit_connections_has_work(&loop->net) && !knit_connections_has_output(&loop->net);
 }
 
 static void close_session(struct knit_loop *loop)

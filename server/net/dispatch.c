@@ -25,8 +25,8 @@
 
 enum {
     /* Some messages cost ten thousand times what others do, so what a connection may do at a time
-     * is measured by the clock, which is read after every few of them; a long one counts as many.
-     */
+     * is measured by the clock, which is read after every few of them, and after each with
+     * references, which may name long values; a long one counts as many. */
     WORK_A_LOOK = 8,
     WORK_BYTES = 1024,
 };
@@ -344,7 +344,7 @@ static size_t bring_plain(
 static bool dispatch_front(struct knit_connection *connection, const uint8_t *bytes, size_t len,
     size_t *begin, struct pace *pace)
 {
-    size_t done;
+    size_t done, work;
 
     if (connection->lookahead != NULL && knit_lookahead_chooses_later(connection)) {
         if (!dispatch_later(connection, bytes + *begin))
@@ -360,11 +360,12 @@ static bool dispatch_front(struct knit_connection *connection, const uint8_t *by
     if (connection->lookahead != NULL)
         knit_lookahead_pop(connection);
     done = connection->fed;
+    work = done + (connection->scan.has_reference ? WORK_A_LOOK * WORK_BYTES : 0);
     *begin += done;
     connection->fed = 0;
     connection->has_message = false;
     knit_scan_reset(&connection->scan);
-    yield_in_time(connection, done, pace);
+    yield_in_time(connection, work, pace);
     return true;
 }
 

@@ -69,6 +69,8 @@ struct knit_kept *knit_kept_find(
 void knit_kept_free(struct knit_references *references, struct knit_kept *kept)
 {
     LIST_REMOVE(kept, entry);
+    if (kept->until_ns != 0)
+        TAILQ_REMOVE(&references->caller->router->kept_until, kept, in_until);
     references->kept_count--;
     knit_kept_uncharge(references, kept->bytes.len);
     knit_buffer_fini(&kept->bytes);
@@ -79,6 +81,14 @@ void knit_kept_free_if_unused(struct knit_references *references, struct knit_ke
 {
     if (kept->holes == 0 && kept->uses == 0)
         knit_kept_free(references, kept);
+}
+
+void knit_kept_end_uses(struct knit_kept *kept)
+{
+    TAILQ_REMOVE(&kept->references->caller->router->kept_until, kept, in_until);
+    kept->until_ns = 0;
+    kept->uses = 0;
+    knit_kept_free_if_unused(kept->references, kept);
 }
 
 /* What is kept for nobody yet makes room, the oldest first. False: there is none. */
@@ -117,6 +127,7 @@ struct knit_kept *knit_kept_expect(struct knit_references *references, uint32_t 
     kept = calloc(1, sizeof(*kept));
     if (kept == NULL)
         return NULL;
+    kept->references = references;
     kept->msgid = msgid;
     knit_buffer_init(&kept->bytes, KNIT_MESSAGE_BYTES_MAX);
     LIST_INSERT_HEAD(&references->kept, kept, entry);
@@ -154,6 +165,11 @@ void knit_bound_make_ready(struct knit_references *references, struct knit_bound
     knit_bound_leave_list(references, bound);
     bound->is_ready = true;
     TAILQ_INSERT_TAIL(&references->ready, bound, entry);
+    knit_references_make_due(references);
+}
+
+void knit_references_make_due(struct knit_references *references)
+{
     if (references->is_due)
         return;
     references->is_due = true;
@@ -162,6 +178,18 @@ void knit_bound_make_ready(struct knit_references *references, struct knit_bound
 
 /* ---- outcomes that come -------------------------------------------------------------------- */
 
+/* All are kept equally long, so their order is that in which they end. */
+static void keep_until(struct knit_kept *kept)
+{
+    struct knit_router *router = kept->references->caller->router;
+
+    kept->until_ns =
+        knit_router_after(router->turn->now_ns, KNIT_REFERENCES_KEPT_S * UINT64_C(1000000000));
+    TAILQ_INSERT_TAIL(&router->kept_until, kept, in_until);
+    if (kept->until_ns < router->next_ns)
+        router->next_ns = kept->until_ns;
+}
+
 /* Those that wait for it go on. */
 static void fulfil(struct knit_references *references, struct knit_kept *kept, bool is_error)
 {
@@ -169,10 +197,8 @@ static void fulfil(struct knit_references *references, struct knit_kept *kept, b
 
     kept->is_done = true;
     kept->is_error = is_error;
-    kept->until_ns = knit_router_after(
-        references->caller->turn->now_ns, KNIT_REFERENCES_KEPT_S * UINT64_C(1000000000));
-    if (kept->uses > 0 && kept->until_ns < references->caller->router->next_ns)
-        references->caller->router->next_ns = kept->until_ns;
+    if (kept->uses > 0)
+        keep_until(kept);
     for (bound = TAILQ_FIRST(&references->waiting); bound != NULL; bound = next) {
         next = TAILQ_NEXT(bound, entry);
         for (uint32_t i = 0; i < bound->count; i++)

@@ -4,15 +4,18 @@
 #pragma once
 
 #include "proto/buffer.h"
+#include "server/base/due.h"
 #include "server/rpc/references.h"
 
 /* The outcome of a request, there or expected. */
 struct knit_kept {
     LIST_ENTRY(knit_kept) entry;
+    TAILQ_ENTRY(knit_kept) in_until;
+    struct knit_references *references;
     uint32_t msgid;
     uint32_t holes;    /* that refer to it */
     uint64_t uses;     /* further ones that may */
-    uint64_t until_ns; /* of these, once it is there */
+    uint64_t until_ns; /* of these, once it is there; 0: it is not, or for none */
     bool is_done, is_error;
     struct knit_buffer bytes; /* the result, or the error in full */
 };
@@ -20,11 +23,13 @@ struct knit_kept {
 /* A request that waits for results. */
 struct knit_bound {
     TAILQ_ENTRY(knit_bound) entry;
+    struct knit_due due; /* its deadline; ns 0: it may not wait */
+    struct knit_references *references;
     bool is_ready;
     bool has_late; /* its caller gets something else than TIMEOUT at the deadline */
     uint32_t missing;
     uint32_t count;
-    uint64_t since_ns, deadline_ns;
+    uint64_t since_ns;
     size_t size;
     struct {
         uint32_t index; /* of the argument */
@@ -64,6 +69,12 @@ struct knit_kept *knit_kept_expect(struct knit_references *references, uint32_t 
 
 void knit_kept_free(struct knit_references *references, struct knit_kept *kept);
 void knit_kept_free_if_unused(struct knit_references *references, struct knit_kept *kept);
+
+/* Nobody else refers to it from now on. */
+void knit_kept_end_uses(struct knit_kept *kept);
+
+/* The next turn brings what is ready of them. */
+void knit_references_make_due(struct knit_references *references);
 
 /* It waits no more. */
 void knit_bound_make_ready(struct knit_references *references, struct knit_bound *bound);

@@ -20,11 +20,14 @@
 #include "server/rpc/kept.h"
 #include "server/rpc/router_private.h"
 
+enum { TURN_NS = 1000000 }; /* of a loop's turn, for each kind of work here */
+
 /* ---- requests that wait -------------------------------------------------------------------- */
 
 /* Of a caller that has ended while this one stood in no list. */
 static void free_left(struct knit_router *router, struct knit_bound *bound)
 {
+    knit_dues_remove(&router->bound_dues, &bound->due);
     router->referenced_bytes -= bound->size;
     router->waiting--;
     KNIT_COUNT(router->turn, references_over);
@@ -92,6 +95,17 @@ static void fail_by(struct knit_references *references, struct knit_bound *bound
     knit_buffer_fini(&copy);
 }
 
+/* Of all results; too large before they are, for a short request may name large ones. */
+static bool fits(const struct knit_bound *bound, size_t most)
+{
+    for (uint32_t i = 0; i < bound->count; i++) {
+        if (bound->hole[i].kept->bytes.len > most)
+            return false;
+        most -= bound->hole[i].kept->bytes.len;
+    }
+    return true;
+}
+
 /* The params as they are sent. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
 static int fill(const struct knit_bound *bound, struct knit_buffer *params)
 {
@@ -100,6 +114,8 @@ static int fill(const struct knit_bound *bound, struct knit_buffer *params)
     struct knit_item item;
     uint32_t hole = 0;
 
+    if (!fits(bound, params->max))
+        return KNIT_WRITER_E_FULL;
     knit_writer_init(&writer, params);
     if (knit_walk_array(&walk, bound->message.params) != 0)
         return KNIT_WRITER_E_RAW;
@@ -181,24 +197,38 @@ static bool bring(struct knit_references *references, struct knit_bound *bound)
     return is_done;
 }
 
-void knit_references_resume(struct knit_caller *caller)
+/* What is left when its time is over goes on in the next turn. */
+static void bring_until(struct knit_caller *caller, uint64_t until_ns)
 {
     struct knit_bound *bound;
 
-    while (caller->references != NULL &&
-           (bound = TAILQ_FIRST(&caller->references->ready)) != NULL &&
-           bring(caller->references, bound))
-        ;
+    while (
+        caller->references != NULL && (bound = TAILQ_FIRST(&caller->references->ready)) != NULL) {
+        if (knit_clock_ns() >= until_ns) {
+            knit_references_make_due(caller->references);
+            return;
+        }
+        if (!bring(caller->references, bound))
+            return;
+    }
 }
 
+void knit_references_resume(struct knit_caller *caller)
+{
+    bring_until(caller, knit_clock_ns() + TURN_NS);
+}
+
+/* By turns: who is not ready when the time is over comes after the others. */
 void knit_references_run(struct knit_router *router)
 {
+    const uint64_t until_ns = knit_clock_ns() + TURN_NS;
     struct knit_references *references;
 
-    while ((references = TAILQ_FIRST(&router->due_references)) != NULL) {
+    while (
+        (references = TAILQ_FIRST(&router->due_references)) != NULL && knit_clock_ns() < until_ns) {
         TAILQ_REMOVE(&router->due_references, references, in_due);
         references->is_due = false;
-        knit_references_resume(references->caller);
+        bring_until(references->caller, until_ns);
     }
 }
 
@@ -279,7 +309,7 @@ static struct knit_bound *copy_request(
         knit_kept_uncharge(references, size);
         return NULL;
     }
-    *bound = (struct knit_bound){.message = *message, .size = size};
+    *bound = (struct knit_bound){.references = references, .message = *message, .size = size};
     at = bound->bytes;
     copy_span(&at, &bound->message.method.name);
     copy_span(&at, &bound->message.params);
@@ -334,6 +364,18 @@ static void keep_its_own(struct knit_caller *caller, const struct knit_message *
         knit_references_keep(caller, message->msgid, options.keep);
 }
 
+/* False: no memory. */
+static bool watch_deadline(struct knit_references *references, struct knit_bound *bound)
+{
+    struct knit_router *router = references->caller->router;
+
+    if (bound->due.ns == 0 || bound->due.ns == UINT64_MAX)
+        return true;
+    if (bound->due.ns < router->next_ns)
+        router->next_ns = bound->due.ns;
+    return knit_dues_add(&router->bound_dues, &bound->due) == 0;
+}
+
 /* It is neither refused nor one of a msgid in use. */
 static void take(struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns,
     const struct found *found)
@@ -348,7 +390,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         return;
     }
     bound->since_ns = since_ns;
-    bound->deadline_ns = knit_router_deadline(caller, message, since_ns, &bound->has_late);
+    bound->due.ns = knit_router_deadline(caller, message, since_ns, &bound->has_late);
     if (!bind_all(references, bound, found))
         return;
     if (knit_in_flight_add(&caller->calls, message->msgid, KNIT_SLOT_BOUND) != 0) {
@@ -356,12 +398,14 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         return;
     }
     keep_its_own(caller, message);
-    if (bound->missing > 0 && bound->deadline_ns == 0) {
+    if (bound->missing > 0 && bound->due.ns == 0) {
         end_code(references, bound, KNIT_OVERLOADED, "an argument of the call is not there yet");
         return;
     }
-    if (bound->deadline_ns != 0 && bound->deadline_ns < caller->router->next_ns)
-        caller->router->next_ns = bound->deadline_ns;
+    if (!watch_deadline(references, bound)) {
+        end_code(references, bound, KNIT_INTERNAL, "not enough memory for the call's deadline");
+        return;
+    }
     for (uint32_t i = 0; i < bound->count && !bound->is_ready; i++)
         if (bound->missing == 0 || (bound->hole[i].kept->is_done && bound->hole[i].kept->is_error))
             knit_bound_make_ready(references, bound);
@@ -446,58 +490,42 @@ static void time_out(struct knit_references *references, struct knit_bound *boun
     knit_caller_unpause(caller, KNIT_PAUSE_IN_FLIGHT);
 }
 
-/* The first in the list whose time is over; NULL: none. Lowers the next deadline to the others'. */
-static struct knit_bound *find_overdue(
-    struct knit_router *router, const struct knit_bound_list *list)
+static struct knit_bound *bound_of(struct knit_due *due)
 {
-    struct knit_bound *bound;
-
-    TAILQ_FOREACH(bound, list, entry)
-    {
-        if (bound->deadline_ns == 0)
-            continue;
-        if (bound->deadline_ns <= router->turn->now_ns)
-            return bound;
-        if (bound->deadline_ns < router->next_ns)
-            router->next_ns = bound->deadline_ns;
-    }
-    return NULL;
+    return (struct knit_bound *)(void *)((char *)due - offsetof(struct knit_bound, due));
 }
 
-static void forget_unused(struct knit_router *router, struct knit_references *references)
+static void expire_bound(struct knit_router *router, uint64_t until_ns)
 {
-    struct knit_kept *kept, *next;
+    struct knit_dues *dues = &router->bound_dues;
 
-    for (kept = LIST_FIRST(&references->kept); kept != NULL; kept = next) {
-        next = LIST_NEXT(kept, entry);
-        if (!kept->is_done || kept->uses == 0)
-            continue;
-        if (kept->until_ns > router->turn->now_ns) {
-            if (kept->until_ns < router->next_ns)
-                router->next_ns = kept->until_ns;
-            continue;
-        }
-        kept->uses = 0;
-        knit_kept_free_if_unused(references, kept);
+    while (knit_dues_next_ns(dues) <= router->turn->now_ns && knit_clock_ns() < until_ns) {
+        struct knit_bound *bound = bound_of(knit_dues_first(dues));
+
+        time_out(bound->references, bound);
     }
+    if (knit_dues_next_ns(dues) < router->next_ns)
+        router->next_ns = knit_dues_next_ns(dues);
 }
 
+static void expire_kept(struct knit_router *router, uint64_t until_ns)
+{
+    struct knit_kept *kept;
+
+    while ((kept = TAILQ_FIRST(&router->kept_until)) != NULL &&
+           kept->until_ns <= router->turn->now_ns && knit_clock_ns() < until_ns)
+        knit_kept_end_uses(kept);
+    if (kept != NULL && kept->until_ns < router->next_ns)
+        router->next_ns = kept->until_ns;
+}
+
+/* What is left when the time is over is due in the next turn. */
 void knit_references_expire(struct knit_router *router)
 {
-    struct knit_references *references, *next;
+    const uint64_t until_ns = knit_clock_ns() + TURN_NS;
 
-    for (references = TAILQ_FIRST(&router->references); references != NULL; references = next) {
-        struct knit_caller *caller = references->caller;
-        struct knit_bound *bound;
-
-        next = TAILQ_NEXT(references, in_router);
-        while (caller->references != NULL &&
-               ((bound = find_overdue(router, &references->waiting)) != NULL ||
-                   (bound = find_overdue(router, &references->ready)) != NULL))
-            time_out(references, bound);
-        if (caller->references != NULL)
-            forget_unused(router, references);
-    }
+    expire_bound(router, until_ns);
+    expire_kept(router, until_ns);
 }
 
 static struct knit_bound *first(const struct knit_references *references)

@@ -54,6 +54,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .next_ns = UINT64_MAX};
     TAILQ_INIT(&router->references);
     TAILQ_INIT(&router->due_references);
+    TAILQ_INIT(&router->kept_until);
     r = knit_share_init(&router->share, session->session, &session->geometry);
     router->records = calloc(slots, sizeof(*router->records));
     return router->records != NULL ? r : -ENOMEM;
@@ -66,6 +67,7 @@ void knit_router_fini(struct knit_router *router)
         free(router->records[slot].late);
     free(router->records);
     router->records = NULL;
+    knit_dues_fini(&router->bound_dues);
     knit_share_fini(&router->share);
 }
 

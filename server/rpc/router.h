@@ -23,6 +23,7 @@
 
 #include "fastpath/worker/inliner.h"
 #include "proto/message.h"
+#include "server/base/due.h"
 #include "server/config/setting.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/share.h"
@@ -37,6 +38,7 @@
 struct knit_access;
 struct knit_host;
 struct knit_host_own_session;
+struct knit_kept;
 struct knit_late;
 struct knit_references;
 struct knit_registry;
@@ -89,8 +91,10 @@ struct knit_router {
     struct knit_share share;
     struct knit_suggest suggest;
     TAILQ_HEAD(, knit_references)
-    references, due_references; /* of callers: all; with new results */
-    size_t referenced_bytes;    /* what they keep */
+    references, due_references;         /* of callers: all; with some that are ready */
+    size_t referenced_bytes;            /* what they keep */
+    struct knit_dues bound_dues;        /* requests that wait for results */
+    TAILQ_HEAD(, knit_kept) kept_until; /* outcomes, in the order in which they are dropped */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */
@@ -106,6 +110,12 @@ KNIT_MUST_CHECK int knit_router_add_inliner(
 static inline bool knit_router_has_inline(const struct knit_router *router)
 {
     return router->inliner != NULL && knit_inliner_has_work(router->inliner);
+}
+
+/* Whether there is work for a turn though no event comes. */
+static inline bool knit_router_has_work(const struct knit_router *router)
+{
+    return knit_router_has_inline(router) || !TAILQ_EMPTY(&router->due_references);
 }
 
 /* The pool is stopped and has answered all it could, so what is not answered now never will be:

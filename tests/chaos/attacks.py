@@ -22,8 +22,9 @@ import time
 from unittest import mock
 
 from knit_attach import grant
-from knit_attacks import (SETTINGS, TRICKLES, beside, call_much, costly, crash, echo, expire, floods, give_over_bell, give_sockets,
-                          hoard, keep_descriptors, may_hoard, newcomer, ping, press, request, segment_bytes, trickle, waits, wake)
+from knit_attacks import (SETTINGS, TRICKLES, beside, call_much, costly, crash, echo, expire, expire_bound, floods, give_over_bell,
+                          give_sockets, hoard, keep_descriptors, may_hoard, newcomer, ping, press, refer, request, segment_bytes,
+                          trickle, waits, wake)
 from knit_harness import Daemon, RpcError, wait_until
 from knit_witness import LedgerDaemon
 from test_descriptors import before_passrights
@@ -55,6 +56,8 @@ def rows():
         yield f'{TRICKLES} trickles, {rate} KiB/s: echo of 1024 KiB from there', one, (trickle, rate << 10), \
             functools.partial(echo, size=1 << 20)
     yield '800 connections of 3000 calls that expire: ping', functools.partial(one, in_flight_max=1), (expire,), ping
+    yield '1000 calls that wait for 7 MiB: ping', one, (refer,), ping
+    yield '200000 calls that wait, some time out: ping', functools.partial(one, lane_depth_us=0), (expire_bound,), ping
     for name, ask in ('ping', ping), ('new connection', newcomer):
         yield f'descriptors with linger, socket: {name}', one, (give_sockets,), ask
         yield f'descriptors with linger, bell: {name}', one, (give_over_bell,), ask

@@ -149,6 +149,37 @@ def press(daemon, begun, blobs, enough=1 << 20):
                 begun()
 
 
+def refer(daemon, begun, count=1000):
+    """Many short calls that wait for one long result, and are too large with it."""
+    result = [msgpack.ExtType(40, b'\x01')] * 2
+    blob = request(0, 'sleep', [100]) + request(1, 'echo', [bytes(7 << 20)]) + \
+        b''.join(request(i, 'echo', result) for i in range(2, count + 2))
+    while True:
+        with daemon.tcp() as rpc:
+            rpc.sock.settimeout(None)
+            begun()
+            rpc.send(blob)
+            for i in range(count + 2):
+                rpc.response(i)
+
+
+def expire_bound(daemon, begun, connections=200, count=1000):
+    """Calls that wait for a result, on many connections; on another one such calls time out all the time.
+    Needs lane_depth_us=0."""
+    ref = msgpack.ExtType(40, b'\x00')
+    source = request(0, 'sleep', [3600000])
+    with contextlib.ExitStack() as stack:
+        rpcs = [stack.enter_context(daemon.tcp()) for _ in range(connections + 1)]
+        for rpc in rpcs[:-1]:
+            rpc.send(source + b''.join(request(i, 'echo', [ref], {'timeout': 3600000}) for i in range(1, count)))
+        rpcs[-1].send(source)
+        while True:
+            rpcs[-1].send(b''.join(request(i, 'echo', [ref], {'timeout': i / 2}) for i in range(1, count)))
+            for i in range(1, count):
+                rpcs[-1].response(i)
+            begun()
+
+
 def trickle(daemon, begun, bytes_a_second):
     """Long messages that are never whole, on each of many connections; one that is closed is opened again."""
     begin = b'\x94\x00\x01\xa4echo\x91\xc6' + struct.pack('>I', 8 << 20)

@@ -3,7 +3,9 @@
 messages of some size beside many that are never whole. attacks.py measures these and others.
 """
 
-from knit_attacks import SETTINGS, TRICKLES, beside, costly, echo, floods, ping, press, trickle, waits
+import itertools
+
+from knit_attacks import SETTINGS, TRICKLES, beside, costly, echo, expire_bound, floods, ping, press, refer, trickle, waits
 from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 
 GOAL_MS, BOUND = 5, 10
@@ -11,9 +13,9 @@ PINGS, TRIES = 400, 5
 
 
 class Quiet(Case):
-    def wait_beside(self, name, blobs):
+    def wait_beside(self, name, attack, *arguments):
         """An attack shows each time; that the machine was busy does not."""
-        with Daemon(**SETTINGS) as daemon, ping(daemon) as ask, beside(press, daemon, blobs) as attacker:
+        with Daemon(**SETTINGS) as daemon, ping(daemon) as ask, beside(attack, daemon, *arguments) as attacker:
             for _ in range(TRIES):
                 values = waits(ask, 60, PINGS)
                 p99 = values[len(values) * 99 // 100]
@@ -24,12 +26,29 @@ class Quiet(Case):
         self.fail(f'beside {name}: the p99 was above {GOAL_MS * BOUND} ms each time')
 
     def test_floods_of_many_connections(self):
-        self.wait_beside('200 floods of $/ping', floods(200))
+        self.wait_beside('200 floods of $/ping', press, floods(200))
 
     def test_messages_that_are_costly(self):
         for name, blob in costly():
             with self.subTest(name):
-                self.wait_beside(name, [blob] * 4)
+                self.wait_beside(name, press, [blob] * 4)
+
+    def test_references(self):
+        """Neither does a turn last as long as all that one result makes ready, nor does a deadline cost by all that wait:
+        half of the time is spent in pings that are short."""
+        for attack, name in (refer, '1000 calls that wait for 7 MiB'), \
+                (expire_bound, '200000 calls that wait, and some that time out'):
+            with self.subTest(name), Daemon(lane_depth_us=0, **SETTINGS) as daemon, ping(daemon) as ask, \
+                    beside(attack, daemon):
+                for _ in range(TRIES):
+                    values = waits(ask, 1)
+                    spent = list(itertools.accumulate(values))
+                    half = next(value for value, so_far in zip(values, spent) if so_far >= spent[-1] / 2)
+                    print(f'quiet: beside {name}: half of the time in pings of up to {half:.2f} ms')
+                    if half < GOAL_MS * SLOWDOWN:
+                        break
+                else:
+                    self.fail(f'beside {name}: above {GOAL_MS} ms each time')
 
     def test_trickles(self):
         """Slow ones, and such as are just fast enough to keep what they have: a quarter of the budget is all of theirs."""
