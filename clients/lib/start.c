@@ -48,8 +48,10 @@ static struct knit_options stream_options(
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
     options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
     options.priority = (uint8_t)start->options->priority;
+    /* As the daemon reads that number, by which none is meant here. */
     if (start->options->affinity != 0)
-        options.affinity = start->options->affinity;
+        options.affinity =
+            start->options->affinity != KNIT_OPTION_NONE ? start->options->affinity : 0;
     return options;
 }
 

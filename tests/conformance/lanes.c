@@ -308,7 +308,7 @@ static int64_t lane_of(struct conformance *c, struct knit_handle *handle)
     return lane;
 }
 
-/* One at a time, and all at once. */
+/* One at a time, and all at once; beginning with the largest number that there is. */
 static void one_affinity_is_one_worker(struct conformance *c)
 {
     enum { VALUES = 40, CALLS = 20 };
@@ -319,14 +319,14 @@ static void one_affinity_is_one_worker(struct conformance *c)
 
     conformance_open_place(c, &wish);
     for (uint64_t value = 0; value < VALUES; value++) {
-        lanes[value] = lane_of(c, start_where(c, value + 1));
+        lanes[value] = lane_of(c, start_where(c, UINT64_MAX - value));
         seen |= 1u << lanes[value];
-        assert_true(lane_of(c, start_where(c, value + 1)) == lanes[value]);
+        assert_true(lane_of(c, start_where(c, UINT64_MAX - value)) == lanes[value]);
     }
     assert_int_equal(seen, 15);
     for (int i = 0; i < CALLS; i++) {
         for (uint64_t value = 0; value < VALUES; value++)
-            handles[i][value] = start_where(c, value + 1);
+            handles[i][value] = start_where(c, UINT64_MAX - value);
     }
     for (int i = 0; i < CALLS; i++) {
         for (uint64_t value = 0; value < VALUES; value++)
