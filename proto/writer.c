@@ -232,6 +232,19 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
     end(writer);
 }
 
+void knit_writer_reference(struct knit_writer *writer, uint32_t msgid)
+{
+    uint8_t body[KNIT_HEAD_BYTES_MAX], head[KNIT_HEAD_BYTES_MAX];
+    const size_t len = knit_pack_uint(body, msgid);
+
+    if (!begin(writer))
+        return;
+    (void)knit_buffer_append(
+        writer->buffer, head, knit_pack_ext(head, (uint32_t)len, KNIT_EXT_RESULT));
+    (void)knit_buffer_append(writer->buffer, body, len);
+    end(writer);
+}
+
 void knit_writer_typed(
     struct knit_writer *writer, unsigned element, const void *elements, size_t count)
 {

@@ -54,6 +54,8 @@ void knit_writer_bin(struct knit_writer *writer, const void *bytes, size_t len);
 void knit_writer_array(struct knit_writer *writer, uint32_t count);
 void knit_writer_map(struct knit_writer *writer, uint32_t count);
 void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len);
+/* In place of an argument: the result of the request of that msgid. */
+void knit_writer_reference(struct knit_writer *writer, uint32_t msgid);
 /* Elements of this code, `count` of them, aligned to their size where the value is. */
 void knit_writer_typed(
     struct knit_writer *writer, unsigned element, const void *elements, size_t count);

@@ -54,9 +54,10 @@ static void end_promises(struct knit_handles *handles)
 {
     struct knit_handle_chunk *chunk;
 
-    for (chunk = handles->chunks; handles->promises.count > 0 && chunk != NULL; chunk = chunk->next)
+    for (chunk = handles->chunks; knit_promises_has_any(&handles->promises) && chunk != NULL;
+         chunk = chunk->next)
         for (int i = 0; i < HANDLES_CHUNK; i++)
-            if ((chunk->handle[i].flags & KNIT_HANDLE_PROMISED) != 0)
+            if ((chunk->handle[i].flags & (KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING)) != 0)
                 knit_promise_end(&chunk->handle[i]);
 }
 
@@ -223,6 +224,9 @@ void knit_handle_cancel(struct knit_handle *handle)
         knit_lanes_cancel(handle->handles->lanes, handle->slot);
     else if ((handle->flags & KNIT_HANDLE_BY_INLINER) != 0)
         knit_inliner_cancel(handle->handles->inliner, handle->slot);
+    else if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 &&
+             knit_stream_take_back(&handle->handles->stream, handle->slot))
+        knit_handle_fail(handle, KNIT_CANCELLED, KNIT_STARTED_NO, CANCELLED);
     else
         (void)knit_stream_cancel(&handle->handles->stream, handle->slot, knit_span(NULL, 0));
 }
@@ -243,7 +247,11 @@ static void leave_lists(struct knit_handle *handle)
 /* To who wants to know that it is done. */
 static void announce(struct knit_handle *handle)
 {
-    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
+    if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 && knit_promise_is_refused(handle)) {
+        knit_promise_wait_again(handle);
+        return;
+    }
+    if ((handle->flags & (KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING)) != 0)
         knit_promise_end(handle);
     if ((handle->flags & KNIT_HANDLE_SOURCE) != 0)
         knit_promises_note(handle);
@@ -268,8 +276,8 @@ static void uncount(struct knit_handle *handle)
 /* flags: what is said of the outcome. */
 static void end(struct knit_handle *handle, uint32_t flags)
 {
-    const uint32_t told =
-        KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE | KNIT_HANDLE_PROMISED;
+    const uint32_t told = KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE |
+                          KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING;
 
     leave_lists(handle);
     uncount(handle);
@@ -566,7 +574,7 @@ void knit_handle_drop(struct knit_handle *handle)
         knit_handle_disown(handle);
         return;
     }
-    if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
+    if ((handle->flags & (KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING)) != 0)
         knit_promise_end(handle);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && is_ours)
         withdraw(handle);

@@ -60,7 +60,7 @@ struct knit_handle {
     struct knit_watcher *watcher; /* of what the task emits */
     uint64_t affinity;            /* PINNED */
     struct knit_span late;        /* a map of substitute.h, to be freed */
-    struct knit_promise *promise; /* PROMISED: its arguments */
+    struct knit_promise *promise; /* PROMISED, REFERRING: its arguments */
     struct knit_hole_list holes;  /* SOURCE: the arguments that its result is */
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;

@@ -13,7 +13,10 @@
 #include "proto/walk.h"
 #include "proto/writer.h"
 
-enum { PARAMS_MAX = 1024 * 1024 * 1024 };
+enum {
+    PARAMS_MAX = 1024 * 1024 * 1024,
+    REFERENCES_MAX = 16, /* of a call, as PROTOCOL.md has it */
+};
 
 /* ---- life ---- */
 
@@ -119,10 +122,28 @@ void knit_promise_wait(struct knit_promise *promise, struct knit_handle *handle)
     note(promise);
 }
 
+/* Its place is there for others that wait at the server. */
+static void give_place(struct knit_promise *promise, struct knit_stream *stream)
+{
+    if (promise->has_place)
+        knit_stream_remove_place(stream);
+    promise->has_place = false;
+}
+
+static void stop_referring(struct knit_handle *handle)
+{
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_REFERRING;
+    handle->handles->promises.referring--;
+    give_place(handle->promise, &handle->handles->stream);
+}
+
 void knit_promise_end(struct knit_handle *handle)
 {
+    if ((handle->flags & KNIT_HANDLE_REFERRING) != 0)
+        stop_referring(handle);
+    else
+        handle->handles->promises.count--;
     handle->flags &= ~(uint32_t)KNIT_HANDLE_PROMISED;
-    handle->handles->promises.count--;
     knit_promise_free(handle->promise);
 }
 
@@ -180,6 +201,15 @@ static int put_result(struct knit_writer *writer, struct knit_handle *source)
     return 0;
 }
 
+/* A reference, where the source is in flight. */
+static int put_argument(struct knit_writer *writer, struct knit_handle *source)
+{
+    if ((source->flags & KNIT_HANDLE_WAITING) == 0)
+        return put_result(writer, source);
+    knit_writer_reference(writer, knit_stream_msgid(&source->handles->stream, source->slot));
+    return 0;
+}
+
 /* The arguments as they are sent. Returns 0, KNIT_WRITER_E_*, -ENOMEM, -EINVAL. */
 static int write_params(struct knit_promise *promise, struct knit_buffer *params)
 {
@@ -195,7 +225,7 @@ static int write_params(struct knit_promise *promise, struct knit_buffer *params
     knit_writer_array(&writer, (uint32_t)walk.left);
     for (uint32_t i = 0; r == 0 && knit_walk_next(&walk, &item) == 0; i++) {
         if (hole < end && hole->index == i)
-            r = put_result(&writer, (hole++)->source);
+            r = put_argument(&writer, (hole++)->source);
         else
             knit_writer_value(&writer, item.raw.bytes, item.raw.len);
     }
@@ -303,9 +333,9 @@ static uint64_t left_ns(uint64_t end_ns, uint64_t now_ns)
     return end_ns > now_ns ? end_ns - now_ns : 0;
 }
 
-static int start_on_stream(struct knit_handle *handle, struct knit_promise *promise)
+static int start_on_stream(
+    struct knit_handle *handle, struct knit_promise *promise, struct knit_span params)
 {
-    const struct knit_span params = knit_buffer_span(&promise->params);
     struct knit_options *options = &promise->options;
     const uint64_t now_ns =
         handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX ? knit_clock_ns() : 0;
@@ -356,8 +386,9 @@ static bool start(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     struct knit_promise *promise = handle->promise;
     const bool is_local = knit_lanes_local(handles->lanes) != NULL;
-    int code =
-        handles->lanes != NULL ? start_on_lanes(handle, promise) : start_on_stream(handle, promise);
+    int code = handles->lanes != NULL
+                   ? start_on_lanes(handle, promise)
+                   : start_on_stream(handle, promise, knit_buffer_span(&promise->params));
 
     if (code == KNIT_WOULD_BLOCK && knit_handles_has_lease(handles))
         return false;
@@ -402,4 +433,91 @@ void knit_promises_run(struct knit_handles *handles)
             enter_list(promise, &promises->blocked);
     }
     drop_unwanted(handles);
+}
+
+/* ---- references ---- */
+
+/* Whether each source that has no outcome is a call in flight, and these are not too many. */
+static bool may_refer(const struct knit_promise *promise, const struct knit_handle *handle)
+{
+    const struct knit_handles *handles = handle->handles;
+    uint32_t count = 0;
+
+    if (!handles->stream.takes_references || handles->lanes != NULL ||
+        handle->prepared->is_of_protocol)
+        return false;
+    for (uint32_t i = 0; i < promise->count; i++) {
+        const struct knit_handle *source = promise->holes[i].source;
+
+        if ((source->flags & KNIT_HANDLE_WAITING) == 0)
+            continue;
+        if (knit_handle_via(source) != KNIT_VIA_STREAM || source->prepared->is_of_protocol ||
+            ++count > REFERENCES_MAX)
+            return false;
+    }
+    return true;
+}
+
+static bool send_references(struct knit_promise *promise, struct knit_handle *handle)
+{
+    struct knit_buffer params;
+    bool is_sent;
+
+    knit_buffer_init(&params, PARAMS_MAX);
+    is_sent = write_params(promise, &params) == 0 &&
+              start_on_stream(handle, promise, knit_buffer_span(&params)) == KNIT_OK;
+    knit_buffer_fini(&params);
+    return is_sent;
+}
+
+bool knit_promise_refer(struct knit_promise *promise, struct knit_handle *handle)
+{
+    struct knit_stream *stream = &handle->handles->stream;
+
+    if (!may_refer(promise, handle))
+        return false;
+    promise->has_place = knit_stream_add_place(stream);
+    if (!promise->has_place && !knit_stream_is_idle_by_half(stream))
+        return false;
+    if (!send_references(promise, handle)) {
+        give_place(promise, stream);
+        return false;
+    }
+    /* From now on the daemon sees to that. */
+    promise->start_by_ns = handle->start_by_ns;
+    handle->start_by_ns = UINT64_MAX;
+    handle->promise = promise;
+    handle->flags |= KNIT_HANDLE_REFERRING;
+    handle->handles->promises.referring++;
+    return true;
+}
+
+/* QUOTA is said of room that the library needs none of. */
+bool knit_promise_is_refused(const struct knit_handle *handle)
+{
+    struct knit_failure failure;
+
+    return (handle->flags & KNIT_HANDLE_ERROR) != 0 && handle->code == 0 &&
+           knit_failure_decode(handle->outcome, &failure) == 0 &&
+           failure.started == KNIT_STARTED_NO &&
+           (failure.code == KNIT_DEPENDENCY || failure.code == KNIT_QUOTA);
+}
+
+void knit_promise_wait_again(struct knit_handle *handle)
+{
+    const uint32_t over = KNIT_HANDLE_DONE | KNIT_HANDLE_ERROR | KNIT_HANDLE_HEAP;
+    struct knit_promise *promise = handle->promise;
+
+    stop_referring(handle);
+    if ((handle->flags & KNIT_HANDLE_HEAP) != 0)
+        free(handle->heap);
+    handle->flags &= ~(over | (uint32_t)KNIT_HANDLE_BY_STREAM);
+    handle->flags |= KNIT_HANDLE_WAITING;
+    handle->start_by_ns = promise->start_by_ns;
+    if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)
+        knit_handle_set_deadline(handle, handle->deadline_ns);
+    knit_promise_wait(promise, handle);
+    /* Its caller did not wait for that. */
+    if ((handle->flags & KNIT_HANDLE_CANCELLED) != 0)
+        knit_handle_cancel(handle);
 }

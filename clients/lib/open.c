@@ -28,6 +28,7 @@ enum {
     CONNECT_MS_DEFAULT = 10 * 1000,
     NOTIFIED_MS_MAX = 1000,
     LEASE_CHECK_MS = 50,
+    SLOTS_MAX = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE - KNIT_STREAM_PLACES_WAITING,
 };
 
 const char *knit_version(void)
@@ -85,8 +86,8 @@ struct knit *knit_open_new(int fd, const struct knit_open_options *options)
     k->tasks_age = 1;
     k->alive = knit_forks_new_page();
     knit_handles_init(&k->handles, k, k->alive);
-    if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)
-        slots = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE;
+    if (slots > SLOTS_MAX)
+        slots = SLOTS_MAX;
     knit_transport_init_plain(&transport, fd);
     r = knit_stream_init(&k->handles.stream, &knit_handle_stream_callbacks, &transport, slots);
     if (r < 0 || k->alive == NULL) {
@@ -137,6 +138,7 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
     } else {
         knit_stream_set_limits(
             &k->handles.stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
+        k->handles.stream.takes_references = knit_hello_reply_has(&reply, "references");
     }
     knit_handle_drop(handle);
     return code;

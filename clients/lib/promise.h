@@ -16,6 +16,15 @@
  * where they lie. A result that arrives for a source is copied out of its lane at once: calls that
  * hold blocks of the reply arena while they wait for room could wait for each other.
  *
+ * Over a stream the server can wait in the library's place: a call whose sources are all in flight
+ * there is sent with references to them, so that a chain takes one round trip. It keeps its holes,
+ * and by them its sources, for as long as it is under way. If it comes back unstarted since it
+ * depends on others, for whatever reason, it waits here and gets the results from the library, as
+ * it would have without references: of a source that ended before the reference was read the
+ * library has the outcome by then, and how a failure is told is the same. Calls that wait at the
+ * server take places of their own in the stream, up to KNIT_STREAM_PLACES_WAITING and to what the
+ * server announces as `in_flight`; beyond that, places of calls while half of these are free.
+ *
  * Functions on handles are in handle_promise.c. Threads: as the session: one at a time.
  */
 #pragma once
@@ -50,6 +59,8 @@ struct knit_promise {
     struct knit_handle *handle;   /* whose arguments; NULL: not yet */
     struct knit_buffer params;    /* with nil in the holes, until they are filled */
     struct knit_options options;  /* of the call, over a stream */
+    uint64_t start_by_ns;         /* of one that was sent: its handle's, if it is sent again */
+    bool has_place;               /* one that the stream has added for it */
     uint32_t missing;             /* holes whose source has no outcome */
     bool has_failed;              /* a source has: the others are not waited for */
     uint32_t count;               /* holes, in the order of the arguments */
@@ -60,6 +71,7 @@ struct knit_promises {
     struct knit_promise_list due;     /* nothing is missing any more, or they have failed */
     struct knit_promise_list blocked; /* they are filled, and there was no room to start them */
     uint32_t count;                   /* calls that wait, these included */
+    uint32_t referring;               /* calls that were sent with references */
     struct knit_handle *unwanted;     /* disowned sources without holes, by next_spare */
 };
 
@@ -80,15 +92,29 @@ static inline bool knit_promise_is_open(const struct knit_promise *promise)
 /* The handle's call waits for these arguments, whose owner it is from now on. */
 void knit_promise_wait(struct knit_promise *promise, struct knit_handle *handle);
 
+/* Send it with references to its sources, if these are in flight on a stream whose server takes
+ * them: true, and the handle's call owns these arguments from now on. */
+KNIT_MUST_CHECK bool knit_promise_refer(struct knit_promise *promise, struct knit_handle *handle);
+
+/* Of a call that was sent so and has its outcome: whether that is a refusal of what it refers to.
+ * Then it waits here. */
+KNIT_MUST_CHECK bool knit_promise_is_refused(const struct knit_handle *handle);
+void knit_promise_wait_again(struct knit_handle *handle);
+
 /* Put results in place of the holes: true, and they are `params`. False: the handle's call has got
  * the error that it ends in. One that is not open. */
 KNIT_MUST_CHECK bool knit_promise_fill(struct knit_promise *promise, struct knit_handle *handle);
 
-/* Of a source: it has its outcome. Of a promised call: it is over, or starts. Of a source that its
- * caller frees: it stays for as long as others need it. */
+/* Of a source: it has its outcome. Of a promised or referring call: it is over, or starts. Of a
+ * source that its caller frees: it stays for as long as others need it. */
 void knit_promises_note(struct knit_handle *source);
 void knit_promise_end(struct knit_handle *handle);
 void knit_handle_disown(struct knit_handle *source);
+
+static inline bool knit_promises_has_any(const struct knit_promises *promises)
+{
+    return promises->count != 0 || promises->referring != 0;
+}
 
 /* Whether knit_promises_run() has something to do. */
 static inline bool knit_promises_are_due(const struct knit_promises *promises)

@@ -316,10 +316,11 @@ static void time_out_unstarted(struct knit_handle *handle)
 }
 
 /* Some arguments are results of other calls. True: they are there, and the call can be started.
- * False: it waits for them, or has ended. */
+ * False: it waits for them, here or at the server, or has ended. */
 static bool take_results(struct knit_handle *handle, struct knit_start *start)
 {
     struct knit_promise *promise = start->promise;
+    bool is_sent;
 
     if (!knit_promise_is_open(promise)) {
         if (!knit_promise_fill(promise, handle))
@@ -340,10 +341,12 @@ static bool take_results(struct knit_handle *handle, struct knit_start *start)
         promise->options.queue_max = KNIT_OPTION_NONE;
         promise->options.substitute = (struct knit_substitute){0};
     }
+    start->promise = NULL;
+    is_sent = !start->is_by_lanes && knit_promise_refer(promise, handle);
     if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)
         knit_handle_set_deadline(handle, handle->deadline_ns);
-    knit_promise_wait(promise, handle);
-    start->promise = NULL;
+    if (!is_sent)
+        knit_promise_wait(promise, handle);
     return false;
 }
 

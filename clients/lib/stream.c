@@ -43,7 +43,8 @@ int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callba
         .request_max = KNIT_MESSAGE_BYTES_DEFAULT,
         .arguments_max = KNIT_MESSAGE_BYTES_DEFAULT};
     stream->places_limit = calls_max;
-    stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE;
+    stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE + KNIT_STREAM_PLACES_WAITING;
+    stream->in_flight_max = UINT64_MAX;
     knit_scan_init(&stream->scan, &limits);
     knit_buffer_init(&stream->out, (size_t)KNIT_STREAM_OUT_MAX + KNIT_MESSAGE_BYTES_MAX);
     stream->places = calloc(stream->places_max, sizeof(*stream->places));
@@ -64,6 +65,8 @@ void knit_stream_set_limits(
     stream->arguments_max = stream->request_max;
     if (call_bytes != 0 && call_bytes < stream->arguments_max)
         stream->arguments_max = call_bytes;
+    if (in_flight != 0)
+        stream->in_flight_max = in_flight;
     if (in_flight != 0 && in_flight < stream->places_limit)
         stream->places_limit = (uint32_t)in_flight;
 }
@@ -92,9 +95,20 @@ bool knit_stream_wants_write(const struct knit_stream *stream)
            (knit_stream_has_output(stream) && stream->send_wants != KNIT_TRANSPORT_WANT_READ);
 }
 
-static uint32_t msgid_of(const struct knit_stream *stream, uint32_t index)
+bool knit_stream_add_place(struct knit_stream *stream)
 {
-    return stream->places[index].use << KNIT_STREAM_PLACE_BITS | index;
+    if (stream->places_added == KNIT_STREAM_PLACES_WAITING ||
+        stream->places_limit >= stream->in_flight_max)
+        return false;
+    stream->places_limit++;
+    stream->places_added++;
+    return true;
+}
+
+void knit_stream_remove_place(struct knit_stream *stream)
+{
+    stream->places_limit--;
+    stream->places_added--;
 }
 
 static uint32_t take_place(struct knit_stream *stream, void *user)
@@ -139,7 +153,8 @@ int knit_stream_start(struct knit_stream *stream, const char *method, struct kni
         return KNIT_WOULD_BLOCK;
 
     index = take_place(stream, user);
-    r = knit_message_put_request(&stream->out, msgid_of(stream, index), &name, params, options);
+    r = knit_message_put_request(
+        &stream->out, knit_stream_msgid(stream, index), &name, params, options);
     if (r != 0 || stream->out.len - len > stream->request_max) {
         stream->refused_bytes = stream->out.len - len;
         leave_place(stream, index);
@@ -225,7 +240,7 @@ bool knit_stream_cancel(struct knit_stream *stream, uint32_t place, struct knit_
         knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
     else
         knit_buffer_init(&params, KNIT_METHOD_PARAMS_BYTES_MAX);
-    is_sent = knit_cancel_put(&params, msgid_of(stream, place), reason) == 0 &&
+    is_sent = knit_cancel_put(&params, knit_stream_msgid(stream, place), reason) == 0 &&
               knit_stream_notify(stream, "$/cancel", knit_buffer_span(&params)) == KNIT_OK;
     knit_buffer_fini(&params);
     return is_sent;
@@ -328,7 +343,7 @@ static void take_notification(struct knit_stream *stream, const struct knit_mess
         return;
     index = progress.msgid & (KNIT_STREAM_PLACES_MAX - 1);
     if (index < stream->places_max && stream->places[index].is_taken &&
-        msgid_of(stream, index) == progress.msgid && stream->places[index].user != NULL)
+        knit_stream_msgid(stream, index) == progress.msgid && stream->places[index].user != NULL)
         stream->callbacks->on_progress(stream->places[index].user, &progress);
 }
 
@@ -349,7 +364,7 @@ static bool take_message(struct knit_stream *stream, const struct knit_message *
 
     index = message->msgid & (KNIT_STREAM_PLACES_MAX - 1);
     if (index >= stream->places_max || !stream->places[index].is_taken ||
-        msgid_of(stream, index) != message->msgid) {
+        knit_stream_msgid(stream, index) != message->msgid) {
         knit_stream_break(stream, "the server answered a call that was not made");
         return false;
     }

@@ -31,6 +31,8 @@ enum {
     /* Places that only the protocol's own methods take, so that these find room when calls have
        none. */
     KNIT_STREAM_PLACES_SPARE = 16,
+    /* Places of requests that wait at the server for others: these take none of the calls'. */
+    KNIT_STREAM_PLACES_WAITING = 64,
     /* Unsent bytes at which starting another request returns KNIT_WOULD_BLOCK. */
     KNIT_STREAM_OUT_MAX = 4 * 1024 * 1024,
     /* How long after a deadline a caller still waits for the daemon's own, more exact TIMEOUT
@@ -79,10 +81,13 @@ struct knit_stream {
     struct knit_stream_place *places;
     uint32_t places_max;
     uint32_t places_limit; /* of them, how many calls may take */
+    uint32_t places_added; /* to that limit, by knit_stream_add_place() */
     uint32_t places_taken;
     uint32_t first_free;
 
     bool has_notified;      /* a task by a notification, which nothing answers */
+    bool takes_references;  /* the server, to the results of other requests */
+    uint64_t in_flight_max; /* requests, as the server announced */
     uint64_t request_max;   /* bytes, as the server announced */
     uint64_t arguments_max; /* likewise, of one call; at most request_max */
     uint64_t
@@ -103,6 +108,23 @@ void knit_stream_set_limits(
 static inline bool knit_stream_is_open(const struct knit_stream *stream)
 {
     return stream->transport.fd >= 0;
+}
+
+/* The msgid of the request that has that place. */
+static inline uint32_t knit_stream_msgid(const struct knit_stream *stream, uint32_t place)
+{
+    return stream->places[place].use << KNIT_STREAM_PLACE_BITS | place;
+}
+
+/* One place more for calls, as long as there is a request that waits at the server for others.
+ * False: there are no more, or the server takes no more requests. */
+KNIT_MUST_CHECK bool knit_stream_add_place(struct knit_stream *stream);
+void knit_stream_remove_place(struct knit_stream *stream);
+
+/* Whether calls leave half of their places free. */
+static inline bool knit_stream_is_idle_by_half(const struct knit_stream *stream)
+{
+    return stream->places_taken < stream->places_limit / 2;
 }
 
 /* Append a request. options may be NULL. Returns KNIT_OK, KNIT_WOULD_BLOCK (no place is free, or

@@ -53,7 +53,7 @@ static bool first_param(const struct knit_message *message, struct knit_item *re
 
 static void answer_hello(const struct knit_message *message)
 {
-    const struct knit_hello_reply reply = {
+    struct knit_hello_reply reply = {
         .server = knit_span_text("fake"),
         .version = knit_span_text("1"),
         .protocol = fake.protocol != 0 ? fake.protocol : KNIT_PROTOCOL_VERSION,
@@ -64,6 +64,8 @@ static void answer_hello(const struct knit_message *message)
         .output_bytes = 4 * 1024 * 1024,
     };
 
+    if (fake.takes_references)
+        reply.feature[reply.feature_count++] = knit_span_text("references");
     knit_message_put_response_head(&fake.out, message->msgid);
     knit_hello_reply_put(&fake.out, &reply);
 }
@@ -301,6 +303,79 @@ static void release(const struct knit_message *message)
         answer_nil(fake.held[--fake.held_count]);
 }
 
+/* ---- sums ---- */
+
+/* That of the one which the argument refers to. */
+static int64_t sum_meant(const struct knit_item *item)
+{
+    struct knit_head head;
+
+    assert_int_equal(knit_head_read(item->body.bytes, item->body.len, &head), 0);
+    for (uint32_t i = fake.sums_count; i-- > 0;) {
+        if (fake.sums[i].msgid == head.value)
+            return fake.sums[i].sum;
+    }
+    fail_msg("request %u has not come", (unsigned)head.value);
+    return 0;
+}
+
+static void answer_sums(void)
+{
+    for (uint32_t i = 0; i < fake.sums_count; i++) {
+        struct knit_fake_sum *sum = &fake.sums[i];
+        struct knit_writer writer;
+
+        if (sum->is_answered)
+            continue;
+        sum->is_answered = true;
+        knit_message_put_response_head(&fake.out, sum->msgid);
+        knit_writer_init(&writer, &fake.out);
+        knit_writer_int(&writer, sum->sum);
+        assert_int_equal(knit_writer_end(&writer), 0);
+    }
+}
+
+static void take_sum(const struct knit_message *message)
+{
+    struct knit_fake_sum *sum = &fake.sums[fake.sums_count];
+    struct knit_walk walk;
+    struct knit_item item;
+
+    assert_true(fake.sums_count < KNIT_FAKE_SUMS_MAX);
+    *sum = (struct knit_fake_sum){.msgid = message->msgid};
+    assert_int_equal(knit_walk_array(&walk, message->params), 0);
+    while (knit_walk_next(&walk, &item) == 0) {
+        uint64_t value = 0;
+
+        if (item.head.type == KNIT_HEAD_EXT && item.head.ext == KNIT_EXT_RESULT) {
+            atomic_fetch_add_explicit(&fake.references_come, 1, memory_order_relaxed);
+            value = (uint64_t)sum_meant(&item);
+        } else {
+            assert_true(knit_item_uint(&item, &value));
+        }
+        sum->sum += (int64_t)value;
+    }
+    atomic_fetch_add_explicit(&fake.sums_come, 1, memory_order_relaxed);
+    if (++fake.sums_count >= fake.sums_wanted)
+        answer_sums();
+}
+
+static void refuse_sum(const struct knit_message *message)
+{
+    struct knit_failure failure = knit_failure(KNIT_DEPENDENCY, "that is over");
+
+    if (fake.refusals == 0) {
+        take_sum(message);
+        return;
+    }
+    fake.refusals--;
+    atomic_fetch_add_explicit(&fake.sums_come, 1, memory_order_relaxed);
+    answer_sums();
+    fake.sums_wanted = 1;
+    failure.unknown = fake.sums[0].msgid;
+    knit_message_put_error(&fake.out, message->msgid, &failure, KNIT_FAILURE_FULL);
+}
+
 static void end_connection(const struct knit_message *message)
 {
     (void)message;
@@ -355,7 +430,9 @@ static const struct {
     {"garbage", answer_garbage},
     {"hold", hold},
     {"params", answer_params},
+    {"refused", refuse_sum},
     {"release", release},
+    {"sum", take_sum},
     {"twice", answer_twice},
 };
 
@@ -469,6 +546,7 @@ static void *thread_main(void *arg)
         close(fake.fd);
         fake.is_over = false;
         fake.held_count = 0;
+        fake.sums_count = 0;
         knit_buffer_reset(&fake.out);
     }
     return NULL;

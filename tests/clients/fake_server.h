@@ -11,6 +11,11 @@
  *     garbage   bytes that are no message       close     closes the connection
  *     twice     answers two times               code      an error of the code it is given
  *
+ *     sum       no answer until so many of these have come as the test says; then, to all of them,
+ *               the sums of their arguments, numbers or references to earlier ones
+ *     refused   as `sum`, but the first ones, as many as the test says, are refused as referring to
+ *               nothing; those that came before are answered first
+ *
  * `$/cancel` answers a held call with CANCELLED, `$/stats` says how many notifications came.
  * `$/tasks` lists the tasks a, which is `echo`, b, which is `code`, and c. `$/hello` and `$/ping`
  * are as in the protocol, `$/attach` is when it is asked to be. */
@@ -28,7 +33,14 @@
 #include "proto/buffer.h"
 #include "proto/message.h"
 
-enum { KNIT_FAKE_HELD_MAX = 64, KNIT_FAKE_FDS_MAX = 8 };
+enum { KNIT_FAKE_HELD_MAX = 64, KNIT_FAKE_FDS_MAX = 8, KNIT_FAKE_SUMS_MAX = 256 };
+
+/* A call of `sum`, and how far it is. */
+struct knit_fake_sum {
+    uint32_t msgid;
+    int64_t sum;
+    bool is_answered;
+};
 
 /* What a descriptor of the answer to `$/attach` is. */
 enum knit_fake_fd {
@@ -63,6 +75,9 @@ struct knit_fake {
     uint32_t timeout_ms; /* of its second task, the third has twice that; 0 = 20 s */
     bool attaches;       /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
+    bool takes_references; /* it says so in hello */
+    uint32_t sums_wanted;  /* until they are answered; 0 = 1 */
+    uint32_t refusals;     /* of `refused`, still to come */
     /* Set by the test at any time. */
     _Atomic bool is_deaf;         /* reads nothing */
     _Atomic uint32_t epoch_more;  /* than 1 is the tasks' epoch; each moves their names on by one */
@@ -78,8 +93,12 @@ struct knit_fake {
     uint32_t held[KNIT_FAKE_HELD_MAX];
     uint32_t held_count;
     uint64_t notifications;
-    bool is_over;               /* the connection is to be closed */
-    int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
+    struct knit_fake_sum sums[KNIT_FAKE_SUMS_MAX];
+    uint32_t sums_count;
+    /* To be read when the test waits for nothing. */
+    _Atomic uint32_t sums_come, references_come; /* calls of `sum` and `refused`, and arguments */
+    bool is_over;                                /* the connection is to be closed */
+    int fds[KNIT_FAKE_FDS_MAX];                  /* that go with the next byte */
     int fds_count;
     int bell_fd;    /* the pool's end of the bell */
     int request_fd; /* the pool's descriptor of the request segment */

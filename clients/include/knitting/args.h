@@ -241,9 +241,10 @@ static inline struct knit_arg knit_pass_any(struct knit_any value)
  *
  * If the other call fails this one ends in KNIT_DEPENDENCY, whose details have the `cause`, and
  * does not run. Its own timeout goes on while it waits, and `queue_ms` too; its end or cancelling
- * does nothing to the other call. The handle can be awaited as ever, be an argument of any number
- * of calls, and be freed at once: then the other call goes on for as long as one of them needs it.
- * What is due is started inside of functions that wait or dispatch. */
+ * does nothing to the other call. Over unix:// and knit:// it waits in the daemon if the others are
+ * on their way there: a chain of calls takes one round trip. The handle can be awaited as ever, be
+ * an argument of any number of calls, and be freed at once: then the other call goes on for as long
+ * as one of them needs it. What is due is started inside of functions that wait or dispatch. */
 static inline struct knit_arg knit_pass_handle(struct knit_handle *handle)
 {
     struct knit_arg arg = {KNIT_ARG_HANDLE, 0, {0}, 0};
