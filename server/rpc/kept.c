@@ -8,7 +8,10 @@
 #include "server/config/setting.h"
 #include "server/rpc/router_private.h"
 
-enum { ERROR_WHOLE_MAX = 16 * 1024 }; /* of a longer one code and message are kept */
+enum {
+    ERROR_WHOLE_MAX = 16 * 1024, /* of a longer one code and message are kept */
+    PASSED_MAX = 16,             /* as in net/lookahead.c */
+};
 
 /* ---- what is kept -------------------------------------------------------------------------- */
 
@@ -158,13 +161,28 @@ void knit_references_keep(struct knit_caller *caller, uint32_t msgid, uint64_t u
         kept->uses = uses;
 }
 
+/* Before those of later priorities, each of which lets so many pass. */
+static void enter_ready(struct knit_references *references, struct knit_bound *bound)
+{
+    struct knit_bound *before = TAILQ_LAST(&references->ready, knit_bound_list);
+
+    while (before != NULL && before->priority > bound->priority && before->passed < PASSED_MAX) {
+        before->passed++;
+        before = TAILQ_PREV(before, knit_bound_list, entry);
+    }
+    if (before != NULL)
+        TAILQ_INSERT_AFTER(&references->ready, before, bound, entry);
+    else
+        TAILQ_INSERT_HEAD(&references->ready, bound, entry);
+}
+
 void knit_bound_make_ready(struct knit_references *references, struct knit_bound *bound)
 {
     if (bound->is_ready)
         return;
     knit_bound_leave_list(references, bound);
     bound->is_ready = true;
-    TAILQ_INSERT_TAIL(&references->ready, bound, entry);
+    enter_ready(references, bound);
     knit_references_make_due(references);
 }
 

@@ -27,6 +27,8 @@ struct knit_bound {
     struct knit_references *references;
     bool is_ready;
     bool has_late; /* its caller gets something else than TIMEOUT at the deadline */
+    uint8_t priority;
+    uint8_t passed; /* so many of earlier priorities have become ready since it has */
     uint32_t missing;
     uint32_t count;
     uint64_t since_ns;

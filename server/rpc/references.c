@@ -390,6 +390,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         return;
     }
     bound->since_ns = since_ns;
+    bound->priority = knit_router_priority(message);
     bound->due.ns = knit_router_deadline(caller, message, since_ns, &bound->has_late);
     if (!bind_all(references, bound, found))
         return;

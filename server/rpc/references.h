@@ -6,7 +6,8 @@
  * The request leaves the input: it is copied, counts among its caller's calls in flight, and has no
  * slot, while those behind it go on. So a chain of calls that came together takes one round trip.
  * When all of its results are there the call is one as if it had come just now with these for
- * arguments, and waits for its share like others (share.h), before the requests behind it.
+ * arguments, and waits for its share like others (share.h), before the requests behind it;
+ * of those with their results an urgent one comes first, and lets no other one starve.
  *
  * A result is kept once for all who refer to it, and put in its places when the call is tried, so a
  * result that is an argument of a thousand calls takes the memory of one. What is kept of a caller,

@@ -196,7 +196,7 @@ KNIT_TASK(only_returns, "only_returns(value: int) -> int?",
 
 static _Thread_local int64_t ran_before;
 
-KNIT_TASK(next, "next() -> int", .doc = "How many calls of it this worker ran before.")
+KNIT_TASK(next, "next(after: any?) -> int", .doc = "How many calls of it this worker ran before.")
 {
     return knit_return_int(call, ran_before++);
 }
@@ -212,8 +212,8 @@ static int return_place(struct knit_call *call)
     return knit_return_built(call, answer);
 }
 
-KNIT_TASK(
-    where, "where() -> (int, int, int)", .doc = "The worker's lane, of how many, its process.")
+KNIT_TASK(where, "where(after: any?) -> (int, int, int)",
+    .doc = "The worker's lane, of how many, its process.")
 {
     return return_place(call);
 }

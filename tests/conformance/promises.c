@@ -224,6 +224,98 @@ static void a_chain_that_waits_in_the_daemon(struct conformance *c)
         assert_true(conformance_int(c, chain[i]) == 1 << i);
 }
 
+/* ---- options ---- */
+
+enum { OF_A_KIND = 6, URGENT = 0, NORMAL = 1, BACKGROUND = 2 };
+
+static struct knit_handle *begin_next(
+    struct conformance *c, struct knit_handle *source, uint32_t priority)
+{
+    const struct knit_arg args[] = {knit_pass_handle(source)};
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+
+    options.priority = priority;
+    return begin_with(c, &options, "next", "(int) -> int", args, 1);
+}
+
+/* They wait for an argument, and then behind a held worker. */
+static void what_waits_has_its_priority(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 1};
+    struct knit_handle *source, *held, *filler, *handles[3 * OF_A_KIND];
+    int64_t got[3 * OF_A_KIND];
+
+    conformance_open_place(c, &wish);
+    source = begin_defer(c, 2, 2);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    /* What a daemon has given to the worker already is behind that. */
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &filler, &c->error, "next", "(int) -> int", (int64_t)0));
+    for (int i = 0; i < 3 * OF_A_KIND; i++)
+        handles[i] = begin_next(c, source, BACKGROUND - (uint32_t)(i / OF_A_KIND));
+    is_pending(c, handles[0]);
+    place_open_gate(c->place, 2);
+    assert_true(conformance_int(c, source) == 2);
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    conformance_succeeds(c, knit_ping(c->k, &c->error, NULL));
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+    (void)conformance_int(c, filler);
+    for (int i = 0; i < 3 * OF_A_KIND; i++)
+        got[i] = conformance_int(c, handles[i]);
+    for (int i = 0; i < 2 * OF_A_KIND; i++)
+        for (int later = (i / OF_A_KIND + 1) * OF_A_KIND; later < 3 * OF_A_KIND; later++)
+            if (got[i] < got[later])
+                fail_msg("call %d of priority %d ran before call %d of priority %d", i,
+                    BACKGROUND - i / OF_A_KIND, later, BACKGROUND - later / OF_A_KIND);
+}
+
+static int64_t lane_of(struct conformance *c, struct knit_handle *handle)
+{
+    int64_t lane = -1, lanes, process;
+
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
+    (void)knit_free(handle);
+    return lane;
+}
+
+static void what_waits_has_its_affinity(struct conformance *c)
+{
+    enum { VALUES = 20, CALLS = 5 };
+    static const struct place_wish wish = {.workers = 4};
+    struct knit_handle *handles[CALLS][VALUES], *source;
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    int64_t lanes[VALUES];
+    unsigned seen = 0;
+
+    conformance_open_place(c, &wish);
+    source = begin_defer(c, 1, 1);
+    for (int i = 0; i < CALLS; i++) {
+        for (uint64_t value = 0; value < VALUES; value++) {
+            const struct knit_arg args[] = {knit_pass_handle(source)};
+
+            options.affinity = value + 1;
+            handles[i][value] =
+                begin_with(c, &options, "where", "(int) -> (int, int, int)", args, 1);
+        }
+    }
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < CALLS; i++) {
+        for (int value = 0; value < VALUES; value++) {
+            const int64_t lane = lane_of(c, handles[i][value]);
+
+            assert_true(i == 0 || lane == lanes[value]);
+            lanes[value] = lane;
+            seen |= 1u << lane;
+        }
+    }
+    assert_int_equal(seen, 15);
+    assert_true(conformance_int(c, source) == 1);
+}
+
+/* ---- slots ---- */
+
 /* The first call is held, and nothing of the others is anywhere but in the session. */
 static void calls_that_wait_take_no_slot(struct conformance *c)
 {
@@ -577,6 +669,10 @@ static const struct conformance_case cases[] = {
     {"F57", "a chain of 16 is started in one burst", a_chain_in_one_burst, 0, 0, 0},
     {"F57b", "over a connection a chain waits in the daemon, whole",
         a_chain_that_waits_in_the_daemon, 0, 0, 0},
+    {"F57c", "calls that waited for an argument have their priorities", what_waits_has_its_priority,
+        0, 0, 0},
+    {"F57d", "calls that waited for an argument have their affinities", what_waits_has_its_affinity,
+        0, 0, 0},
     {"F58", "a handle of another session, or none, is no argument", handles_that_are_no_arguments,
         0, 0, 0},
     {"F58a", "500 calls that wait take none of 4 slots", calls_that_wait_take_no_slot, 0, 0, 0},
