@@ -22,6 +22,7 @@
 
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/timer.h"
+#include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
 #include "server/net/lookahead.h"
@@ -261,14 +262,32 @@ static void close_session(struct knit_loop *loop)
     loop->session = knit_host_own_session_close(loop->all->backend.pool, loop->session);
 }
 
-static void *run(void *arg)
+/* By a task that the loop runs itself. The others cannot go on without it: its callers would wait
+ * for good, and so would the end of the daemon. */
+static void on_thread_end(void *arg)
 {
-    struct knit_loop *loop = arg;
+    const struct knit_loop *loop = arg;
 
+    knit_log(loop->turn.log, KNIT_LOG_ERROR, "a task has ended the thread of an event loop",
+        KNIT_LOG_NUMBER("loop", loop->turn.loop));
+    abort();
+}
+
+static void run_until_finished(struct knit_loop *loop)
+{
     while (!is_finished(loop)) {
         wait_for_events(loop);
         turn(loop);
     }
+}
+
+static void *run(void *arg)
+{
+    struct knit_loop *loop = arg;
+
+    pthread_cleanup_push(on_thread_end, loop);
+    run_until_finished(loop);
+    pthread_cleanup_pop(0);
     knit_router_give_up(&loop->router);
     while (!TAILQ_EMPTY(&loop->net.dirty))
         knit_connections_flush(&loop->net);

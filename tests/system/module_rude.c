@@ -315,7 +315,8 @@ KNIT_TASK(overflow, "overflow() -> int", .doc = "Recurses until its stack is ful
     return fill_stack(0);
 }
 
-KNIT_TASK(leave, "leave(how: int) -> nil", .doc = "0 exit, 1 _exit, 2 pthread_exit, 3 abort.")
+KNIT_TASK(leave, "leave(how: int) -> nil", .doc = "0 exit, 1 _exit, 2 pthread_exit, 3 abort.",
+    .flags = KNIT_TASK_INLINE_SAFE)
 {
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     switch (knit_arg_int(call, 0)) {
