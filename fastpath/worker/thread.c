@@ -127,12 +127,15 @@ int knit_thread_load(const struct knit_module_loading *loading, struct knit_modu
     struct knit_sentence *ret_why)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct knit_module_loading own = *loading;
     int error;
 
+    if (!has_tasks(own.program))
+        own.program = NULL;
     (void)pthread_once(&once, install);
     (void)pthread_mutex_lock(&one_at_a_time);
     is_loading = true;
-    error = knit_modules_load(loading, ret_modules, ret_why);
+    error = knit_modules_load(&own, ret_modules, ret_why);
     is_loading = false;
     (void)pthread_mutex_unlock(&one_at_a_time);
     return error;
@@ -141,14 +144,13 @@ int knit_thread_load(const struct knit_module_loading *loading, struct knit_modu
 static int load(
     const struct knit_crew_options *options, struct knit_crew *crew, struct knit_sentence *ret_why)
 {
-    const struct knit_module_loading loading = {
-        .program = has_tasks(options->program) ? options->program : NULL,
+    const struct knit_module_loading loading = {.program = options->program,
         .paths = options->modules,
         .count = options->module_count,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
         .api = knit_task_api()};
 
-    if (loading.program == NULL && loading.count == 0)
+    if (!has_tasks(loading.program) && loading.count == 0)
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "no modules are named, and the program has no tasks: no KNIT_TASK() is linked into it "
             "(out of a static library the linker takes what KNIT_LINK_TASK() names)");

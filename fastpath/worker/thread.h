@@ -20,7 +20,8 @@
 /* For the option `threads` of a host. */
 extern const struct knit_thread_kind knit_threads;
 
-/* knit_modules_load() while no other thread of the process loads modules so. */
+/* knit_modules_load() while no other thread of the process loads modules so. A program without
+ * tasks is left out. */
 KNIT_MUST_CHECK int knit_thread_load(const struct knit_module_loading *loading,
     struct knit_modules **ret_modules, struct knit_sentence *ret_why);
 

@@ -26,6 +26,7 @@ static struct knit_pool_options options;
 static struct knit_handle *victim;
 static int code_of_call, ran;
 static _Atomic int told, told_here;
+static const char *const module[] = {TEST_MODULES "/module_shared.so", NULL};
 
 KNIT_TASK(add, "add(a: int, b: int) -> int", .flags = KNIT_TASK_INLINE_SAFE)
 {
@@ -410,20 +411,35 @@ static void a_forked_child_runs_nothing(void **state)
     (void)knit_free(handle);
 }
 
+static void a_program_without_tasks_has_those_of_modules(void **state)
+{
+    struct knit_module program = *knit_own_tasks();
+    int own = 0;
+
+    (void)state;
+    program.tasks_end = program.tasks;
+    options.modules = module;
+    options.inliner_position = "first";
+    if (knit_pool_open_with(&program, &options, &pool, &error) != KNIT_OK ||
+        knit_pool_session(pool, NULL, &k, &error) != KNIT_OK)
+        fail_msg("%s: %s", error.name, error.message);
+    for (int i = 0; i < 10; i++)
+        own += call_int("shared_thread") == gettid();
+    assert_int_equal(own, 5);
+}
+
 static void bad_options_are_refused_by_name(void **state)
 {
-    static const char *const isolated[] = {TEST_MODULES "/module_shared.so", NULL};
-
     (void)state;
     options.workers = KNIT_POOL_NONE;
     expect_refused("no workers");
     options.inliner_position = "middle";
     expect_refused("middle");
     options.inliner_position = "last";
-    options.modules = isolated;
+    options.modules = module;
     expect_refused("isolated");
     options.modules = NULL;
-    options.inliner_modules = isolated;
+    options.inliner_modules = module;
     expect_refused("is not one of modules");
 }
 
@@ -451,6 +467,7 @@ int main(void)
         TEST(a_pool_that_closes_ends_what_waits),
         TEST(a_task_that_ends_its_caller_s_thread_fails_its_call),
         TEST(a_forked_child_runs_nothing),
+        TEST(a_program_without_tasks_has_those_of_modules),
         TEST(bad_options_are_refused_by_name),
     };
 

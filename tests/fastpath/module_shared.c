@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A module for workers that are threads of one process: counts what happens in its one memory. */
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include <knitting/task.h>
 
@@ -30,4 +31,10 @@ KNIT_TASK(shared_kind, "shared_kind() -> int", .doc = "What the hook was told.")
 KNIT_TASK(shared_calls, "shared_calls() -> int", .doc = "How often this was called.")
 {
     return knit_return_int(call, atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + 1);
+}
+
+KNIT_TASK(shared_thread, "shared_thread() -> int", .flags = KNIT_TASK_INLINE_SAFE,
+    .doc = "The thread that it ran on.")
+{
+    return knit_return_int(call, gettid());
 }
