@@ -176,7 +176,7 @@ struct knit_host {
     enum knit_host_phase phase;
     int epoll_fd;
     int timer_fd;
-    int host_fd; /* a pidfd of this process, for workers */
+    int host_fd; /* a pidfd of this process, for workers that are processes; else -1 */
 
     /* Shared memory. */
     int board_fd, pool_fd;

@@ -77,8 +77,10 @@ static int make_loop(struct knit_host *pool)
 
     pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     pool->timer_fd = knit_timer_open();
-    pool->host_fd = pidfd_open(getpid(), 0);
-    if (pool->epoll_fd < 0 || pool->timer_fd < 0 || pool->host_fd < 0 ||
+    if (pool->options.threads == NULL)
+        pool->host_fd = pidfd_open(getpid(), 0);
+    if (pool->epoll_fd < 0 || pool->timer_fd < 0 ||
+        (pool->options.threads == NULL && pool->host_fd < 0) ||
         epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
         int error = -errno;
 

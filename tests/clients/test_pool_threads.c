@@ -199,6 +199,30 @@ static void program_and_module_may_both_have_tasks(void **state)
     assert_int_equal(kind, KNIT_WORKER_THREAD);
 }
 
+static bool has_pidfd(void)
+{
+    char path[32], target[64];
+
+    for (int fd = 0; fd < 256; fd++) {
+        ssize_t len;
+
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        len = readlink(path, target, sizeof(target));
+        if (len > 0 && memmem(target, (size_t)len, "pidfd", 5) != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* valgrind knows none, and runs pools of threads. */
+static void threads_need_no_pidfd(void **state)
+{
+    (void)state;
+    open_pool_of(&options);
+    assert_int_equal(add(k), 5);
+    assert_false(has_pidfd());
+}
+
 static void one_call_opens_a_pool_for_one_task(void **state)
 {
     KNIT_POOL_TASK_AUTO struct knit_pool_task one = {0};
@@ -529,6 +553,7 @@ int main(void)
         TEST(without_options_a_thread_has_the_program_s_own_tasks),
         TEST(a_session_lists_tasks_and_reads_stats),
         TEST(program_and_module_may_both_have_tasks),
+        TEST(threads_need_no_pidfd),
         TEST(one_call_opens_a_pool_for_one_task),
         TEST(each_thread_of_the_program_has_a_session),
         TEST(the_first_result_comes_soon),
