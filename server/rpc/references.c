@@ -18,6 +18,7 @@
 #include "proto/writer.h"
 #include "server/config/setting.h"
 #include "server/rpc/kept.h"
+#include "server/rpc/refusal.h"
 #include "server/rpc/router_private.h"
 
 enum { TURN_NS = 1000000 }; /* of a loop's turn, for each kind of work here */
@@ -342,6 +343,7 @@ static bool bind_all(
     for (uint32_t i = 0; i < found->count; i++) {
         kept = find_meant(references, found->msgid[i]);
         if (kept == NULL) {
+            knit_references_keep_its_own(references->caller, &bound->message);
             refuse_unknown(references, bound, found->index[i], found->msgid[i]);
             return false;
         }
@@ -353,8 +355,7 @@ static bool bind_all(
     return true;
 }
 
-/* It may end without having been published. */
-static void keep_its_own(struct knit_caller *caller, const struct knit_message *message)
+void knit_references_keep_its_own(struct knit_caller *caller, const struct knit_message *message)
 {
     struct knit_options options;
     const char *reason;
@@ -385,7 +386,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
 
     bound = references != NULL ? copy_request(references, message) : NULL;
     if (bound == NULL) {
-        knit_caller_refuse(caller, message->msgid, KNIT_QUOTA,
+        knit_refuse_with(caller, message, KNIT_QUOTA,
             "there is no room to keep the request until its arguments are there");
         return;
     }
@@ -398,7 +399,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         caller->ops->close_without_memory(caller);
         return;
     }
-    keep_its_own(caller, message);
+    knit_references_keep_its_own(caller, message);
     if (bound->missing > 0 && bound->due.ns == 0) {
         end_code(references, bound, KNIT_OVERLOADED, "an argument of the call is not there yet");
         return;
@@ -430,7 +431,7 @@ enum knit_router_verdict knit_references_call(
         return verdict;
     KNIT_COUNT(caller->turn, requests);
     if (reason != NULL)
-        knit_caller_refuse(caller, message->msgid, KNIT_BAD_ARGUMENT, reason);
+        knit_refuse_with(caller, message, KNIT_BAD_ARGUMENT, reason);
     else
         take(caller, message, since_ns, &found);
     return KNIT_ROUTER_DONE;

@@ -47,6 +47,10 @@ KNIT_MUST_CHECK enum knit_router_verdict knit_references_call(
 /* A request is published: its outcome is kept for so many references. */
 void knit_references_keep(struct knit_caller *caller, uint32_t msgid, uint64_t uses);
 
+/* The same by the request's option, if it has that: also one that is refused before it is in flight
+ * is what later references to its number mean, and not one that had the number before. */
+void knit_references_keep_its_own(struct knit_caller *caller, const struct knit_message *message);
+
 /* Whether the outcome of a request in flight is of interest. */
 bool knit_references_want(const struct knit_caller *caller, uint32_t msgid);
 

@@ -16,8 +16,10 @@ enum { RETRY_MAX_MS = 60000 };
 void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {
-    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL)
+    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL) {
+        knit_references_keep_its_own(caller, message);
         knit_references_note_failure(caller, message->msgid, failure);
+    }
     if (message->kind == KNIT_MESSAGE_REQUEST)
         caller->ops->refuse(caller, message->msgid, failure);
     else
@@ -137,6 +139,8 @@ void knit_refuse_late(struct knit_caller *caller, const struct knit_message *mes
     }
     failure.started = KNIT_STARTED_NO;
     KNIT_COUNT(caller->turn, calls_timed_out);
+    if (caller->references != NULL)
+        knit_references_keep_its_own(caller, message);
     late = knit_late_new(options, task);
     if (late != NULL)
         knit_late_answer(caller, message->msgid, late, &failure);

@@ -125,6 +125,18 @@ class References(Case):
             self.assertEqual(error[2]['unknown'], kept)
             self.assertTrue(wait_until(lambda: self.is_idle(daemon), 'the loops to be idle'))
 
+    def test_one_that_was_refused_is_what_references_to_its_number_mean(self):
+        with self.daemon() as daemon:
+            rpc = self.connect(daemon)
+            for params, options, cause in (([ref(4000000000)], {}, DEPENDENCY), ([1, 2, 3], {'timeout': 0}, TIMEOUT),
+                                           ([msgpack.ExtType(40, b'\xff')], {}, BAD_ARGUMENT)):
+                burst(rpc, [(100, 'same', [5], {'keep': 2})])
+                self.assertEqual(rpc.result(100), 5)
+                burst(rpc, [(100, 'same', params, dict(options, keep=1)), (101, 'same', [ref(100)])])
+                self.fails(rpc, 100, cause)
+                self.assertEqual(self.fails(rpc, 101, DEPENDENCY)[2]['cause'][0], cause)
+            self.assertTrue(wait_until(lambda: self.is_idle(daemon), 'the loops to be idle'))
+
     def test_references_to_nothing_and_too_many(self):
         with self.daemon() as daemon:
             rpc = self.connect(daemon)
