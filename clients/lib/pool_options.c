@@ -277,9 +277,11 @@ static int add_inline_module(
     if (found == NULL)
         return knit_sentence_set(
             ret_why, KNIT_BAD_ARGUMENT, "inliner_modules: \"%.500s\" is not one of modules", given);
-    if (setup->inline_count == setup->host.module_count)
-        return knit_sentence_set(
-            ret_why, KNIT_BAD_ARGUMENT, "inliner_modules: \"%.500s\" is named twice", given);
+    for (uint32_t i = 0; i < setup->inline_count; i++) {
+        if (setup->inline_modules[i] == found)
+            return knit_sentence_set(
+                ret_why, KNIT_BAD_ARGUMENT, "inliner_modules: \"%.500s\" is named twice", given);
+    }
     setup->inline_modules[setup->inline_count++] = found;
     return 0;
 }

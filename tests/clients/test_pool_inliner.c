@@ -430,6 +430,11 @@ static void a_program_without_tasks_has_those_of_modules(void **state)
 
 static void bad_options_are_refused_by_name(void **state)
 {
+    static const char *const two[] = {
+        TEST_MODULES "/module_shared.so", TEST_MODULES "/module_tasks.so", NULL};
+    static const char *const same[] = {
+        TEST_MODULES "/module_shared.so", TEST_MODULES "/module_shared.so", NULL};
+
     (void)state;
     options.workers = KNIT_POOL_NONE;
     expect_refused("no workers");
@@ -441,6 +446,9 @@ static void bad_options_are_refused_by_name(void **state)
     options.modules = NULL;
     options.inliner_modules = module;
     expect_refused("is not one of modules");
+    options.modules = two;
+    options.inliner_modules = same;
+    expect_refused("is named twice");
 }
 
 #define TEST(name)                                                                                 \
