@@ -202,8 +202,9 @@ struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared);
  * Calls of which nobody hears again: no handle, no outcome, and no error once they are sent, not
  * even of a task that does not exist. They take the connection to the daemon, with shm:// too,
  * which goes on with them when the session is over: they are not cancelled by knit_close(), which
- * waits until the daemon has them, for one second at most. `$/stats` counts them. A pool of this
- * process has them at once, and goes on with them until it is closed: see <knitting/pool.h>. */
+ * waits until the daemon has them, for one second at most. Its `$/stats` counts them. A pool of
+ * this process has them at once, as calls like others, and goes on with them until it is closed:
+ * see <knitting/pool.h>. */
 
 /* Queue one; with shm:// it is sent at once. Arguments are those of knit_start(), and what stands
  * behind the arrow of a signature is ignored. Where there is no room, as knit_start(). */
