@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Paths are made real before anything starts: workers run elsewhere and later, and a file that is
- * not there is refused by the name that the program gave it.
+/* What the host and the daemon know of an option, its range, its words, what it does not go with,
+ * is asked of fastpath, so that both refuse the same in the same words. Here is what a program's
+ * pool has otherwise: 0 and NULL for defaults, and which of it threads cannot have.
  */
 #include "clients/lib/pool_options.h"
 
@@ -14,6 +15,7 @@
 
 #include "config.h"
 #include "fastpath/host/debug.h"
+#include "fastpath/host/permission.h"
 #include "fastpath/worker/thread.h"
 
 static int refuse(struct knit_sentence *ret_why, const char *what, const char *path)
@@ -60,6 +62,14 @@ static int find_worker(const char *given, char ret_path[PATH_MAX], struct knit_s
     return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
         "worker_program: the program knitting-worker is neither beside the library nor "
         "at " KNIT_WORKER "; say where it is");
+}
+
+/* What a part of the host has said of an option, as an answer to the program. */
+static int refusal(int r, struct knit_sentence *ret_why)
+{
+    if (r == -ENOMEM)
+        return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
+    return r == 0 ? 0 : KNIT_BAD_ARGUMENT;
 }
 
 static int find_modules(
@@ -198,17 +208,76 @@ static int set_words(struct knit_pool_setup *setup, const struct knit_pool_optio
 static int check_choices(struct knit_pool_setup *setup, const struct knit_pool_options *options,
     struct knit_sentence *ret_why)
 {
+    const struct {
+        const char *name;
+        enum knit_pool_switch given;
+    } switches[] = {
+        {"steal", options->steal},
+        {"udp_sockets", options->udp_sockets},
+        {"unix_sockets", options->unix_sockets},
+        {"exec_programs", options->exec_programs},
+    };
+
     if (options->kind != KNIT_POOL_THREADS && options->kind != KNIT_POOL_PROCESSES)
         return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
             "kind is %d: KNIT_POOL_THREADS and KNIT_POOL_PROCESSES are possible",
             (int)options->kind);
-    if ((unsigned)options->steal > KNIT_POOL_OFF)
-        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
-            "steal is %d: KNIT_POOL_ON, KNIT_POOL_OFF and 0 are possible", (int)options->steal);
+    for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
+        if ((unsigned)switches[i].given > KNIT_POOL_OFF)
+            return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+                "%s is %d: KNIT_POOL_ON, KNIT_POOL_OFF and 0 are possible", switches[i].name,
+                (int)switches[i].given);
+    }
     if (options->balancer != NULL && !knit_balancer_parse(options->balancer, &setup->balancer))
         return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
             "unknown balancer: %.100s; expected " KNIT_BALANCER_NAMES, options->balancer);
     return 0;
+}
+
+/* ---- what processes may touch ---- */
+
+/* 0 is `preset`; what the program is held to is no limit of a worker's. */
+static uint64_t limit_of(uint64_t given, uint64_t preset, uint64_t none)
+{
+    return given == 0 ? preset : given == KNIT_POOL_NONE ? none : given;
+}
+
+static int set_permission(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    static const char *const profiles[] = {[KNIT_CONFINE_UNSAFE] = "unsafe",
+        [KNIT_CONFINE_STRICT] = "strict",
+        [KNIT_CONFINE_CUSTOM] = "custom",
+        NULL};
+    struct knit_permission permission = {.owner = "",
+        .is_required = options->permission != NULL,
+        .read_paths = options->read_paths,
+        .write_paths = options->write_paths,
+        .connect_ports = options->connect_ports,
+        .listen_ports = options->listen_ports,
+        .udp_sockets = options->udp_sockets == KNIT_POOL_ON,
+        .unix_sockets = options->unix_sockets == KNIT_POOL_ON,
+        .exec_programs = options->exec_programs == KNIT_POOL_ON};
+    uint32_t profile;
+    int r = find_word("permission", options->permission, profiles, &profile, ret_why);
+    bool is_unsafe;
+
+    if (r != 0)
+        return r;
+    is_unsafe = profile == KNIT_CONFINE_UNSAFE;
+    permission.profile = (enum knit_confine_profile)profile;
+    permission.memory_max_bytes =
+        limit_of(options->memory_max_bytes, KNIT_CONFINE_NO_LIMIT, KNIT_CONFINE_NO_LIMIT);
+    permission.files_max = limit_of(options->files_max,
+        is_unsafe ? KNIT_CONFINE_NO_LIMIT : knit_permission_files_preset(), KNIT_CONFINE_NO_LIMIT);
+    permission.core_max_bytes =
+        limit_of(options->core_max_bytes, is_unsafe ? KNIT_CONFINE_NO_LIMIT : 0, 0);
+    permission.file_max_bytes =
+        limit_of(options->file_max_bytes, KNIT_CONFINE_NO_LIMIT, KNIT_CONFINE_NO_LIMIT);
+    r = knit_permission_check(&permission, ret_why);
+    if (r == 0)
+        r = knit_permission_policy(&permission, &setup->host.confinement, ret_why);
+    return refusal(r, ret_why);
 }
 
 /* What has no name is nothing that getenv() of a worker could find. */
@@ -233,7 +302,40 @@ static int set_processes(struct knit_pool_setup *setup, const struct knit_pool_o
             ret_why, KNIT_BAD_ARGUMENT, "modules: worker processes need some, and none is named");
     if (code == 0)
         code = check_environment(options->environment, ret_why);
+    if (code == 0)
+        code = set_permission(setup, options, ret_why);
     return code;
+}
+
+/* What the program alone looks at; the rest is refused by the host. */
+static int check_threads(const struct knit_pool_options *options, struct knit_sentence *ret_why)
+{
+    const struct {
+        const char *name;
+        bool is_set;
+    } words[] = {
+        {"worker_program", options->worker_program != NULL},
+        {"permission", options->permission != NULL},
+        {"read_paths", options->read_paths != NULL},
+        {"write_paths", options->write_paths != NULL},
+        {"connect_ports", options->connect_ports != NULL},
+        {"listen_ports", options->listen_ports != NULL},
+        {"udp_sockets", options->udp_sockets != 0},
+        {"unix_sockets", options->unix_sockets != 0},
+        {"exec_programs", options->exec_programs != 0},
+        {"memory_max_bytes", options->memory_max_bytes != 0},
+        {"files_max", options->files_max != 0},
+        {"core_max_bytes", options->core_max_bytes != 0},
+        {"file_max_bytes", options->file_max_bytes != 0},
+    };
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (words[i].is_set)
+            return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
+                "%s is set: workers that are threads of the program cannot have it, processes can",
+                words[i].name);
+    }
+    return 0;
 }
 
 static int set_threads(struct knit_pool_setup *setup, const struct knit_module *program,
@@ -241,11 +343,8 @@ static int set_threads(struct knit_pool_setup *setup, const struct knit_module *
 {
     struct knit_host_options *host = &setup->host;
 
-    if (options->worker_program != NULL)
-        return knit_sentence_set(ret_why, KNIT_BAD_ARGUMENT,
-            "worker_program is set: workers that are threads of the program cannot have it, "
-            "processes "
-            "can");
+    if (check_threads(options, ret_why) != 0)
+        return KNIT_BAD_ARGUMENT;
     host->threads = &knit_threads;
     host->program = program;
     if (options->abort_grace_ms == 0)
@@ -378,6 +477,7 @@ void knit_pool_setup_fini(struct knit_pool_setup *setup)
         free(setup->modules[i]);
     free(setup->modules);
     free((void *)setup->inline_modules);
+    knit_permission_policy_free(&setup->host.confinement);
     setup->modules = NULL;
     setup->inline_modules = NULL;
 }

@@ -217,7 +217,7 @@ static int set_text(const struct assignment *to)
 
 static int list_append(struct knit_list *list, char *item, unsigned line)
 {
-    char **items = item != NULL ? reallocarray(list->items, list->count + 1, sizeof(*items)) : NULL;
+    char **items = item != NULL ? reallocarray(list->items, list->count + 2, sizeof(*items)) : NULL;
     unsigned *lines = NULL;
 
     if (items != NULL) {
@@ -231,6 +231,7 @@ static int list_append(struct knit_list *list, char *item, unsigned line)
     list->lines = lines;
     list->lines[list->count] = line;
     list->items[list->count++] = item;
+    list->items[list->count] = NULL;
     return 0;
 }
 

@@ -59,10 +59,16 @@ struct knit_setting_origin {
 };
 
 struct knit_list {
-    char **items;
+    char **items; /* ended by NULL, or NULL: none */
     size_t count;
     unsigned *lines; /* of the file, on which each stands, or 0 */
 };
+
+/* Its words, ended by NULL, or NULL: none. */
+static inline const char *const *knit_list_words(const struct knit_list *list)
+{
+    return (const char *const *)list->items;
+}
 
 /* The balancers, in the order of their names in the table. */
 enum knit_balancer_choice {

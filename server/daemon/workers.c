@@ -62,7 +62,7 @@ static int find(
 
 static void free_found(struct found *found)
 {
-    knit_confinement_policy_free(&found->confinement);
+    knit_permission_policy_free(&found->confinement);
     knit_install_paths_free(found->modules);
     knit_install_paths_free(found->inline_modules);
 }

@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include <knitting/pool.h>
 
 #include "tests/conformance/counters.h"
 
@@ -185,6 +188,16 @@ static void connections_that_do_nothing_right(struct conformance *c)
     conformance_serves(c);
 }
 
+static void refuses_permission_of_threads(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"permission=strict"}};
+    char *said = place_refused(c->distance, &wish);
+
+    if (strstr(said, "permission is set") == NULL || strstr(said, "threads") == NULL)
+        fail_msg("%s", said);
+    free(said);
+}
+
 /* What is tried must be denied, and the worker live on; each works where all is permitted. */
 static void what_is_not_permitted(struct conformance *c)
 {
@@ -202,6 +215,10 @@ static void what_is_not_permitted(struct conformance *c)
     int64_t code;
 
     assert_non_null(module);
+    if (c->distance == THREADS) {
+        refuses_permission_of_threads(c);
+        return;
+    }
     (void)snprintf(option, sizeof(option), "module=%s", module);
     conformance_open_place(c, &wish);
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
@@ -219,6 +236,66 @@ static void what_is_not_permitted(struct conformance *c)
     assert_true(place_stat(c->place, "pool", "deaths") == 0);
 }
 
+/* Opened without naming any permission. */
+static void what_a_program_permits(struct conformance *c)
+{
+    const char *modules[] = {getenv("KNIT_ESCAPE"), NULL};
+    const bool is_threads = c->distance == THREADS;
+    const struct knit_pool_options options = {
+        .kind = is_threads ? KNIT_POOL_THREADS : KNIT_POOL_PROCESSES,
+        .modules = modules,
+        .worker_program = is_threads ? NULL : getenv("KNIT_WORKER")};
+    static const struct {
+        const char *what, *text;
+    } attempts[] = {{"read", "/etc/passwd"}, {"exec", "/bin/true"}, {"bind", ""}};
+    struct knit_pool *pool = NULL;
+    struct knit *k = NULL;
+
+    conformance_succeeds(c, knit_pool_open(&options, &pool, &c->error));
+    conformance_succeeds(c, knit_pool_session(pool, NULL, &k, &c->error));
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+        int64_t code = -1;
+
+        conformance_succeeds(c, knit_call(k, &c->error, "attempt", "(str, str, int) -> int",
+                                    attempts[i].what, attempts[i].text, (int64_t)0, &code));
+        if (code != 0)
+            fail_msg("%s %s: %lld", attempts[i].what, attempts[i].text, (long long)code);
+    }
+    (void)knit_close(k);
+    (void)knit_pool_close(pool);
+}
+
+static void limits_of_workers(struct conformance *c)
+{
+    char option[512];
+    const struct place_wish wish = {
+        .options = {"files_max=250", "core_max_bytes=4096", "memory_max_bytes=70368744177664",
+            "file_max_bytes=1048576", option}};
+    static const struct {
+        int64_t resource, most;
+    } limits[] = {{RLIMIT_NOFILE, 250}, {RLIMIT_CORE, 4096}, {RLIMIT_DATA, INT64_C(1) << 46},
+        {RLIMIT_FSIZE, 1 << 20}};
+
+    (void)snprintf(option, sizeof(option), "module=%s", getenv("KNIT_ESCAPE"));
+    if (c->distance == THREADS) {
+        char *said = place_refused(c->distance, &wish);
+
+        assert_non_null(strstr(said, "memory_max_bytes is set"));
+        assert_non_null(strstr(said, "threads"));
+        free(said);
+        return;
+    }
+    conformance_open_place(c, &wish);
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        int64_t most = 0;
+
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "limit_of", "(int) -> int", limits[i].resource, &most));
+        if (most != limits[i].most)
+            fail_msg("limit %lld is %lld", (long long)limits[i].resource, (long long)most);
+    }
+}
+
 static const struct conformance_case cases[] = {
     {"I75", "arguments of an eighth of the arena pass, one byte more is refused with numbers",
         the_largest_arguments, 0, 0, 0},
@@ -228,7 +305,10 @@ static const struct conformance_case cases[] = {
     {"I77", "peers that never write, never read, half close and reset disturb nobody",
         connections_that_do_nothing_right, 0, 0, AT_IN_HOUSE},
     {"I79", "a task is denied what its worker is not permitted: files, network, programs, others",
-        what_is_not_permitted, 0, 0, AT_IN_HOUSE},
+        what_is_not_permitted, AT(THREADS), 0, 0},
+    {"I79b", "a pool of a program's own permits its tasks what the program may, unless it is told",
+        what_a_program_permits, 0, 0, AT_DAEMONS},
+    {"I79c", "a worker has the limits that are named for it", limits_of_workers, AT(THREADS), 0, 0},
 };
 
 const struct conformance_section conformance_limits =

@@ -6,9 +6,10 @@
 #include <knitting/pool.h>
 
 /* The pool does not start, and says why in these words. */
-static void refuses(struct conformance *c, const char *option, const char *const words[3])
+static void refuses_both(
+    struct conformance *c, const char *option, const char *other, const char *const words[3])
 {
-    const struct place_wish wish = {.options = {option}};
+    const struct place_wish wish = {.options = {option, other}};
     char *said = place_refused(c->distance, &wish);
 
     for (int i = 0; i < 3 && words[i] != NULL; i++) {
@@ -16,6 +17,11 @@ static void refuses(struct conformance *c, const char *option, const char *const
             fail_msg("%s: \"%s\" should have \"%s\"", option, said, words[i]);
     }
     free(said);
+}
+
+static void refuses(struct conformance *c, const char *option, const char *const words[3])
+{
+    refuses_both(c, option, NULL, words);
 }
 
 static void out_of_range(struct conformance *c)
@@ -201,6 +207,32 @@ static void a_task_that_is_none_is_lifted(struct conformance *c)
     assert_true(is_lifted);
 }
 
+static void what_does_not_go_with_its_permission(struct conformance *c)
+{
+    static const struct {
+        const char *permission, *option;
+        const char *words[3];
+    } wrong[] = {
+        {"permission=lax", NULL, {"unknown permission: lax", "strict", "custom"}},
+        {"permission=strict", "write_paths=/tmp", {"write_paths", "permission strict", "custom"}},
+        {"permission=strict", "connect_ports=80", {"connect_ports", "permission strict", "custom"}},
+        {"permission=strict", "listen_ports=any", {"listen_ports", "permission strict", "custom"}},
+        {"permission=strict", "udp_sockets=on", {"udp_sockets", "permission strict", "custom"}},
+        {"permission=strict", "unix_sockets=on", {"unix_sockets", "permission strict", "custom"}},
+        {"permission=strict", "exec_programs=on", {"exec_programs", "permission strict", "custom"}},
+        {"permission=unsafe", "read_paths=/usr", {"read_paths", "permission unsafe", "nothing"}},
+        {"permission=custom", "connect_ports=0", {"connect_ports", "'0'", "65535"}},
+        {"permission=custom", "listen_ports=1x", {"listen_ports", "'1x'", "any"}},
+        {"permission=custom", "read_paths=/nowhere", {"read_paths", "/nowhere", "No such file"}},
+        {"permission=strict", "files_max=1048577", {"files_max", "1048577", "1048576"}},
+    };
+    static const char *const of_threads[3] = {"permission is set", "threads", "processes can"};
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        refuses_both(c, wrong[i].permission, wrong[i].option,
+            c->distance == THREADS ? of_threads : wrong[i].words);
+}
+
 static const struct conformance_case cases[] = {
     {"O1", "an option out of its range is refused with name, value and what is possible",
         out_of_range, 0, 0, 0},
@@ -217,6 +249,8 @@ static const struct conformance_case cases[] = {
     {"O8", "without a URL or a pool no session is opened", nothing_to_open, 0, 0, 0},
     {"O9", "lifting a task that does not exist names it", a_task_that_is_none_is_lifted, AT(TCP), 0,
         0},
+    {"O10", "what does not go with its permission is refused by both names",
+        what_does_not_go_with_its_permission, AT(THREADS), 0, 0},
 };
 
 const struct conformance_section conformance_options = CONFORMANCE_SECTION("options", cases);

@@ -143,6 +143,15 @@ static void add_wish(struct command *command, const char *wish)
     add_option(command, name, value + 1);
 }
 
+static bool has_wish(const struct place_wish *wish, const char *begin)
+{
+    for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
+        if (wish->options[i] != NULL && strncmp(wish->options[i], begin, strlen(begin)) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void start_daemon(struct place *place, const struct place_wish *wish)
 {
     struct command command = {.count = 0};
@@ -159,8 +168,10 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "module", program("KNIT_DECLARED"));
     add_option(&command, "module", program("KNIT_LIMITED"));
     add_option(&command, "bootstrap", place->ledger_path);
-    add_option(&command, "permission", "custom");
-    add_option(&command, "write-paths", place->ledger_path);
+    if (!has_wish(wish, "permission=")) {
+        add_option(&command, "permission", "custom");
+        add_option(&command, "write-paths", place->ledger_path);
+    }
     add_option(&command, "socket", place->socket);
     add_option(&command, "ready-file", place->ready);
     add_option(&command, "listen", place->distance == TCP ? "127.0.0.1:0" : "none");
@@ -207,6 +218,34 @@ static bool is_in_house(enum distance distance)
     return (AT(distance) & AT_IN_HOUSE) != 0;
 }
 
+/* Switches, and lists of one word. */
+static void wish_of_several(struct knit_pool_options *options, const char *wish, const char *value)
+{
+    const struct {
+        const char *name;
+        enum knit_pool_switch *option;
+    } switches[] = {{"steal=", &options->steal}, {"udp_sockets=", &options->udp_sockets},
+        {"unix_sockets=", &options->unix_sockets}, {"exec_programs=", &options->exec_programs}};
+    const struct {
+        const char *name;
+        const char *const **option;
+    } lists[] = {{"inliner_modules=", &options->inliner_modules},
+        {"read_paths=", &options->read_paths}, {"write_paths=", &options->write_paths},
+        {"connect_ports=", &options->connect_ports}, {"listen_ports=", &options->listen_ports}};
+    static const char *one[5][2];
+
+    for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
+        if (strncmp(wish, switches[i].name, strlen(switches[i].name)) == 0)
+            *switches[i].option = strcmp(value, "on") == 0 ? KNIT_POOL_ON : KNIT_POOL_OFF;
+    }
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        if (strncmp(wish, lists[i].name, strlen(lists[i].name)) != 0)
+            continue;
+        one[i][0] = value;
+        *lists[i].option = one[i];
+    }
+}
+
 /* "name=value" of the daemon's settings, where a pool has an option of that name. */
 static void wish_of_pool(struct knit_pool_options *options, const char ***module, const char *wish)
 {
@@ -231,26 +270,24 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
         {"slow_call_ms=", &options->slow_call_ms, NULL},
         {"arena_initial_bytes=", NULL, &options->arena_initial_bytes},
         {"call_max_bytes=", NULL, &options->call_max_bytes},
+        {"files_max=", &options->files_max, NULL},
+        {"memory_max_bytes=", NULL, &options->memory_max_bytes},
+        {"core_max_bytes=", NULL, &options->core_max_bytes},
+        {"file_max_bytes=", NULL, &options->file_max_bytes},
     };
     const struct {
         const char *name;
         const char **option;
     } words[] = {{"arena_mode=", &options->arena_mode}, {"debug=", &options->debug},
-        {"inliner_position=", &options->inliner_position},
+        {"inliner_position=", &options->inliner_position}, {"permission=", &options->permission},
         {"hard_timeout_scope=", &options->hard_timeout_scope}};
-    static const char *inline_modules[2];
     const char *value = strchr(wish, '=') + 1;
 
     if (strncmp(wish, "module=", 7) == 0)
         *(*module)++ = value;
     if (strcmp(wish, "workers=0") == 0)
         options->workers = KNIT_POOL_NONE;
-    if (strncmp(wish, "inliner_modules=", 16) == 0) {
-        inline_modules[0] = value;
-        options->inliner_modules = inline_modules;
-    }
-    if (strncmp(wish, "steal=", 6) == 0)
-        options->steal = strcmp(value, "on") == 0 ? KNIT_POOL_ON : KNIT_POOL_OFF;
+    wish_of_several(options, wish, value);
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (strncmp(wish, words[i].name, strlen(words[i].name)) == 0)
             *words[i].option = value;
@@ -299,10 +336,15 @@ static int open_pool(
         .arena_bytes = 16 << 20,
         .on_event = count_event,
         .user = place};
+    const char *const ledger[] = {place->ledger_path, NULL};
     const char **module = &modules[MODULES];
 
     if (!is_threads)
         *module++ = program("KNIT_LIMITED");
+    if (!is_threads && !has_wish(wish, "permission=")) {
+        options.permission = "custom";
+        options.write_paths = ledger;
+    }
     for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
         if (wish->options[i] != NULL)
             wish_of_pool(&options, &module, wish->options[i]);

@@ -178,7 +178,8 @@ static void no_pool_within_a_worker(struct conformance *c)
 
 static void what_threads_cannot_have(struct conformance *c)
 {
-    static const char *const environment[] = {"A=b", NULL};
+    static const char *const environment[] = {"A=b", NULL}, *const paths[] = {"/usr", NULL};
+    static const char *const ports[] = {"any", NULL};
     static const struct {
         const char *name;
         struct knit_pool_options options;
@@ -187,6 +188,18 @@ static void what_threads_cannot_have(struct conformance *c)
         {"abort_grace_ms", {.abort_grace_ms = 60000}},
         {"environment", {.environment = environment}},
         {"worker_program", {.worker_program = "/bin/true"}},
+        {"permission", {.permission = "strict"}},
+        {"read_paths", {.read_paths = paths}},
+        {"write_paths", {.write_paths = paths}},
+        {"connect_ports", {.connect_ports = ports}},
+        {"listen_ports", {.listen_ports = ports}},
+        {"udp_sockets", {.udp_sockets = KNIT_POOL_ON}},
+        {"unix_sockets", {.unix_sockets = KNIT_POOL_ON}},
+        {"exec_programs", {.exec_programs = KNIT_POOL_ON}},
+        {"memory_max_bytes", {.memory_max_bytes = UINT64_C(1) << 30}},
+        {"files_max", {.files_max = 100}},
+        {"core_max_bytes", {.core_max_bytes = 1000}},
+        {"file_max_bytes", {.file_max_bytes = 1000}},
     };
     const char *modules[] = {getenv("KNIT_VALUES"), NULL};
 
@@ -199,6 +212,7 @@ static void what_threads_cannot_have(struct conformance *c)
         if (c->distance == PROCESSES) {
             options.modules = modules;
             options.worker_program = getenv("KNIT_WORKER");
+            options.permission = options.permission != NULL ? options.permission : "custom";
         }
         code = knit_pool_open(&options, &pool, &c->error);
         if (c->distance == PROCESSES) {

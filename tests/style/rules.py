@@ -544,7 +544,7 @@ POOL_ALONE = {'kind', 'environment', 'startup_ms', 'stop_ms', 'on_event', 'on_ou
 @rule
 def strange_pool_option(tree):
     """Each option of a program's pool is a setting of the daemon by the same name, or one of those that it alone has."""
-    table, header = (tree.by_path.get(path) for path in ('server/config/setting_table.c', 'clients/include/knitting/pool.h'))
+    table, header = (tree.by_path.get(path) for path in ('server/config/setting_table.c', 'clients/include/knitting/pool_options.h'))
     if not table or not header:
         return
     keys = {match[2] for match in SETTING.finditer(table.uncommented)}

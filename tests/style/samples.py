@@ -207,9 +207,9 @@ SAMPLES = {
          {**TABLE, **MANUAL, 'server/knittingd.conf': '#modules = a\n# spin_us is not here\n'}],
         [{**TABLE, **MANUAL, **CONF}, TABLE]),
     'strange-pool-option': (
-        [{**TABLE, 'clients/include/knitting/pool.h': HEAD + 'struct knit_pool_options {\n    uint32_t spins_us;\n};\n'},
-         {**TABLE, 'clients/include/knitting/pool.h': HEAD + 'struct knit_pool_options {\n    void (*on_end)(void *user);\n};\n'}],
-        [{**TABLE, 'clients/include/knitting/pool.h': HEAD + 'struct knit_pool_options {\n    uint32_t spin_us, reserved[2];\n'
+        [{**TABLE, 'clients/include/knitting/pool_options.h': HEAD + 'struct knit_pool_options {\n    uint32_t spins_us;\n};\n'},
+         {**TABLE, 'clients/include/knitting/pool_options.h': HEAD + 'struct knit_pool_options {\n    void (*on_end)(void *user);\n};\n'}],
+        [{**TABLE, 'clients/include/knitting/pool_options.h': HEAD + 'struct knit_pool_options {\n    uint32_t spin_us, reserved[2];\n'
                                                              '    void (*on_event)(void *user);\n};\n'}]),
     'unregistered-test': (
         [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['value']\n"},
