@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config.h"
 #include "fastpath/host/debug.h"
+#include "fastpath/host/module_path.h"
 #include "fastpath/host/permission.h"
 #include "fastpath/worker/thread.h"
 
@@ -72,30 +72,34 @@ static int refusal(int r, struct knit_sentence *ret_why)
     return r == 0 ? 0 : KNIT_BAD_ARGUMENT;
 }
 
-static int find_modules(
-    struct knit_pool_setup *setup, const char *const *given, struct knit_sentence *ret_why)
+static int find_modules_in(struct knit_pool_setup *setup, const char *const *given,
+    const char *root, struct knit_sentence *ret_why)
 {
     uint32_t count = 0;
+    int r = 0;
 
     while (given != NULL && given[count] != NULL && count <= KNIT_HOST_MODULES_MAX)
         count++;
     setup->modules = calloc((size_t)count + 1, sizeof(*setup->modules));
     if (setup->modules == NULL)
-        return knit_sentence_set(ret_why, KNIT_INTERNAL, "not enough memory for a pool");
-    for (uint32_t i = 0; i < count; i++) {
-        struct stat status;
-
-        setup->modules[i] = realpath(given[i], NULL);
-        if (setup->modules[i] == NULL || stat(setup->modules[i], &status) != 0)
-            return refuse(ret_why, "module", given[i]);
-        if (S_ISDIR(status.st_mode)) {
-            errno = EISDIR;
-            return refuse(ret_why, "module", given[i]);
-        }
-    }
+        return -ENOMEM;
+    for (uint32_t i = 0; r == 0 && i < count; i++)
+        r = knit_module_path_find(given[i], root, &setup->modules[i], ret_why);
     setup->host.modules = (const char *const *)setup->modules;
     setup->host.module_count = count;
-    return 0;
+    return r;
+}
+
+static int find_modules(struct knit_pool_setup *setup, const struct knit_pool_options *options,
+    struct knit_sentence *ret_why)
+{
+    char *root;
+    int r = knit_module_root_find(options->modules_root, "modules_root", &root, ret_why);
+
+    if (r == 0)
+        r = find_modules_in(setup, options->modules, root, ret_why);
+    free(root);
+    return refusal(r, ret_why);
 }
 
 #define NUMBER(member)                                                                             \
@@ -460,7 +464,7 @@ int knit_pool_setup_init(struct knit_pool_setup *setup, const struct knit_module
     fill(&setup->host, options);
     code = set_words(setup, options, ret_why);
     if (code == 0)
-        code = find_modules(setup, options->modules, ret_why);
+        code = find_modules(setup, options, ret_why);
     if (code == 0)
         code = options->kind == KNIT_POOL_THREADS ? set_threads(setup, program, options, ret_why)
                                                   : set_processes(setup, options, ret_why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Paths are made real here, before anything starts: a worker runs elsewhere and later, and a module
- * that is not there should be refused by the name that the user gave it. */
+/* What is named is made real at once (fastpath/host/module_path.h). What is not named is looked for
+ * where it was installed, and beside this program, so that a folder that was copied works too. */
 #include "server/config/install_paths.h"
 
 #include <dirent.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/host/module_path.h"
 
 static int refuse_memory(struct knit_sentence *why)
 {
@@ -96,40 +97,61 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
     return r;
 }
 
-static int refuse_missing(const char *name, int error, struct knit_sentence *why)
+static int find_module(
+    const char *given, const char *root, char **ret_path, struct knit_sentence *why)
 {
-    if (strcmp(name, "none") == 0)
+    if (strcmp(given, "none") == 0 && access(given, F_OK) < 0)
         return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
             "pool.modules: a pool without modules has no tasks; none is not possible here, a "
             "module "
             "of that name is ./none");
-    return knit_sentence_set(
-        why, KNIT_INSTALL_PATHS_E_REFUSED, "cannot find the module %s: %s", name, strerror(error));
+    return knit_module_path_find(given, root, ret_path, why);
+}
+
+static int find_modules(
+    const struct knit_list *modules, const char *root, char **ret_paths, struct knit_sentence *why)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < modules->count; i++)
+        r = find_module(modules->items[i], root, &ret_paths[i], why);
+    return r == -ENOMEM ? refuse_memory(why) : r;
+}
+
+/* What is installed stays under the names that it was installed by. */
+static int check_installed(char *const *paths, const char *root, struct knit_sentence *why)
+{
+    int r = 0;
+
+    for (; r == 0 && root != NULL && *paths != NULL; paths++) {
+        char *path;
+
+        r = knit_module_path_find(*paths, root, &path, why);
+        free(path);
+    }
+    return r == -ENOMEM ? refuse_memory(why) : r;
 }
 
 int knit_install_paths_find_modules(
-    const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why)
+    const struct knit_list *modules, const char *root, char ***ret_paths, struct knit_sentence *why)
 {
-    char **paths;
-    int r = 0;
+    char *real_root;
+    int r;
 
-    if (modules->count == 0)
-        return list_installed_modules(ret_paths, why);
-    paths = calloc(modules->count + 1, sizeof(*paths));
-    if (paths == NULL)
-        return refuse_memory(why);
-    for (size_t i = 0; r == 0 && i < modules->count; i++) {
-        paths[i] = realpath(modules->items[i], NULL);
-        if (paths[i] == NULL)
-            r = refuse_missing(modules->items[i], errno, why);
-        else if (access(paths[i], R_OK) < 0)
-            r = knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
-                "cannot read the module %s: %s", modules->items[i], strerror(errno));
-        else if (!is_regular(paths[i]))
-            r = knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
-                "cannot load the module %s: it is no regular file", modules->items[i]);
+    *ret_paths = NULL;
+    r = knit_module_root_find(root, "pool.modules_root", &real_root, why);
+    if (r != 0)
+        return r == -ENOMEM ? refuse_memory(why) : r;
+    if (modules->count == 0) {
+        r = list_installed_modules(ret_paths, why);
+        if (r == 0)
+            r = check_installed(*ret_paths, real_root, why);
+    } else {
+        *ret_paths = calloc(modules->count + 1, sizeof(**ret_paths));
+        r = *ret_paths != NULL ? find_modules(modules, real_root, *ret_paths, why)
+                               : refuse_memory(why);
     }
-    *ret_paths = paths;
+    free(real_root);
     return r;
 }
 

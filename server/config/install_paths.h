@@ -19,8 +19,9 @@ KNIT_MUST_CHECK int knit_install_paths_find_worker(
     const char *given, char ret_path[PATH_MAX], struct knit_sentence *why);
 
 /* The modules' real paths, ended by NULL. Free them with knit_install_paths_free() whatever is
- * returned. An empty list means all that are installed, of which there must be one.
+ * returned. An empty list means all that are installed, of which there must be one. root: the
+ * folder that all have to lie in, or NULL.
  * Returns 0, KNIT_INSTALL_PATHS_E_REFUSED, -ENOMEM. */
-KNIT_MUST_CHECK int knit_install_paths_find_modules(
-    const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_install_paths_find_modules(const struct knit_list *modules,
+    const char *root, char ***ret_paths, struct knit_sentence *why);
 void knit_install_paths_free(char **paths);

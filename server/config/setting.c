@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/host/module_path.h"
+
 /* What a value needs to be put in its place. */
 struct assignment {
     struct knit_settings *settings;
@@ -177,6 +179,10 @@ static int check_path(const struct assignment *to, const char *path)
         return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
             "%s.%s: a quotation mark belongs to the value, it is not taken off; not %s",
             to->setting->section, to->setting->key, to->text);
+    if (is_path && knit_module_path_is_remote(path))
+        return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
+            "%s.%s: expected the path of a file here, not the address %s", to->setting->section,
+            to->setting->key, to->text);
     if (is_path && path[0] == '~')
         return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
             "%s.%s: ~ stands for itself and for no folder; write the folder, or ./%s if that is "

@@ -115,6 +115,7 @@ struct knit_settings {
     uint64_t max_backoff_ms;
     /* [pool] */
     struct knit_list modules;
+    char *modules_root;
     uint64_t workers;
     uint64_t balancer;
     uint64_t steal;

@@ -100,6 +100,10 @@ const struct knit_setting knit_setting_table[] = {
         "PATH...",
         "Task modules (shared objects) to load; may be given several times. Left out, all in the "
         "installation's knitting/modules folder."},
+    {"pool", "modules_root", NULL, KNIT_SETTING_PATH, AT(modules_root), 0, 0, NULL, NULL, "PATH",
+        "Folder that all modules must lie in, at any depth, when symbolic links have been "
+        "followed; "
+        "left out, they may lie anywhere."},
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
         "Worker processes; auto is one for every processor that the daemon may use, by its "
         "affinity "

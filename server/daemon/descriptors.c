@@ -30,7 +30,8 @@ static int count_modules(
 {
     char **modules = NULL;
     uint64_t count = 0;
-    int r = knit_install_paths_find_modules(&settings->modules, &modules, why);
+    int r =
+        knit_install_paths_find_modules(&settings->modules, settings->modules_root, &modules, why);
 
     while (r == 0 && modules[count] != NULL)
         count++;

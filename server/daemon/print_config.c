@@ -135,7 +135,7 @@ static void print_found_modules(const struct row *row)
     struct knit_sentence why = {""};
     char **paths = NULL;
 
-    if (knit_install_paths_find_modules(&none, &paths, &why) != 0)
+    if (knit_install_paths_find_modules(&none, NULL, &paths, &why) != 0)
         print_unset(row, ", and there are none");
     else
         for (size_t i = 0; paths[i] != NULL; i++)

@@ -37,7 +37,8 @@ static int find_inline(
 
     if (settings->inliner_position == KNIT_INLINER_AT_NONE)
         return 0;
-    r = knit_install_paths_find_modules(&settings->inliner_modules, &found->inline_modules, why);
+    r = knit_install_paths_find_modules(
+        &settings->inliner_modules, NULL, &found->inline_modules, why);
     for (char **path = found->inline_modules; r == 0 && *path != NULL; path++) {
         if (!is_one_of(found->modules, *path))
             return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
@@ -52,7 +53,8 @@ static int find(
     int r = knit_install_paths_find_worker(settings->worker_program, found->worker, why);
 
     if (r == 0)
-        r = knit_install_paths_find_modules(&settings->modules, &found->modules, why);
+        r = knit_install_paths_find_modules(
+            &settings->modules, settings->modules_root, &found->modules, why);
     if (r == 0)
         r = find_inline(settings, found, why);
     if (r == 0)

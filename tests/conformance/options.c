@@ -233,6 +233,32 @@ static void what_does_not_go_with_its_permission(struct conformance *c)
             c->distance == THREADS ? of_threads : wrong[i].words);
 }
 
+static void modules_that_lie_elsewhere(struct conformance *c)
+{
+    static const char *const outside[3] = {
+        "cannot load the module", "which is not in modules_root", "/usr"};
+    static const char *const missing[3] = {"modules_root", "/nowhere", "No such file"};
+    static const char *const no_folder[3] = {"modules_root", "/dev/null", "is no folder"};
+    static const char *const address[3] = {
+        "http://localhost/module.so", "expected the path of a file", "address"};
+
+    refuses(c, "modules_root=/usr", outside);
+    refuses(c, "modules_root=/nowhere", missing);
+    refuses(c, "modules_root=/dev/null", no_folder);
+    refuses(c, "module=http://localhost/module.so", address);
+}
+
+/* Two folders above the module, where those of all tests lie; and with a way that is not real. */
+static void modules_below_a_root(struct conformance *c)
+{
+    char option[512];
+    const struct place_wish wish = {.options = {option}};
+
+    (void)snprintf(option, sizeof(option), "modules_root=%s/../..", getenv("KNIT_MODULE_FOLDER"));
+    conformance_open_place(c, &wish);
+    conformance_serves(c);
+}
+
 static const struct conformance_case cases[] = {
     {"O1", "an option out of its range is refused with name, value and what is possible",
         out_of_range, 0, 0, 0},
@@ -251,6 +277,9 @@ static const struct conformance_case cases[] = {
         0},
     {"O10", "what does not go with its permission is refused by both names",
         what_does_not_go_with_its_permission, AT(THREADS), 0, 0},
+    {"O11", "modules outside of modules_root, and addresses, are refused with both paths",
+        modules_that_lie_elsewhere, 0, 0, 0},
+    {"O12", "modules that lie below modules_root are loaded", modules_below_a_root, 0, 0, 0},
 };
 
 const struct conformance_section conformance_options = CONFORMANCE_SECTION("options", cases);

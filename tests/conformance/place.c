@@ -280,6 +280,7 @@ static void wish_of_pool(struct knit_pool_options *options, const char ***module
         const char **option;
     } words[] = {{"arena_mode=", &options->arena_mode}, {"debug=", &options->debug},
         {"inliner_position=", &options->inliner_position}, {"permission=", &options->permission},
+        {"modules_root=", &options->modules_root},
         {"hard_timeout_scope=", &options->hard_timeout_scope}};
     const char *value = strchr(wish, '=') + 1;
 

@@ -305,6 +305,7 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
         {"workers = 1\n", ":1:", "unknown key"},
         {"[server]\nlisten =\n", ":2:", "at least one word"},
         {"[server]\nsocket =\n", ":2:", "some text"},
+        {"[pool]\nmodules = a.so https://host/b.so\n", ":2:", "not the address"},
     };
 
     (void)state;

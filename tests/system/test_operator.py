@@ -115,12 +115,13 @@ class Settings(Case):
         return path
 
     def test_each_value_with_its_origin(self):
-        path = self.write('[pool]\nworkers = 3\nmodules = a.so\nmodules = b.so\n[worker]\nfiles_max = auto\n')
+        path = self.write('[pool]\nworkers = 3\nmodules = a.so\nmodules = b.so\n[worker]\nfiles_max = auto\n[pool]\nmodules_root = mods\n')
         text = self.printed('--config', path, '--slots=32', '--worker-program=here', RUNTIME_DIRECTORY=self.dir, KNITTING_DEBUG='host')
         found = self.values(text)
         self.assertIn(f'# Settings file: {path}\n', text)
         self.assertEqual(found['workers'], [('3', f'{path}:2')])
         self.assertEqual(found['modules'], [(f'{self.dir}/a.so', f'{path}:3'), (f'{self.dir}/b.so', f'{path}:4')])
+        self.assertEqual(found['modules_root'], [(f'{self.dir}/mods', f'{path}:8')])
         self.assertEqual(found['slots'], [('32', 'command line')])
         self.assertEqual(found['worker_program'], [(f'{self.dir}/here', 'command line')])
         self.assertEqual(found['listen'], [('none', 'environment, RUNTIME_DIRECTORY')])

@@ -39,6 +39,8 @@ struct knit_pool_options {
     /* What tasks there are. Relative paths begin at the current folder. */
     const char *const *modules; /* paths of modules, ended by NULL; threads need none if the program
                                    declares tasks. In threads, a module is the program's, once */
+    const char *modules_root;   /* folder that all of them must lie in, at any depth, when symbolic
+                                 links have been followed; NULL = anywhere */
     const char *bootstrap;      /* text for the modules' hooks */
 
     /* Worker processes alone; set with threads they are refused, and so are the permission with
