@@ -97,7 +97,8 @@ static void no_time_in_the_queue(struct conformance *c)
     int started = 0;
 
     options.queue_ms = 0;
-    for (int i = 0; i < 20; i++) {
+    /* A worker that the machine keeps from its core is busy still, long after what it did last. */
+    for (int i = 0; i < 20 || (started == 0 && i < 100000); i++) {
         int code =
             knit_call_with(c->k, &options, &c->error, "add", ints, (int64_t)i, (int64_t)1, &sum);
 
