@@ -63,14 +63,25 @@ static int make_room(struct knit_set *set)
     return 0;
 }
 
+/* Why a set cannot have the call; NULL: it can. */
+static const char *refusal(const struct knit_set *set, const struct knit_handle *handle)
+{
+    if (handle->handles != set->handles)
+        return "the call is of another session than the set";
+    if ((handle->flags & KNIT_HANDLE_IN_SET) != 0)
+        return "the call is in a set already";
+    if ((handle->flags & KNIT_HANDLE_CALLBACK) != 0)
+        return "the call has a callback, and one in a set has none";
+    return NULL;
+}
+
 int knit_set_add(
     struct knit_set *set, struct knit_handle *handle, void *user, struct knit_error *ret_error)
 {
-    const uint32_t taken = KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET;
+    const char *why = refusal(set, handle);
 
-    if (handle->handles != set->handles || (handle->flags & taken) != 0)
-        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN,
-            "a call in a set is of the set's session, in no other set, and has no callback");
+    if (why != NULL)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "%s", why);
     if (make_room(set) != 0)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_UNKNOWN, "not enough memory for the set");

@@ -166,9 +166,11 @@ static void calls_that_leave_a_set(struct conformance *c)
         c, knit_start(c->k, NULL, &first, &c->error, "add", ints, (int64_t)1, (int64_t)2));
     conformance_succeeds(c, knit_set_add(set, first, NULL, &c->error));
     conformance_fails(c, knit_set_add(other, first, NULL, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "in a set already"));
     conformance_succeeds(
         c, knit_start(k, NULL, &foreign, &c->error, "add", ints, (int64_t)1, (int64_t)2));
     conformance_fails(c, knit_set_add(set, foreign, NULL, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "another session"));
     (void)conformance_int(c, foreign);
     (void)knit_close(k);
     /* Awaited, it is done in its set; freed, it is not in it. */
@@ -189,6 +191,7 @@ static void calls_that_leave_a_set(struct conformance *c)
     knit_on_done(first, on_done, other);
     assert_int_equal(knit_set_count(set), 0);
     conformance_fails(c, knit_set_add(set, first, NULL, &c->error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(c->error.message, "has a callback"));
     place_open_gate(c->place, 1);
     (void)conformance_int(c, first);
     place_open_gate(c->place, 2);
