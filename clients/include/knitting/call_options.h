@@ -28,7 +28,8 @@ struct knit_call_options {
         queue_max;     /* OVERLOADED, with `limit` and `retry_after_ms`, where so many calls of this
                           session are in flight; 0 = no such limit. See knit_on_drain() */
     uint32_t priority; /* of those of this session that wait: 0 urgent, 1 normal, 2 background; none
-                          of which starves */
+                          of which starves. By shm:// and in a pool of this process each waits at
+                          one worker, and comes before those alone that wait there */
     uint64_t affinity; /* calls of one value go to one worker, which alone runs them, as long as it
                           lives; their priority does not count. 0 = to any */
     uint64_t reserved[3];

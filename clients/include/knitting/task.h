@@ -28,8 +28,9 @@
  * Threads: a task runs on its worker's one thread; every function here may be called from that
  * thread, while the task runs, and from nowhere else, knit_aborted(), knit_abort_reason() and
  * knit_now_ns() excepted, which any thread may call until the task returns. Pointers to arguments
- * are borrowed and stay valid until the task returns. Nothing here blocks. Printing goes to the
- * daemon's log, a line at a time, and never blocks (what does not fit is dropped).
+ * are borrowed and stay valid until the task returns. Nothing here blocks. What a task prints goes
+ * to the daemon's log, or to `on_output` of a program's own pool of processes, a line at a time; a
+ * task that prints faster than that is read waits. Threads print where the program does.
  */
 #pragma once
 
