@@ -23,6 +23,7 @@
 #include "server/net/net.h"
 #include "server/net/output.h"
 #include "server/rpc/method.h"
+#include "server/rpc/refusal.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -45,6 +46,7 @@ struct entry {
     enum entry_state state;
     uint8_t priority;    /* of a call or notification */
     bool has_references; /* to results of other requests, which must have had their turn before */
+    bool is_kept;        /* its outcome is */
     bool has_late;       /* at `due` its caller gets something else than TIMEOUT */
 };
 
@@ -337,12 +339,36 @@ static void end_entry(struct knit_connection *connection, struct entry *entry)
     knit_dues_remove(&connection->lookahead->dues, &entry->due);
 }
 
+/* The entry's message once more, from the input, where the one at the front begins at `begin`.
+ * False: its bytes were another message before. */
+static bool read_again(const struct knit_connection *connection, const struct entry *entry,
+    const uint8_t *begin, struct knit_message *ret_message)
+{
+    const struct knit_lookahead *lookahead = connection->lookahead;
+    struct knit_scan scan;
+    const char *reason;
+    size_t used;
+
+    for (uint32_t i = lookahead->first; entry_at(lookahead, i) != entry; i++)
+        begin += entry_at(lookahead, i)->len;
+    if (knit_plain_take(begin, entry->len, lookahead->scan.limits.message_bytes, ret_message) != 0)
+        return true;
+    knit_scan_init(&scan, &lookahead->scan.limits);
+    return knit_scan_feed(&scan, begin, entry->len, &used) == KNIT_SCAN_E_DONE &&
+           knit_message_parse(begin, used, &scan, ret_message, &reason) == 0;
+}
+
 static void settle_with(
     struct knit_connection *connection, struct entry *entry, const struct knit_failure *failure)
 {
+    struct knit_message message;
+
     end_entry(connection, entry);
     KNIT_COUNT(connection->net->turn, requests);
-    connection->caller.ops->refuse(&connection->caller, entry->msgid, failure);
+    if (entry->is_kept && read_again(connection, entry, connection->input.bytes, &message))
+        knit_refuse_call(&connection->caller, &message, failure);
+    else
+        connection->caller.ops->refuse(&connection->caller, entry->msgid, failure);
 }
 
 static void settle(
@@ -411,7 +437,7 @@ static void note_priority(
 {
     entry->priority = KNIT_PRIORITY_NORMAL;
     if (message->options.bytes != NULL)
-        entry->priority = knit_router_priority(message);
+        entry->priority = knit_router_priority(message, &entry->is_kept);
     if (entry->priority != KNIT_PRIORITY_NORMAL)
         lookahead->has_priorities = true;
 }
@@ -577,25 +603,6 @@ void knit_lookahead_scan(struct knit_net *net)
 }
 
 /* ---- answering ----------------------------------------------------------------------------- */
-
-/* The entry's message once more, from the input, where the one at the front begins at `begin`.
- * False: its bytes were another message before. */
-static bool read_again(const struct knit_connection *connection, const struct entry *entry,
-    const uint8_t *begin, struct knit_message *ret_message)
-{
-    const struct knit_lookahead *lookahead = connection->lookahead;
-    struct knit_scan scan;
-    const char *reason;
-    size_t used;
-
-    for (uint32_t i = lookahead->first; entry_at(lookahead, i) != entry; i++)
-        begin += entry_at(lookahead, i)->len;
-    if (knit_plain_take(begin, entry->len, lookahead->scan.limits.message_bytes, ret_message) != 0)
-        return true;
-    knit_scan_init(&scan, &lookahead->scan.limits);
-    return knit_scan_feed(&scan, begin, entry->len, &used) == KNIT_SCAN_E_DONE &&
-           knit_message_parse(begin, used, &scan, ret_message, &reason) == 0;
-}
 
 bool knit_lookahead_read_later(const struct knit_connection *connection, const uint8_t *begin,
     struct knit_message *ret_message, uint64_t *ret_since_ns)

@@ -321,6 +321,17 @@ static struct knit_bound *copy_request(
     return bound;
 }
 
+void knit_references_keep_its_own(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_options options;
+    const char *reason;
+
+    if (message->options.bytes != NULL &&
+        knit_options_decode(message->options, &options, &reason) == 0 &&
+        options.keep != KNIT_OPTION_NONE && options.keep != 0)
+        knit_references_keep(caller, message->msgid, options.keep);
+}
+
 static void refuse_unknown(
     struct knit_references *references, struct knit_bound *bound, uint32_t index, uint32_t msgid)
 {
@@ -355,16 +366,6 @@ static bool bind_all(
     return true;
 }
 
-void knit_references_keep_its_own(struct knit_caller *caller, const struct knit_message *message)
-{
-    struct knit_options options;
-    const char *reason;
-
-    if (knit_options_decode(message->options, &options, &reason) == 0 &&
-        options.keep != KNIT_OPTION_NONE && options.keep != 0)
-        knit_references_keep(caller, message->msgid, options.keep);
-}
-
 /* False: no memory. */
 static bool watch_deadline(struct knit_references *references, struct knit_bound *bound)
 {
@@ -383,6 +384,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
 {
     struct knit_references *references = knit_kept_begin(caller);
     struct knit_bound *bound;
+    bool is_kept;
 
     bound = references != NULL ? copy_request(references, message) : NULL;
     if (bound == NULL) {
@@ -391,7 +393,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         return;
     }
     bound->since_ns = since_ns;
-    bound->priority = knit_router_priority(message);
+    bound->priority = knit_router_priority(message, &is_kept);
     bound->due.ns = knit_router_deadline(caller, message, since_ns, &bound->has_late);
     if (!bind_all(references, bound, found))
         return;
@@ -399,7 +401,8 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
         caller->ops->close_without_memory(caller);
         return;
     }
-    knit_references_keep_its_own(caller, message);
+    if (is_kept)
+        knit_references_keep_its_own(caller, message);
     if (bound->missing > 0 && bound->due.ns == 0) {
         end_code(references, bound, KNIT_OVERLOADED, "an argument of the call is not there yet");
         return;

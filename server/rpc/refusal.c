@@ -16,14 +16,14 @@ enum { RETRY_MAX_MS = 60000 };
 void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {
-    if (message->kind == KNIT_MESSAGE_REQUEST && caller->references != NULL) {
-        knit_references_keep_its_own(caller, message);
-        knit_references_note_failure(caller, message->msgid, failure);
-    }
-    if (message->kind == KNIT_MESSAGE_REQUEST)
-        caller->ops->refuse(caller, message->msgid, failure);
-    else
+    if (message->kind != KNIT_MESSAGE_REQUEST) {
         KNIT_COUNT(caller->turn, notifications_dropped);
+        return;
+    }
+    knit_references_keep_its_own(caller, message);
+    if (caller->references != NULL)
+        knit_references_note_failure(caller, message->msgid, failure);
+    caller->ops->refuse(caller, message->msgid, failure);
 }
 
 void knit_refuse_with(
@@ -139,8 +139,7 @@ void knit_refuse_late(struct knit_caller *caller, const struct knit_message *mes
     }
     failure.started = KNIT_STARTED_NO;
     KNIT_COUNT(caller->turn, calls_timed_out);
-    if (caller->references != NULL)
-        knit_references_keep_its_own(caller, message);
+    knit_references_keep_its_own(caller, message);
     late = knit_late_new(options, task);
     if (late != NULL)
         knit_late_answer(caller, message->msgid, late, &failure);

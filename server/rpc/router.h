@@ -150,8 +150,8 @@ struct knit_failure knit_router_overloaded(const struct knit_router *router);
 uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
     uint64_t since_ns, bool *ret_has_late);
 
-/* Of a call or notification, which may be malformed. */
-uint8_t knit_router_priority(const struct knit_message *message);
+/* Of a call or notification, which may be malformed. ret_is_kept: it has the option `keep`. */
+uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept);
 
 /* Whether the request's own limit refuses it where so many of its caller are in flight or wait; and
  * the error then, which is counted. */

@@ -117,13 +117,16 @@ uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_mess
     return deadline_ns;
 }
 
-uint8_t knit_router_priority(const struct knit_message *message)
+uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept)
 {
     struct knit_options options;
     const char *reason;
 
-    return knit_options_decode(message->options, &options, &reason) == 0 ? options.priority
-                                                                         : KNIT_PRIORITY_NORMAL;
+    *ret_is_kept = false;
+    if (knit_options_decode(message->options, &options, &reason) != 0)
+        return KNIT_PRIORITY_NORMAL;
+    *ret_is_kept = options.keep != KNIT_OPTION_NONE && options.keep != 0;
+    return options.priority;
 }
 
 void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message)

@@ -11,7 +11,7 @@ from knit_harness import Case, main, wait_until
 from knit_witness import Ledger, LedgerDaemon, seed
 
 BAD_ARGUMENT, TIMEOUT, CANCELLED, DEPENDENCY, TASK_FAILED = 302, 303, 304, 305, 600
-OVERLOADED, TOO_DEEP, TOO_LARGE, QUOTA, BAD_MESSAGE = 200, 102, 101, 201, 100
+UNKNOWN_TASK, OVERLOADED, TOO_DEEP, TOO_LARGE, QUOTA, BAD_MESSAGE = 300, 200, 102, 101, 201, 100
 
 
 def ref(msgid):
@@ -220,6 +220,31 @@ class References(Case):
             self.ledger.open_gate(2)
             self.assertEqual(rpc.result(a), 2)
             self.assertEqual(self.ledger.ran(2), 1)
+
+    def test_what_is_refused_is_kept_too(self):
+        with self.daemon() as daemon:
+            rpc = self.connect(daemon)
+            keep = {'keep': 1}
+            burst(rpc, [(100, 'nothing', [1], keep), (101, 'same', [ref(100)], keep), (102, 'same', [ref(101)]),
+                        (110, 'same', [ref(4000000000)], keep), (111, 'same', [ref(110)]),
+                        (120, 'same', [ref(101)] * 17, keep), (121, 'same', [ref(120)]),
+                        (130, 'same', [5], {'keep': 1, 'timeout': {'time': 0, 'default': 6}}), (131, 'same', [ref(130)])])
+            for msgid, code in ((101, UNKNOWN_TASK), (102, UNKNOWN_TASK), (111, DEPENDENCY), (121, BAD_ARGUMENT)):
+                self.assertEqual(self.fails(rpc, msgid, DEPENDENCY)[2]['cause'][0], code)
+            self.assertEqual(rpc.result(131), 6)
+            # In the input too, where the workers are held.
+            for call in (1, 2):
+                rpc.request('hold', call, 1)
+                self.ledger.wait_for(call)
+            burst(rpc, [(200 + i, 'same', [i]) for i in range(20)] +
+                  [(300, 'same', [1], {'keep': 1, 'timeout': 20}), (301, 'same', [2], keep), (302, 'same', [3], {'keep': 1, 'queue_max': 1})] +
+                  [(310 + i, 'same', [ref(300 + i)]) for i in range(3)])
+            rpc.notify('$/cancel', 301)
+            for msgid, code in ((300, TIMEOUT), (301, CANCELLED), (302, OVERLOADED)):
+                self.fails(rpc, msgid, code)
+            self.ledger.open_gate(1)
+            for msgid, code in ((310, TIMEOUT), (311, CANCELLED), (312, OVERLOADED)):
+                self.assertEqual(self.fails(rpc, msgid, DEPENDENCY)[2]['cause'][0], code)
 
     def test_what_results_are_is_within_the_limits(self):
         with self.daemon(call_max_bytes=65536) as daemon:
