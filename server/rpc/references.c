@@ -235,6 +235,8 @@ void knit_references_run(struct knit_router *router)
 
 /* ---- requests that come -------------------------------------------------------------------- */
 
+#define NO_ROOM "there is no room to keep the request until its arguments are there"
+
 /* What of it refers to other calls. */
 struct found {
     uint32_t count;
@@ -266,14 +268,16 @@ static const char *find_references(const struct knit_message *message, struct fo
     return NULL;
 }
 
-/* The outcome that is meant; NULL: there is none. */
-static struct knit_kept *find_meant(struct knit_references *references, uint32_t msgid)
+/* The outcome that is meant; NULL: there is none, or no room for it. */
+static struct knit_kept *find_meant(
+    struct knit_references *references, uint32_t msgid, bool *ret_is_there)
 {
     struct knit_caller *caller = references->caller;
     struct knit_kept *kept;
     uint32_t slot;
 
-    if (knit_in_flight_find(&caller->calls, msgid, &slot)) {
+    *ret_is_there = knit_in_flight_find(&caller->calls, msgid, &slot);
+    if (*ret_is_there) {
         if (slot != KNIT_SLOT_BOUND)
             caller->router->records[slot].extras |= KNIT_RECORD_SOURCE;
         return knit_kept_expect(references, msgid);
@@ -345,17 +349,21 @@ static void refuse_unknown(
     end(references, bound, &failure);
 }
 
-/* In order. False: one of them is to nothing. */
+/* In order. False: one of them is to nothing, and the request has ended. */
 static bool bind_all(
     struct knit_references *references, struct knit_bound *bound, const struct found *found)
 {
     struct knit_kept *kept;
+    bool is_there;
 
     for (uint32_t i = 0; i < found->count; i++) {
-        kept = find_meant(references, found->msgid[i]);
+        kept = find_meant(references, found->msgid[i], &is_there);
         if (kept == NULL) {
             knit_references_keep_its_own(references->caller, &bound->message);
-            refuse_unknown(references, bound, found->index[i], found->msgid[i]);
+            if (is_there)
+                end_code(references, bound, KNIT_QUOTA, NO_ROOM);
+            else
+                refuse_unknown(references, bound, found->index[i], found->msgid[i]);
             return false;
         }
         kept->holes++;
@@ -388,8 +396,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
 
     bound = references != NULL ? copy_request(references, message) : NULL;
     if (bound == NULL) {
-        knit_refuse_with(caller, message, KNIT_QUOTA,
-            "there is no room to keep the request until its arguments are there");
+        knit_refuse_with(caller, message, KNIT_QUOTA, NO_ROOM);
         return;
     }
     bound->since_ns = since_ns;

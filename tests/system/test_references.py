@@ -297,6 +297,22 @@ class References(Case):
             self.assertEqual([rpc.result(msgid) for msgid in more], list(range(20)))
             self.assertEqual(rpc.result(a), 1)
 
+    def test_more_outcomes_than_are_kept_of_a_connection(self):
+        """All of them are waited for, so none can make room."""
+        with self.daemon() as daemon:
+            rpc = self.connect(daemon)
+            a = self.hold(rpc, 1, 1)
+            kept = [rpc.request('same', i, options={'keep': 1}) for i in range(1023)]
+            self.assertEqual([rpc.result(msgid) for msgid in kept], list(range(1023)))
+            waiting = [rpc.request('same', ref(a), *[ref(msgid) for msgid in kept[i:i + 15]]) for i in range(0, 1023, 15)]
+            b = self.hold(rpc, 2, 1)
+            self.fails(rpc, rpc.request('same', ref(b)), QUOTA)
+            self.ledger.open_gate(1)
+            for msgid in waiting:
+                self.fails(rpc, msgid, BAD_ARGUMENT)  # of one parameter
+            self.assertEqual((rpc.result(a), rpc.result(b)), (1, 2))
+            self.assertEqual(rpc.call('same', 2), 2)
+
     def test_random_graphs(self):
         chance = random.Random(seed())
         with self.daemon() as daemon:
