@@ -488,7 +488,8 @@ static void time_out(struct knit_references *references, struct knit_bound *boun
     KNIT_COUNT(caller->turn, calls_timed_out);
     if (!bound->has_late) {
         end_code(references, bound, KNIT_TIMEOUT,
-            "the call waited for its arguments for as long as it may");
+            bound->is_ready ? KNIT_ROUTER_WAITED
+                            : "the call waited for its arguments for as long as it may");
         return;
     }
     knit_bound_leave_list(references, bound);

@@ -211,7 +211,8 @@ class References(Case):
             later = rpc.request('same', ref(late))
             self.assertEqual(rpc.result(late), 9)
             self.assertEqual(rpc.result(later), 9)
-            self.fails(rpc, rpc.request('same', ref(a), options={'timeout': 20}), TIMEOUT)
+            error = self.fails(rpc, rpc.request('same', ref(a), options={'timeout': 20}), TIMEOUT)
+            self.assertIn('waited for its arguments', error[1])
             self.fails(rpc, rpc.request('same', ref(a), options={'queue': 20}), TIMEOUT)
             self.fails(rpc, rpc.request('same', ref(a), options={'queue': 0}), OVERLOADED)
             waits = rpc.request('ledger', ref(a))
@@ -225,6 +226,8 @@ class References(Case):
         with self.daemon() as daemon:
             rpc = self.connect(daemon)
             keep = {'keep': 1}
+            there = rpc.request('same', 4, options=keep)
+            self.assertEqual(rpc.result(there), 4)
             burst(rpc, [(100, 'nothing', [1], keep), (101, 'same', [ref(100)], keep), (102, 'same', [ref(101)]),
                         (110, 'same', [ref(4000000000)], keep), (111, 'same', [ref(110)]),
                         (120, 'same', [ref(101)] * 17, keep), (121, 'same', [ref(120)]),
@@ -232,11 +235,13 @@ class References(Case):
             for msgid, code in ((101, UNKNOWN_TASK), (102, UNKNOWN_TASK), (111, DEPENDENCY), (121, BAD_ARGUMENT)):
                 self.assertEqual(self.fails(rpc, msgid, DEPENDENCY)[2]['cause'][0], code)
             self.assertEqual(rpc.result(131), 6)
-            # In the input too, where the workers are held.
+            # In the input too, where the workers are held. One with its arguments does not wait for these.
             for call in (1, 2):
                 rpc.request('hold', call, 1)
                 self.ledger.wait_for(call)
-            burst(rpc, [(200 + i, 'same', [i]) for i in range(20)] +
+            burst(rpc, [(200 + i, 'same', [i]) for i in range(3)] + [(290, 'same', [ref(there)], {'timeout': 20})])
+            self.assertNotIn('its arguments', self.fails(rpc, 290, TIMEOUT)[1])
+            burst(rpc, [(210 + i, 'same', [i]) for i in range(20)] +
                   [(300, 'same', [1], {'keep': 1, 'timeout': 20}), (301, 'same', [2], keep), (302, 'same', [3], {'keep': 1, 'queue_max': 1})] +
                   [(310 + i, 'same', [ref(300 + i)]) for i in range(3)])
             rpc.notify('$/cancel', 301)
