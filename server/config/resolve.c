@@ -3,12 +3,12 @@
  * They run once, when every place has been read.
  */
 #include "server/config/resolve.h"
-#include "fastpath/worker/inliner.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/worker/inliner.h"
 #include "server/base/log.h"
 #include "server/config/confinement.h"
 #include "server/config/machine.h"

@@ -160,9 +160,9 @@ struct knit_settings {
     /* [log] */
     uint64_t level; /* enum knit_log_level */
     struct knit_list debug;
-    unsigned
-        debug_bits; /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
-                            knit_settings_resolve() */
+    /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
+     * knit_settings_resolve(). */
+    unsigned debug_bits;
 
     /* Where each row's value came from and, for the file, on which line; whether it was `auto`. */
     uint8_t source[96];

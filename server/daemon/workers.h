@@ -12,7 +12,6 @@
 #include "server/config/setting.h"
 
 struct knit_inline_tasks;
-
 struct knit_log;
 
 /* What a start needs besides the settings. */
