@@ -84,8 +84,9 @@ struct knit_pool_options {
     /* The inliner: calls of tasks marked KNIT_TASK_INLINE_SAFE run on the thread that waits for
      * them, in its session's turns: in all functions that wait, knit_dispatch() and knit_flush().
      * Meanwhile that thread does nothing else, and a timeout that ends is noticed when the task has
-     * returned. knit_fd() stays readable while some wait. A task there may not wait for the session
-     * that runs it, nor defer its call (KNIT_BAD_RESULT); a crash ends the program. Notifications,
+     * returned. They run in the order of their start, whatever their priority. knit_fd() stays
+     * readable while some wait. A task there may not wait for the session that runs it, nor defer
+     * its call (KNIT_BAD_RESULT); a crash ends the program. Notifications,
      * and calls with the options output, progress or affinity, or with queue_ms 0, go to workers.
      * All other tasks, and those with a hard timeout, are isolated: workers alone run them. */
     const char
