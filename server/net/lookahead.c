@@ -225,7 +225,7 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
 static void note_begun(struct knit_lookahead *lookahead, uint32_t priority)
 {
     for (uint32_t i = priority + 1; i < PRIORITIES; i++)
-        lookahead->order[i].passed++;
+        lookahead->order[i].passed += lookahead->order[i].since_ns != 0;
     lookahead->order[priority].passed = 0;
 }
 
@@ -257,7 +257,7 @@ bool knit_lookahead_chooses_later(struct knit_connection *connection)
     uint32_t first[PRIORITIES], found;
     bool any = false;
 
-    if (!lookahead->has_priorities || count_of(lookahead) < 2)
+    if (!lookahead->has_priorities)
         return false;
     found = find_first(lookahead, first);
     for (uint32_t i = 0; i < PRIORITIES; i++) {

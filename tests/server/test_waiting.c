@@ -242,6 +242,29 @@ static void where_all_calls_are_long_each_priority_has_its_turn(void **state)
     turns_expect(caller, 2 + OF_A_KIND * (KNIT_PRIORITY_MAX + 1));
 }
 
+/* Those that were begun before it came do not count. */
+static void a_background_call_is_behind_those_that_wait_when_it_comes(void **state)
+{
+    enum { SHORT = 20, LONG = 6, WAIT = 4, BACKGROUND = 100, NOTHING = 0 /* 0.05 s for "spin" */ };
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+    uint32_t slot;
+
+    (void)state;
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 1 + SHORT, NULL));
+    assert_true(turns_request(caller, "spin", NOTHING, 50, LONG, NULL));
+    TURNS_UNTIL(turns.loop.router.waiting == SHORT + LONG);
+    turns_open_gate();
+    TURNS_UNTIL(turns.loop.router.waiting == WAIT);
+    options.priority = KNIT_PRIORITY_MAX;
+    assert_true(turns_request(caller, "echo", 1, BACKGROUND, 1, &options));
+    TURNS_UNTIL(knit_in_flight_find(&caller->connection->caller.calls, BACKGROUND, &slot));
+    assert_true(turns.loop.router.waiting < WAIT);
+    turns_expect(caller, 2 + SHORT + LONG + 1);
+}
+
 /* ---- what becomes of those that wait ---- */
 
 static void what_waits_ends_at_its_deadline_or_when_it_is_cancelled(void **state)
@@ -388,6 +411,7 @@ int main(void)
         TEST(short_calls_fill_the_lane),
         TEST(those_that_go_on_together_share_the_time_of_a_turn),
         TEST(where_all_calls_are_long_each_priority_has_its_turn),
+        TEST(a_background_call_is_behind_those_that_wait_when_it_comes),
         TEST(what_waits_ends_at_its_deadline_or_when_it_is_cancelled),
         TEST(asking_does_not_wait),
         TEST(what_was_looked_ahead_at_stays_whole),
