@@ -55,6 +55,7 @@ static struct {
     struct knit_deferred_call **entries;
     uint32_t count;
     uint32_t searched; /* places are taken in turn, so that an old token finds nothing for long */
+    uint32_t returned; /* tasks whose calls are watched from then on, counted */
     bool has_watcher;
 } all = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
@@ -384,10 +385,14 @@ static void *watch(void *unused)
     (void)unused;
     lock();
     for (;;) {
+        const uint32_t returned = all.returned;
         const uint64_t at_ns = look_at_all();
         const struct timespec at = {
             .tv_sec = (time_t)(at_ns / 1000000000u), .tv_nsec = (long)(at_ns % 1000000000u)};
 
+        /* While the mutex was given up for a call, one before it may have become one to watch. */
+        if (all.returned != returned)
+            continue;
         if (at_ns == UINT64_MAX)
             (void)pthread_cond_wait(&all.changed, &all.mutex);
         else
@@ -496,6 +501,7 @@ void knit_deferred_let_go(struct knit_deferreds *deferreds)
     deferreds->newest = NULL;
     lock();
     entry->has_returned = true;
+    all.returned++;
     is_over = entry->is_over && !entry->is_done;
     if (is_over)
         begin_handing(entry);

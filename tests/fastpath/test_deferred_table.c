@@ -14,10 +14,12 @@
 #include <cmocka.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_private.h"
 #include "fastpath/worker/deferred.h"
 #include "proto/printed.h"
 #include "tests/proto/failing.h"
+#include "tests/support/deadline.h"
 
 /* A worker without a lane's turns: a call that runs, and what deferring it looks at. */
 struct worker {
@@ -66,6 +68,46 @@ static struct knit_deferred *defer(struct worker *worker)
     token = knit_deferred_new(&worker->call);
     assert_non_null(token);
     return token;
+}
+
+static bool has_ended(struct knit_deferred *token)
+{
+    struct knit_call *call = knit_deferred_open(token);
+
+    if (call != NULL)
+        (void)knit_deferred_close(call);
+    return call == NULL;
+}
+
+/* Its place is before that of the call for which the watching thread gives up the mutex. */
+static void a_call_whose_task_returns_while_another_one_expires_is_watched(void **state)
+{
+    struct worker *worker = new_worker();
+    struct knit_deferred_call *first;
+    struct knit_deferred *tokens[2];
+
+    (void)state;
+    knit_board_set_limit(&worker->busy, 1);
+    tokens[0] = defer(worker);
+    first = worker->deferreds.newest;
+    tokens[1] = defer(worker);
+    /* For as long as this is taken, the watching thread hands the second one over. */
+    assert_int_equal(pthread_mutex_lock(&worker->lane.mutex), 0);
+    knit_deferred_let_go(&worker->deferreds);
+    assert_true(KNIT_WAIT_UNTIL(has_ended(tokens[1]), 10000));
+    worker->deferreds.newest = first;
+    knit_deferred_let_go(&worker->deferreds);
+    assert_int_equal(pthread_mutex_unlock(&worker->lane.mutex), 0);
+    assert_true(KNIT_WAIT_UNTIL(has_ended(tokens[0]), 10000));
+    knit_deferred_fini(&worker->deferreds);
+    while (worker->lane.finished != NULL) {
+        struct knit_finished *finished = worker->lane.finished;
+
+        worker->lane.finished = finished->next;
+        knit_deferred_on_finished(NULL, finished);
+    }
+    assert_int_equal(worker->deferreds.count, 0);
+    free(worker);
 }
 
 static void a_task_that_ends_its_thread_keeps_no_place(void **state)
@@ -175,6 +217,7 @@ static void a_forked_child_has_a_table_of_its_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_call_whose_task_returns_while_another_one_expires_is_watched),
         cmocka_unit_test(a_task_that_ends_its_thread_keeps_no_place),
         cmocka_unit_test(output_that_finds_no_memory_is_told_as_cut),
         cmocka_unit_test(a_forked_child_has_a_table_of_its_own),
