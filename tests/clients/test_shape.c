@@ -140,6 +140,19 @@ static void many_results_are_written_too(void **state)
         assert_true(is_present[i] && len[i] == 1 && *(const char *)at[i] == '0' + i);
 }
 
+static void without_the_mark_null_is_an_empty_str_and_no_time(void **state)
+{
+    struct knit_buffer buffer;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1024);
+    assert_int_equal(
+        encode(&buffer, "(str, str?, time)", (char *)NULL, (char *)NULL, (void *)NULL), 0);
+    assert_int_equal(buffer.len, 4);
+    assert_memory_equal(buffer.bytes, "\x93\xa0\xc0\xc0", 4);
+    knit_buffer_fini(&buffer);
+}
+
 static void signatures_of_calls_are_judged_as_specified(void **state)
 {
     struct knit_shape *shape;
@@ -319,6 +332,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_result_that_does_not_fit_leaves_all_unwritten),
         cmocka_unit_test(an_optional_result_of_another_type_is_not_called_present),
         cmocka_unit_test(many_results_are_written_too),
+        cmocka_unit_test(without_the_mark_null_is_an_empty_str_and_no_time),
         cmocka_unit_test(signatures_of_calls_are_judged_as_specified),
         cmocka_unit_test(a_typed_array_of_any_element_is_one_value),
         cmocka_unit_test(a_value_whose_elements_are_not_aligned_is_copied_once),

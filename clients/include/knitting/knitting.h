@@ -136,10 +136,10 @@ struct knit *knit_close(struct knit *k);
  * A str that comes as a result is not NUL-terminated: its length is the size_t.
  *
  * `type?` as an argument is a pointer to the scalar, or the same pointer and size as without `?`;
- * NULL sends nil. `type?` as a result has one more pointer, bool *, before the others, which are
- * not written if it becomes false. `nil?` is nil. A result of another type than the signature names
- * is KNIT_BAD_RESULT. Mind the widths: a plain 2 is an int, not an int64_t. What was passed in has
- * been read when the function returns.
+ * NULL sends nil. Without `?` NULL is an empty str, and nil for a time. `type?` as a result has one
+ * more pointer, bool *, before the others, which are not written if it becomes false. `nil?` is
+ * nil. A result of another type than the signature names is KNIT_BAD_RESULT. Mind the widths: a
+ * plain 2 is an int, not an int64_t. What was passed in has been read when the function returns.
  */
 struct knit_time {
     int64_t seconds; /* since 1970-01-01 00:00 UTC */
