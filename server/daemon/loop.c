@@ -264,13 +264,24 @@ static void close_session(struct knit_loop *loop)
 
 /* By a task that the loop runs itself. The others cannot go on without it: its callers would wait
  * for good, and so would the end of the daemon. */
+static void end_by_task(const struct knit_loop *loop, const char *what)
+{
+    knit_log(loop->turn.log, KNIT_LOG_ERROR, what, KNIT_LOG_NUMBER("loop", loop->turn.loop));
+    abort();
+}
+
 static void on_thread_end(void *arg)
 {
-    const struct knit_loop *loop = arg;
+    end_by_task(arg, "a task has ended the thread of an event loop");
+}
 
-    knit_log(loop->turn.log, KNIT_LOG_ERROR, "a task has ended the thread of an event loop",
-        KNIT_LOG_NUMBER("loop", loop->turn.loop));
-    abort();
+static _Thread_local const struct knit_loop *running; /* on this thread */
+
+/* A daemon that ends well is not started again. */
+static void on_exit_by_task(void)
+{
+    if (running != NULL)
+        end_by_task(running, "a task has called exit() in an event loop");
 }
 
 static void run_until_finished(struct knit_loop *loop)
@@ -285,9 +296,11 @@ static void *run(void *arg)
 {
     struct knit_loop *loop = arg;
 
+    running = loop;
     pthread_cleanup_push(on_thread_end, loop);
     run_until_finished(loop);
     pthread_cleanup_pop(0);
+    running = NULL;
     knit_router_give_up(&loop->router);
     while (!TAILQ_EMPTY(&loop->net.dirty))
         knit_connections_flush(&loop->net);
@@ -377,7 +390,9 @@ static int open_session(struct knit_loop *loop)
     r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_host_registry(pool));
     loop->router.backend = &loop->all->backend;
     if (r == 0 && loop->all->inline_tasks != NULL)
-        r = knit_router_add_inliner(&loop->router, loop->all->inline_tasks);
+        r = atexit(on_exit_by_task) == 0
+                ? knit_router_add_inliner(&loop->router, loop->all->inline_tasks)
+                : -ENOMEM;
     return r;
 }
 

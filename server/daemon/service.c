@@ -23,6 +23,7 @@
 
 #include "config.h"
 #include "fastpath/host/pool.h"
+#include "fastpath/worker/inline_tasks.h"
 #include "server/base/log.h"
 #include "server/config/machine.h"
 #include "server/daemon/descriptors.h"
@@ -559,6 +560,7 @@ static void stop(struct service *service)
          i++)
         knit_pool_log_lane(&service->log, service->pool, i);
     free_event(&service->pool_event);
+    service->inline_tasks = knit_inline_tasks_close(service->inline_tasks);
     service->pool = knit_host_free(service->pool);
     knit_pool_log_end_second(&service->log, &service->evicted);
     free_event(&service->second_event);

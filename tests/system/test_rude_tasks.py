@@ -291,15 +291,17 @@ class RudeTasks(Case):
     def test_the_end_of_its_thread(self):
         self.dies(WORKER_DIED, 'leave', 2)
 
-    def test_the_end_of_the_thread_of_an_event_loop(self):
-        """By a task that the loop runs itself: the daemon ends, and does not stay without it."""
-        with Daemon('--inliner-modules', os.environ['KNIT_RUDE'], module=os.environ['KNIT_RUDE'], workers=1, threads_io=1,
+    def test_the_end_of_an_event_loop(self):
+        """By a task that the loop runs itself: the daemon ends, and not well, rather than stay without it."""
+        for how, what in (2, 'a task has ended the thread of an event loop'), (0, 'a task has called exit() in an event loop'):
+            with self.subTest(what), Daemon(
+                    '--inliner-modules', os.environ['KNIT_RUDE'], module=os.environ['KNIT_RUDE'], workers=1, threads_io=1,
                     inliner_position='first', inline_unconfined='on') as daemon, daemon.tcp() as rpc:
-            daemon.expected_status = -signal.SIGABRT
-            rpc.request('leave', 2)
-            self.assertTrue(rpc.is_closed_by_peer())
-            self.assertEqual(daemon.wait(), -signal.SIGABRT)
-            self.assertIn('a task has ended the thread of an event loop', daemon.log())
+                daemon.expected_status = -signal.SIGABRT
+                rpc.request('leave', how)
+                self.assertTrue(rpc.is_closed_by_peer())
+                self.assertEqual(daemon.wait(), -signal.SIGABRT)
+                self.assertIn(what, daemon.log())
 
     def test_abort(self):
         error = self.dies(WORKER_DIED, 'leave', 3)
