@@ -63,7 +63,8 @@ class Lanes:
         """The index of the cell's first word."""
         words = 8 * len(self.slots)
         at = place(PAGE + 2 * LINE + 4 * self.lanes, LINE)
-        at = place(place(at + words, LINE) + words, LINE)
+        at = place(at + words, LINE) + words
+        at = place(at, CELL) + PROGRESS * len(self.slots)
         at = place(at, SLAB) + SLAB * len(self.slots)
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
 
