@@ -214,17 +214,23 @@ static void no_more_are_sent_than_the_server_takes(void **state)
 
 /* ---- what is refused ---- */
 
+/* In a session of their own: a call that has the source's result twice, and is refused so often. */
+static struct knit_handle *begin_refused(uint32_t refusals, struct knit_handle **ret_source)
+{
+    fake.sums_wanted = 2;
+    fake.refusals = refusals;
+    open_session(0);
+    *ret_source = begin_one();
+    return begin_twice("refused", *ret_source);
+}
+
 /* The source has its answer before the reference to it is read. */
 static void one_that_comes_too_late_is_sent_again(void **state)
 {
     struct knit_handle *source, *sum;
 
     (void)state;
-    fake.sums_wanted = 2;
-    fake.refusals = 1;
-    open_session(0);
-    source = begin_one();
-    sum = begin_twice("refused", source);
+    sum = begin_refused(1, &source);
     assert_int_equal(value_of(sum), 2);
     assert_int_equal(come(&fake.sums_come), 3);
     assert_int_equal(come(&fake.references_come), 0);
@@ -248,11 +254,7 @@ static void a_chain_that_comes_too_late_is_sent_again(void **state)
     int ends = 0;
 
     (void)state;
-    fake.sums_wanted = 2;
-    fake.refusals = 2;
-    open_session(0);
-    source = begin_one();
-    sum = begin_twice("refused", source);
+    sum = begin_refused(2, &source);
     (void)knit_free(source);
     sums = begin_twice("refused", sum);
     (void)knit_free(sum);
@@ -269,11 +271,7 @@ static void it_is_sent_again_once(void **state)
     struct knit_handle *source, *sum;
 
     (void)state;
-    fake.sums_wanted = 2;
-    fake.refusals = 5;
-    open_session(0);
-    source = begin_one();
-    sum = begin_twice("refused", source);
+    sum = begin_refused(5, &source);
     fails(sum, KNIT_DEPENDENCY);
     assert_string_equal(error.message, "that is over");
     (void)knit_free(sum);
@@ -289,11 +287,7 @@ static void a_source_that_is_taken_back(void **state)
     struct knit_handle *source, *sum;
 
     (void)state;
-    fake.sums_wanted = 2;
-    fake.refusals = 1;
-    open_session(0);
-    source = begin_one();
-    sum = begin_twice("refused", source);
+    sum = begin_refused(1, &source);
     knit_abort(source, "not needed");
     fails(sum, KNIT_DEPENDENCY);
     assert_int_equal(cause(), KNIT_CANCELLED);
@@ -308,11 +302,7 @@ static void one_that_is_cancelled_is_not_sent_again(void **state)
     struct knit_handle *source, *sum;
 
     (void)state;
-    fake.sums_wanted = 2;
-    fake.refusals = 1;
-    open_session(0);
-    source = begin_one();
-    sum = begin_twice("refused", source);
+    sum = begin_refused(1, &source);
     assert_int_equal(knit_flush(k, &error), KNIT_OK);
     knit_cancel(sum);
     fails(sum, KNIT_CANCELLED);
