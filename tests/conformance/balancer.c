@@ -6,17 +6,6 @@
 
 enum { LANES = 4 };
 
-static uint32_t lane_of(struct conformance *c, struct knit_handle *handle)
-{
-    int64_t lane = -1, lanes = 0, process;
-
-    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
-    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
-    (void)knit_free(handle);
-    assert_true(lane >= 0 && lane < lanes && lanes <= LANES);
-    return (uint32_t)lane;
-}
-
 static struct knit_handle *start_task(struct conformance *c, const char *task)
 {
     struct knit_handle *handle = NULL;
@@ -62,7 +51,7 @@ static void expect_one_each(struct conformance *c)
     for (int i = 0; i < LANES; i++)
         handles[i] = start_where(c);
     for (int i = 0; i < LANES; i++)
-        seen |= 1u << lane_of(c, handles[i]);
+        seen |= 1u << conformance_lane(c, handles[i]);
     assert_int_equal(seen, (1u << LANES) - 1);
 }
 
@@ -92,13 +81,13 @@ static void each_task_in_turn(struct conformance *c)
 
     open_balanced(c, "roundRobin", LANES);
     for (uint32_t i = 0; i < 3 * LANES; i++) {
-        uint32_t lane = lane_of(c, start_where(c));
+        uint32_t lane = conformance_lane(c, start_where(c));
 
         first[0] = i == 0 ? lane : first[0];
         assert_int_equal(lane, (first[0] + i) % LANES);
         if (i % 2 != 0)
             continue;
-        lane = lane_of(c, start_task(c, "where_else"));
+        lane = conformance_lane(c, start_task(c, "where_else"));
         first[1] = i == 0 ? lane : first[1];
         assert_int_equal(lane, (first[1] + i / 2) % LANES);
     }
@@ -126,7 +115,7 @@ static void first_idle(struct conformance *c)
     for (uint32_t i = 0; i < LANES; i++) {
         for (int k = 0; k < 3; k++) {
             wait_for_idle(c, i);
-            assert_int_equal(lane_of(c, start_where(c)), i);
+            assert_int_equal(conformance_lane(c, start_where(c)), i);
         }
         wait_for_idle(c, i);
         held[i] = conformance_hold(c, c->k, i, 1, true);
@@ -140,7 +129,7 @@ static void first_idle(struct conformance *c)
         conformance_succeeds(c, knit_flush(c->k, &c->error));
         place_open_gate(c->place, 1);
         for (int i = 0; i < LANES; i++)
-            seen |= 1u << lane_of(c, handles[i]);
+            seen |= 1u << conformance_lane(c, handles[i]);
     }
     assert_int_equal(seen, (1u << LANES) - 1);
     for (int i = 0; i < LANES; i++)
@@ -158,7 +147,7 @@ static void expect_even_shares(struct conformance *c)
         for (int k = 0; k < BATCH; k++)
             handles[k] = start_where(c);
         for (int k = 0; k < BATCH; k++)
-            count[lane_of(c, handles[k])]++;
+            count[conformance_lane(c, handles[k])]++;
     }
     for (int i = 0; i < LANES; i++) {
         int64_t off = count[i] - CALLS / LANES;
@@ -184,7 +173,7 @@ static void first_idle_or_random(struct conformance *c)
     open_balanced(c, "firstIdleOrRandom", LANES);
     for (uint32_t i = 0; i < LANES; i++) {
         wait_for_idle(c, i);
-        assert_int_equal(lane_of(c, start_where(c)), i);
+        assert_int_equal(conformance_lane(c, start_where(c)), i);
         wait_for_idle(c, i);
         held[i] = conformance_hold(c, c->k, i, 1, true);
     }
@@ -193,7 +182,7 @@ static void first_idle_or_random(struct conformance *c)
     conformance_succeeds(c, knit_flush(c->k, &c->error));
     place_open_gate(c->place, 1);
     for (int i = 0; i < CALLS; i++)
-        count[lane_of(c, handles[i])]++;
+        count[conformance_lane(c, handles[i])]++;
     /* The chance that one of four gets none of 64 is below 10^-7. */
     for (int i = 0; i < LANES; i++)
         assert_true(count[i] > 0);
@@ -219,7 +208,7 @@ static void a_call_that_waits_for_an_argument(struct conformance *c)
     conformance_succeeds(c, knit_flush(c->k, &c->error));
     for (int i = 0; i < 8; i++) {
         wait_for_idle(c, 1);
-        assert_int_equal(lane_of(c, start_where(c)), 1);
+        assert_int_equal(conformance_lane(c, start_where(c)), 1);
     }
     place_open_gate(c->place, 1);
     for (int i = 0; i < 8; i++)
@@ -240,7 +229,7 @@ static void least_loaded(struct conformance *c)
     for (uint32_t i = 0; i < LANES - 1; i++)
         held[i] = conformance_hold(c, c->k, i, 1, true);
     for (uint32_t i = 0; i < 3 * LANES; i++) {
-        const uint32_t now = lane_of(c, start_where(c));
+        const uint32_t now = conformance_lane(c, start_where(c));
 
         lane = i == 0 ? now : lane;
         assert_int_equal(now, lane);
@@ -263,7 +252,7 @@ static void stealing_is_chosen(struct conformance *c)
     for (int i = 0; i < CALLS; i++)
         handles[i] = start_where(c);
     for (int i = 0; i < CALLS; i++)
-        (void)lane_of(c, handles[i]);
+        (void)conformance_lane(c, handles[i]);
     assert_int_equal(knit_await(held, 0, &c->error), KNIT_PENDING);
     place_open_gate(c->place, 1);
     (void)conformance_int(c, held);
@@ -287,7 +276,7 @@ static void no_stealing_beside_a_balancer(struct conformance *c)
                                     place_lane_stat(c->place, 1, "is_parked") == 1,
         PLACE_MS));
     place_open_gate(c->place, 1);
-    assert_int_not_equal(lane_of(c, handles[0]), lane_of(c, handles[1]));
+    assert_int_not_equal(conformance_lane(c, handles[0]), conformance_lane(c, handles[1]));
     (void)conformance_int(c, held);
 }
 

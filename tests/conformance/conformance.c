@@ -126,6 +126,17 @@ int64_t conformance_int(struct conformance *c, struct knit_handle *handle)
     return value;
 }
 
+uint32_t conformance_lane(struct conformance *c, struct knit_handle *handle)
+{
+    int64_t lane = -1, lanes = 0, process;
+
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
+    (void)knit_free(handle);
+    assert_true(lane >= 0 && lane < lanes && lanes <= 4);
+    return (uint32_t)lane;
+}
+
 struct knit *conformance_session(struct conformance *c, const struct knit_open_options *options)
 {
     struct knit *k = NULL;

@@ -111,3 +111,6 @@ const uint8_t *conformance_bytes(struct conformance *c, struct knit_handle *hand
 
 /* Waits for a result, reads it, and frees the handle. */
 int64_t conformance_int(struct conformance *c, struct knit_handle *handle);
+
+/* The lane, of four at most, that a call of "where" or one like it ran in; frees the handle. */
+uint32_t conformance_lane(struct conformance *c, struct knit_handle *handle);

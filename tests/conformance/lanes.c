@@ -298,30 +298,20 @@ static struct knit_handle *start_where(struct conformance *c, uint64_t affinity)
     return handle;
 }
 
-static int64_t lane_of(struct conformance *c, struct knit_handle *handle)
-{
-    int64_t lane = -1, lanes, process;
-
-    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
-    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
-    (void)knit_free(handle);
-    return lane;
-}
-
 /* One at a time, and all at once; beginning with the largest number that there is. */
 static void one_affinity_is_one_worker(struct conformance *c)
 {
     enum { VALUES = 40, CALLS = 20 };
     static struct knit_handle *handles[CALLS][VALUES];
     static const struct place_wish wish = {.workers = 4};
-    int64_t lanes[VALUES];
+    uint32_t lanes[VALUES];
     unsigned seen = 0;
 
     conformance_open_place(c, &wish);
     for (uint64_t value = 0; value < VALUES; value++) {
-        lanes[value] = lane_of(c, start_where(c, UINT64_MAX - value));
+        lanes[value] = conformance_lane(c, start_where(c, UINT64_MAX - value));
         seen |= 1u << lanes[value];
-        assert_true(lane_of(c, start_where(c, UINT64_MAX - value)) == lanes[value]);
+        assert_true(conformance_lane(c, start_where(c, UINT64_MAX - value)) == lanes[value]);
     }
     assert_int_equal(seen, 15);
     for (int i = 0; i < CALLS; i++) {
@@ -330,7 +320,7 @@ static void one_affinity_is_one_worker(struct conformance *c)
     }
     for (int i = 0; i < CALLS; i++) {
         for (uint64_t value = 0; value < VALUES; value++)
-            assert_true(lane_of(c, handles[i][value]) == lanes[value]);
+            assert_true(conformance_lane(c, handles[i][value]) == lanes[value]);
     }
 }
 
@@ -350,7 +340,7 @@ static void pinned_calls_are_in_nobodys_way(struct conformance *c)
         conformance_serves(c);
     assert_int_equal(knit_await(pinned, 0, &c->error), KNIT_PENDING);
     place_open_gate(c->place, 1);
-    (void)lane_of(c, pinned);
+    (void)conformance_lane(c, pinned);
     (void)conformance_int(c, held);
 }
 

@@ -270,23 +270,13 @@ static void what_waits_has_its_priority(struct conformance *c)
                     BACKGROUND - i / OF_A_KIND, later, BACKGROUND - later / OF_A_KIND);
 }
 
-static int64_t lane_of(struct conformance *c, struct knit_handle *handle)
-{
-    int64_t lane = -1, lanes, process;
-
-    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
-    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
-    (void)knit_free(handle);
-    return lane;
-}
-
 static void what_waits_has_its_affinity(struct conformance *c)
 {
     enum { VALUES = 20, CALLS = 5 };
     static const struct place_wish wish = {.workers = 4};
     struct knit_handle *handles[CALLS][VALUES], *source;
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    int64_t lanes[VALUES];
+    uint32_t lanes[VALUES];
     unsigned seen = 0;
 
     conformance_open_place(c, &wish);
@@ -303,7 +293,7 @@ static void what_waits_has_its_affinity(struct conformance *c)
     place_open_gate(c->place, 1);
     for (int i = 0; i < CALLS; i++) {
         for (int value = 0; value < VALUES; value++) {
-            const int64_t lane = lane_of(c, handles[i][value]);
+            const uint32_t lane = conformance_lane(c, handles[i][value]);
 
             assert_true(i == 0 || lane == lanes[value]);
             lanes[value] = lane;
