@@ -275,7 +275,7 @@ LOAD(echo_64)
 LOAD(echo_1000)
 LOAD(add)
 
-/* A task that emits, of whose values nobody looks at any. */
+/* A task that emits values, and a caller that does not look at them. */
 KNIT_COUNTED(run_unwatched, run)
 static const struct knit_counts_phase phases_unwatched[] = {
     KNIT_COUNTS_BETWEEN(publish),
