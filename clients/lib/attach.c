@@ -118,6 +118,12 @@ static int read_grant(
     if (wrong != NULL)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's answer to $/attach: %s", wrong);
+    /* Calls set any of their flags, and one that was not granted ends the session. */
+    if (geometry->features != KNIT_FEATURES)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon grants features 0x%x of the 0x%x that this library (%s) needs; use unix:// "
+            "or install the same version of both",
+            geometry->features, KNIT_FEATURES, KNIT_VERSION);
     attachment->argument_max = reply.call_max_bytes;
     attachment->steal = reply.steal;
     attachment->balancer = balancer_of(reply.balancer);

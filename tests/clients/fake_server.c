@@ -214,7 +214,7 @@ static void answer_attach(const struct knit_message *message)
         .lanes = geometry->lanes,
         .slots = geometry->slots,
         .cells = fake.attach.cells != 0 ? fake.attach.cells : geometry->cells,
-        .features = geometry->features,
+        .features = geometry->features & ~fake.attach.fewer_features,
         .classes = geometry->classes,
         .request_arena_bytes = geometry->request_arena_bytes,
         .reply_arena_bytes = geometry->reply_arena_bytes,

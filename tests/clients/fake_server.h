@@ -62,6 +62,7 @@ struct knit_fake_attach {
     uint64_t missing_bytes;   /* of each segment */
     uint64_t more_version;    /* than the layout's */
     uint64_t cells;           /* said; 0 = the right ones */
+    uint32_t fewer_features;  /* bits that it does not grant */
     bool lacks_keys;          /* it says the layout's version and nothing else */
     const int64_t *clocks;    /* what it adds to its clock in each answer; NULL = says none */
 };

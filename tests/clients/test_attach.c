@@ -74,6 +74,7 @@ static void a_daemon_that_lies_is_refused(void **state)
         {{.more_version = 1}, "memory has layout"},
         {{.cells = 3}, "$/attach"},
         {{.lacks_keys = true}, "lacks"},
+        {{.fewer_features = KNIT_FEATURES}, "grants features 0x0"},
     };
     int fds;
 
