@@ -108,7 +108,8 @@ int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_rep
     uint32_t i;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 6u + (reply->principal.bytes != NULL));
+    knit_writer_map(&writer, 6u + (reply->principal.bytes != NULL) +
+                                 (reply->instance.bytes != NULL) + (reply->workers != 0));
     knit_writer_member_str(&writer, "server", reply->server);
     knit_writer_member_str(&writer, "version", reply->version);
     knit_writer_member_uint(&writer, "protocol", reply->protocol);
@@ -119,6 +120,12 @@ int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_rep
     for (i = 0; i < reply->feature_count; i++)
         knit_writer_str(&writer, (const char *)reply->feature[i].bytes, reply->feature[i].len);
     knit_writer_member_str(&writer, "principal", reply->principal);
+    knit_writer_member_str(&writer, "instance", reply->instance);
+    if (reply->workers != 0) {
+        knit_writer_text(&writer, "capacity");
+        knit_writer_map(&writer, 1);
+        knit_writer_member_uint(&writer, "workers", reply->workers);
+    }
     return knit_writer_commit(&writer);
 }
 
@@ -141,6 +148,18 @@ static bool read_limits(const struct knit_item *limits, struct knit_hello_reply 
         if (knit_span_is(item.key, "output_bytes") && !knit_item_uint(&item, &reply->output_bytes))
             return false;
     }
+    return r == KNIT_WALK_E_END;
+}
+
+static bool read_capacity(const struct knit_item *capacity, struct knit_hello_reply *reply)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+    int r = knit_walk_map(&walk, capacity->raw);
+
+    while (r == 0 && (r = knit_walk_next(&walk, &item)) == 0)
+        if (knit_span_is(item.key, "workers") && !knit_item_uint(&item, &reply->workers))
+            return false;
     return r == KNIT_WALK_E_END;
 }
 
@@ -178,6 +197,10 @@ static const char *read_reply_member(const struct knit_item *item, struct knit_h
         return read_features(item, reply) ? NULL : "features must be an array of str";
     if (knit_span_is(item->key, "principal"))
         return read_optional_text(item, &reply->principal) ? NULL : "principal must be a str";
+    if (knit_span_is(item->key, "instance"))
+        return read_optional_text(item, &reply->instance) ? NULL : "instance must be a str";
+    if (knit_span_is(item->key, "capacity"))
+        return read_capacity(item, reply) ? NULL : "capacity must be a map of numbers";
     return NULL;
 }
 

@@ -19,7 +19,7 @@ enum {
     KNIT_HELLO_E_BAD = 1, /* wrong types: ret_reason names the member */
 };
 
-enum { KNIT_HELLO_FEATURES_MAX = 16 };
+enum { KNIT_HELLO_FEATURES_MAX = 32 };
 
 /* `$/hello` -> */
 struct knit_hello {
@@ -40,6 +40,8 @@ struct knit_hello_reply {
     uint64_t in_flight;
     uint64_t output_bytes;
     struct knit_span principal; /* may be absent */
+    struct knit_span instance;  /* of the daemon, while it runs; may be absent */
+    uint64_t workers;           /* 0 = not said */
     uint32_t feature_count;
     struct knit_span feature[KNIT_HELLO_FEATURES_MAX]; /* beyond that: dropped when decoding */
 };

@@ -24,6 +24,7 @@
 #include "config.h"
 #include "fastpath/host/pool.h"
 #include "fastpath/worker/inline_tasks.h"
+#include "server/base/instance.h"
 #include "server/base/log.h"
 #include "server/config/machine.h"
 #include "server/daemon/descriptors.h"
@@ -55,6 +56,7 @@ struct service {
     const struct knit_settings *settings;
     struct knit_log log;
     struct knit_access access;
+    struct knit_instance instance;
     struct knit_ready_file ready;
     enum service_state state;
 
@@ -354,7 +356,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
         .inline_tasks = service->inline_tasks,
-        .backend = {service->pool, &service->access, &service->loops.stats},
+        .backend = {service->pool, &service->access, &service->loops.stats, service->instance.text},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
@@ -515,8 +517,11 @@ static int start_closer(struct service *service, struct knit_sentence *why)
 
 static int start(struct service *service, struct knit_sentence *why)
 {
-    int r = knit_access_init(&service->access, service->settings, why);
+    int r = knit_instance_make(&service->instance);
 
+    if (r != 0)
+        return knit_sentence_set(why, r, "cannot get random bytes: %s", strerror(-r));
+    r = knit_access_init(&service->access, service->settings, why);
     if (r == 0)
         r = knit_descriptors_deal(service->settings, &service->descriptors, why);
     if (r == 0)

@@ -54,6 +54,7 @@ static uint64_t in_flight_of(const struct knit_caller *caller)
 static void hello(struct knit_caller *caller, const struct knit_message *message)
 {
     const struct knit_settings *settings = caller->turn->settings;
+    const struct knit_router_backend *backend = caller->router->backend;
     struct knit_buffer *scratch = &caller->turn->scratch;
     struct knit_hello_reply reply = {.server = knit_span_text("knittingd"),
         .version = knit_span_text(KNIT_VERSION),
@@ -63,7 +64,8 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         .call_bytes = settings->call_max_bytes,
         .depth = KNIT_DEPTH_MAX,
         .in_flight = in_flight_of(caller),
-        .output_bytes = settings->output_max_bytes};
+        .output_bytes = settings->output_max_bytes,
+        .workers = caller->router->session->geometry.lanes};
     char principal[KNIT_PRINCIPAL_NAME_MAX];
     struct knit_hello hello;
     const char *reason;
@@ -74,6 +76,8 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     }
     knit_principal_name(&caller->principal, principal);
     reply.principal = knit_span_text(principal);
+    if (backend != NULL && backend->instance != NULL)
+        reply.instance = knit_span_text(backend->instance);
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
     reply.feature[reply.feature_count++] = knit_span_text("cancel_reason");

@@ -70,6 +70,7 @@ struct knit_router_backend {
     struct knit_host *pool;
     const struct knit_access *access;
     const struct knit_stats_sources *stats;
+    const char *instance;
 };
 
 struct knit_router {

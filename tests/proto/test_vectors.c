@@ -472,6 +472,9 @@ static char *describe_reply(const struct knit_hello_reply *reply)
     print_numbers(to, numbers, sizeof(numbers) / sizeof(numbers[0]));
     print_spans(to, reply->feature, reply->feature_count);
     print_spans(to, &reply->principal, 1);
+    print_spans(to, &reply->instance, 1);
+    if (reply->workers != 0)
+        fprintf(to, " workers %" PRIu64, reply->workers);
     fclose(to);
     return text;
 }

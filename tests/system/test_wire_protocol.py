@@ -68,6 +68,15 @@ class Protocol(DaemonCase):
             self.assertIn('progress', hello['features'])
             self.assertIn('limits', hello)
             self.assertIn('principal', hello)
+            self.assertEqual(hello['capacity'], {'workers': len(rpc.call('$/stats')['lanes'])})
+
+    def test_hello_names_the_run_of_the_daemon(self):
+        with self.daemon.tcp() as tcp, self.daemon.unix() as unix:
+            here = {rpc.hello()['instance'] for rpc in (tcp, unix)}
+        self.assertEqual(len(here), 1)
+        self.assertRegex(*here, '^[0-9a-f]{32}$')
+        with Daemon() as daemon, daemon.tcp() as rpc:
+            self.assertNotIn(rpc.hello()['instance'], here)
 
     def test_errors_of_hello_and_tasks_name_the_mistake(self):
         for rpc in self.both():
