@@ -51,7 +51,7 @@ static void a_call_that_expires_in_the_queue(struct conformance *c)
         knit_call_with(c->k, &options, &c->error, "ledger", ledger, (int64_t)10, NULL),
         KNIT_TIMEOUT);
     took_ms = since_ms(begin_ns);
-    assert_true(took_ms >= 10 && took_ms < late_ms(10 + 200));
+    assert_true(took_ms >= 10 && took_ms < late_ms(2000));
     has_not_started(c);
     place_open_gate(c->place, 1);
     for (int i = 0; i < 2; i++)
@@ -175,16 +175,16 @@ static void a_computation(struct conformance *c)
     uint64_t begin_ns;
     double took_ms;
 
-    /* The worker computes on; what it ends in then is nobody's. */
-    for (int i = 0; i < 3; i++) {
+    /* The worker computes on until its gate opens; what it ends in then is nobody's. */
+    for (int64_t i = 1; i <= 3; i++) {
         options.timeout_ms = 40;
         begin_ns = knit_deadline_now_ns();
         conformance_fails(c,
-            knit_call_with(
-                k, &options, &c->error, "burn", "(int, bool) -> int", (int64_t)100, 0, NULL),
+            knit_call_with(k, &options, &c->error, "compute", "(int, int) -> int", i, i, NULL),
             KNIT_TIMEOUT);
         took_ms = since_ms(begin_ns);
-        assert_true(took_ms >= 40 && took_ms < late_ms(40 + 200));
+        place_open_gate(c->place, (uint32_t)i);
+        assert_true(took_ms >= 40 && took_ms < late_ms(2000));
     }
     counters_check_session(k);
     (void)knit_close(k);

@@ -8,6 +8,8 @@
  *                              it was not the same each time
  *     hold(id, gate, ignores)  as ledger(), then waits until the test opens the gate, or until it
  *                              is aborted if it does not ignore that
+ *     compute(id, gate)        as hold(), but that it computes meanwhile and does not look whether
+ *                              it is aborted
  *     told(id, deferred)       as ledger(), then waits until it is aborted, and counts again, in
  *                              entry[id + the length of the reason]
  *     defer(id, gate, stays)   as hold(), but that its call is deferred: a thread waits, or the
@@ -163,6 +165,18 @@ KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
             return knit_fail(call, STOPPED, "aborted");
         syscall(SYS_futex, &gate[which], FUTEX_WAIT, 0, &look_again, NULL, 0);
     }
+    return knit_return_int(call, gettid());
+}
+
+KNIT_TASK(compute, "compute(id: int, gate: int) -> int",
+    .doc = "Counts that it ran, then computes until a gate opens.")
+{
+    int64_t which = knit_arg_int(call, 1);
+
+    if (which < 0 || which >= GATES || !count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id or gate");
+    while (atomic_load_explicit(&gate[which], memory_order_acquire) == 0)
+        ;
     return knit_return_int(call, gettid());
 }
 
