@@ -21,12 +21,14 @@
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"
+#include "server/policy/principals.h"
 
 enum { ROUNDS = 32, DEPTH_MAX = 16, REQUEST_MAX = 128, LANE_DEPTH_NS = 500000, MEAN_NS = 1000 };
 
 struct server {
     struct knit_counts_lanes *lanes;
     struct knit_settings settings;
+    struct knit_principals principals;
     struct knit_loops loops;
     struct knit_host_own_session session;
     struct knit_loop loop;
@@ -52,7 +54,8 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     int fds[2];
 
     *server = (struct server){.lanes = lanes};
-    if (knit_settings_init(&server->settings, &why) != 0)
+    if (knit_settings_init(&server->settings, &why) != 0 ||
+        knit_principals_init(&server->principals) != 0)
         knit_counts_fail("no settings");
     server->settings.message_max_bytes = 1 << 20;
     server->settings.call_max_bytes = 1 << 20;
@@ -61,7 +64,8 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
         .reply = lanes->reply,
         .geometry = lanes->geometry,
         .bell_fd = -1};
-    *loop = (struct knit_loop){.turn = {.settings = &server->settings},
+    *loop = (struct knit_loop){
+        .turn = {.settings = &server->settings, .principals = &server->principals},
         .all = &server->loops,
         .session = &server->session,
         .base = knit_loop_new_base()};
@@ -90,6 +94,7 @@ static void stop(struct server *server)
     knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
+    knit_principals_fini(&server->principals);
     knit_settings_fini(&server->settings);
     (void)close(server->caller_fd);
 }

@@ -19,11 +19,13 @@
 #include "server/base/counters.h"
 
 struct knit_log;
+struct knit_principals;
 struct knit_settings;
 
 struct knit_turn {
     const struct knit_settings *settings;
     struct knit_log *log;
+    struct knit_principals *principals;
     uint32_t loop;   /* the loop's number, for the log */
     uint64_t now_ns; /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
     uint64_t input_until_ns; /* what of the turn is for input ends; 0 = none has come */

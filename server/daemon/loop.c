@@ -429,8 +429,11 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     int r;
 
     loop->all = all;
-    loop->turn = (struct knit_turn){
-        .settings = all->settings, .log = all->log, .loop = index, .now_ns = knit_clock_ns()};
+    loop->turn = (struct knit_turn){.settings = all->settings,
+        .log = all->log,
+        .principals = all->principals,
+        .loop = index,
+        .now_ns = knit_clock_ns()};
     loop->poll_turns = (uint32_t)all->settings->busy_poll_turns;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;

@@ -44,6 +44,7 @@ enum knit_loop_state {
 struct knit_loops {
     const struct knit_settings *settings;
     struct knit_log *log;
+    struct knit_principals *principals;
     struct knit_mailbox *outbox;                  /* to the main thread */
     struct knit_closer *closer;                   /* of unix connections; NULL: none is needed */
     const struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */

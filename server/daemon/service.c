@@ -40,6 +40,7 @@
 #include "server/net/endpoint.h"
 #include "server/net/listening.h"
 #include "server/policy/access.h"
+#include "server/policy/principals.h"
 
 /* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
  * many times as many. */
@@ -57,6 +58,7 @@ struct service {
     struct knit_log log;
     struct knit_access access;
     struct knit_instance instance;
+    struct knit_principals principals;
     struct knit_ready_file ready;
     enum service_state state;
 
@@ -353,6 +355,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 
     service->loops = (struct knit_loops){.settings = service->settings,
         .log = &service->log,
+        .principals = &service->principals,
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
         .inline_tasks = service->inline_tasks,
@@ -522,6 +525,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r != 0)
         return knit_sentence_set(why, r, "cannot get random bytes: %s", strerror(-r));
     r = knit_access_init(&service->access, service->settings, why);
+    if (r == 0 && knit_principals_init(&service->principals) != 0)
+        r = refuse_memory(why);
     if (r == 0)
         r = knit_descriptors_deal(service->settings, &service->descriptors, why);
     if (r == 0)
@@ -577,6 +582,7 @@ static void stop(struct service *service)
     if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
+    knit_principals_fini(&service->principals);
     knit_access_fini(&service->access);
 }
 

@@ -19,6 +19,7 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/policy/principals.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
@@ -42,17 +43,15 @@ static void log_debug(const struct knit_connection *connection, const char *mess
         KNIT_LOG_NUMBER("calls", connection->caller.calls.count));
 }
 
-/* A peer whose credentials cannot be read is anonymous. */
-static struct knit_principal principal_of(const struct knit_transport *transport)
+/* None where they cannot be read. */
+static struct knit_credentials credentials_of(const struct knit_transport *transport)
 {
-    struct ucred credentials;
+    struct ucred found;
 
     if (!knit_transport_passes_descriptors(transport) ||
-        knit_transport_credentials(transport, &credentials) != 0)
-        return (struct knit_principal){
-            .kind = KNIT_PRINCIPAL_ANONYMOUS, .uid = (uid_t)-1, .gid = (gid_t)-1, .fd = -1};
-    return (struct knit_principal){
-        KNIT_PRINCIPAL_LOCAL, credentials.uid, credentials.gid, credentials.pid, transport->fd};
+        knit_transport_credentials(transport, &found) != 0)
+        return (struct knit_credentials)KNIT_CREDENTIALS_NONE;
+    return (struct knit_credentials){true, found.uid, found.gid, found.pid, transport->fd};
 }
 
 /* Its peer sees a connection that ends, and no more. */
@@ -159,6 +158,32 @@ static const struct knit_caller_ops caller_ops = {.deliver = deliver,
 
 /* ---- open and close ------------------------------------------------------------------------ */
 
+/* Returns 0 or -ENOMEM, and then it keeps nothing. */
+static int begin_caller(struct knit_connection *connection, struct knit_net *net,
+    const struct knit_transport *transport)
+{
+    struct knit_credentials credentials = credentials_of(transport);
+    struct knit_principal *principal = knit_principals_local(net->turn->principals, &credentials);
+
+    if (principal != NULL)
+        connection->tenant =
+            knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(transport->fd));
+    if (connection->tenant == NULL) {
+        knit_principals_drop(net->turn->principals, principal);
+        return -ENOMEM;
+    }
+    connection->net = net;
+    connection->transport = *transport;
+    connection->caller = (struct knit_caller){.ops = &caller_ops,
+        .router = net->router,
+        .turn = net->turn,
+        .principal = principal,
+        .credentials = credentials,
+        .form = KNIT_FAILURE_PLAIN,
+        .takes_descriptors = knit_transport_passes_descriptors(transport)};
+    return 0;
+}
+
 int knit_connection_open(struct knit_net *net, struct knit_transport transport)
 {
     struct knit_scan_limits limits = {
@@ -169,10 +194,7 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
     /* Now: a peer that resets the connection has no name afterwards. */
     if (knit_transport_address(&transport, peer) != 0)
         (void)snprintf(peer, sizeof(peer), "gone");
-    if (connection != NULL)
-        connection->tenant =
-            knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(transport.fd));
-    if (connection == NULL || connection->tenant == NULL) {
+    if (connection == NULL || begin_caller(connection, net, &transport) != 0) {
         free(connection);
         log_lack(net->turn, transport.fd, peer, "");
         transport.ops->close(&transport);
@@ -181,14 +203,6 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         KNIT_COUNT(net->turn, connections_closed);
         return -ENOMEM;
     }
-    connection->net = net;
-    connection->transport = transport;
-    connection->caller = (struct knit_caller){.ops = &caller_ops,
-        .router = net->router,
-        .turn = net->turn,
-        .principal = principal_of(&transport),
-        .form = KNIT_FAILURE_PLAIN,
-        .takes_descriptors = knit_transport_passes_descriptors(&transport)};
     memcpy(connection->caller.peer, peer, sizeof(peer));
     connection->activity_ns = net->turn->now_ns;
     knit_scan_init(&connection->scan, &limits);
@@ -251,6 +265,7 @@ void knit_connection_free(struct knit_connection *connection)
     knit_lookahead_free(connection);
     knit_input_free(connection);
     knit_tenant_leave(connection->tenant);
+    knit_principals_drop(connection->net->turn->principals, connection->caller.principal);
     free(connection);
 }
 

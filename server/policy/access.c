@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names are looked up once, at start: a name service that hangs later cannot stop an event loop.
- * Supplementary groups are the kernel's record of when the peer connected (SO_PEERGROUPS).
- */
+/* Names are looked up once, at start: a name service that hangs later cannot stop an event loop. */
 #include "server/policy/access.h"
 
 #include <errno.h>
@@ -9,7 +7,6 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 static bool read_id(const char *text, unsigned *ret_id)
@@ -114,37 +111,33 @@ static bool is_listed_group(const struct knit_access *access, gid_t gid)
     return false;
 }
 
-static bool has_listed_group(const struct knit_access *access, int fd)
+static bool has_listed_group(
+    const struct knit_access *access, const struct knit_credentials *credentials)
 {
-    gid_t *gids;
-    socklen_t len = 0;
     bool found = false;
+    gid_t *gids;
+    int count = knit_credentials_groups(credentials, &gids);
 
-    /* The first call only tells the size. */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
-        return false;
-    gids = malloc(len);
-    if (gids != NULL && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) == 0)
-        for (size_t i = 0; !found && i < len / sizeof(*gids); i++)
-            found = is_listed_group(access, gids[i]);
-    free(gids);
+    for (int i = 0; !found && i < count; i++)
+        found = is_listed_group(access, gids[i]);
+    if (count > 0)
+        free(gids);
     return found;
 }
 
 bool knit_access_may_attach(
-    const struct knit_access *access, const struct knit_principal *principal)
+    const struct knit_access *access, const struct knit_credentials *credentials)
 {
-    bool is_known = !is_stranger(access, principal->uid);
+    bool is_known = !is_stranger(access, credentials->uid);
 
-    if (principal->kind != KNIT_PRINCIPAL_LOCAL)
+    if (!credentials->is_local)
         return false;
     if (access->uid_count == 0 && access->gid_count == 0)
         return true;
-    if (principal->uid == 0 || (is_known && principal->uid == access->own_uid))
+    if (credentials->uid == 0 || (is_known && credentials->uid == access->own_uid))
         return true;
     for (size_t i = 0; i < access->uid_count && is_known; i++)
-        if (access->uids[i] == principal->uid)
+        if (access->uids[i] == credentials->uid)
             return true;
-    return access->gid_count > 0 &&
-           (is_listed_group(access, principal->gid) || has_listed_group(access, principal->fd));
+    return access->gid_count > 0 && has_listed_group(access, credentials);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which principals may attach to shared memory: the lists of users and groups. */
+/* Which users may attach to shared memory: the lists of users and groups. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 
 #include "proto/sentence.h"
 #include "server/config/setting.h"
-#include "server/policy/principal.h"
+#include "server/policy/credentials.h"
 
 /* The kernel reports an id that the daemon's user namespace does not map as this one: an unknown
  * user. Where the namespace maps all ids it is an ordinary id, usually that of the user
@@ -39,4 +39,4 @@ void knit_access_fini(struct knit_access *access);
 /* Without lists every local one that the socket admits. With them root, the daemon's own user,
  * a listed user, or a member of a listed group. */
 KNIT_MUST_CHECK bool knit_access_may_attach(
-    const struct knit_access *access, const struct knit_principal *principal);
+    const struct knit_access *access, const struct knit_credentials *credentials);

@@ -1,30 +1,59 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who calls, and what is charged for the calls.
+/* Who calls: the one whom a daemon's policy, shares and log are about.
  *
- * A principal is anonymous, which is everybody who comes by TCP, or a local user, whose credentials
- * the kernel vouches for. What a principal may do is asked in two places: by the router before it
- * publishes a call (knit_principal_refuses_call()) and by `$/attach` before it hands out a session
+ * A principal is one of
+ *
+ *     anonymous              whoever comes by TCP and shows nothing
+ *     uid:1000               a user of this machine, by the unix socket; the kernel vouches for it
+ *     token:NAME             whoever said a token in `$/hello` that stands in the file `tokens`
+ *     cert:uri:..., cert:dns:...   whoever has the key of a certificate of that name
+ *
+ * There is one structure for all connections of a principal, on all loops (principals.h). It is
+ * taken once when a connection is opened, or when its `$/hello` says who it is, and never on a
+ * call's way, where its words are read alone.
+ *
+ * What a principal may do is asked in two places: by the router before it publishes a call
+ * (knit_principal_refuses_call()) and by `$/attach` before it hands out a session
  * (knit_access_may_attach(), access.h).
+ *
+ * Threads: any may read. Names and ids are constant; the atomic words are written by the rule of
+ * the table (knit_principals_set_rule()), which the main thread changes.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 enum knit_principal_kind {
     KNIT_PRINCIPAL_ANONYMOUS,
     KNIT_PRINCIPAL_LOCAL,
+    KNIT_PRINCIPAL_TOKEN,
+    KNIT_PRINCIPAL_CERTIFICATE,
+};
+
+/* Classes that are there without a policy: of one who may do nothing, and of one who may do all. */
+enum {
+    KNIT_CLASS_NOTHING = 0,
+    KNIT_CLASS_ALL = 1,
 };
 
 struct knit_principal {
     enum knit_principal_kind kind;
-    /* Of a local one. An anonymous one has -1, which is the id of no user and no group. */
+    /* Of a local one: its id, and all its groups, in ascending order. Two processes of one user
+     * that are in different groups are two principals of one name. Else -1, and none. */
     uid_t uid;
-    gid_t gid;
-    pid_t pid; /* for people; never a key, it may be another process by now */
-    int fd;    /* borrowed: the socket that knows the supplementary groups; -1 = none does */
+    const gid_t *gids;
+    size_t gid_count;
+    /* What it may do. Relaxed loads suffice where nothing else is read by it. */
+    _Atomic uint32_t class_id;
+    /* The table's. */
+    uint32_t refs;
+    LIST_ENTRY(knit_principal) in_bucket;
+    char name[]; /* as above; printable ASCII without blanks */
 };
 
 /* What the calls of a caller take. A slot counts until it is free, whatever the caller has been
@@ -34,20 +63,21 @@ struct knit_account {
     size_t argument_bytes; /* in the request arena */
 };
 
-#define KNIT_PRINCIPAL_NAME_MAX 32
+/* Whether nothing may be said to it but who it is (`$/hello`, `$/ping`). */
+static inline bool knit_principal_is_stranger(const struct knit_principal *principal)
+{
+    /* relaxed: what comes a moment later is decided by the new class. */
+    return principal->kind == KNIT_PRINCIPAL_ANONYMOUS &&
+           atomic_load_explicit(&principal->class_id, memory_order_relaxed) == KNIT_CLASS_NOTHING;
+}
 
-/* "anonymous", or "uid:1000". */
-void knit_principal_name(
-    const struct knit_principal *principal, char ret_name[KNIT_PRINCIPAL_NAME_MAX]);
-
-/* Root, or the daemon's own user: whoever could end the daemon anyway. */
-bool knit_principal_is_operator(const struct knit_principal *principal);
-
-/* NULL, or why the principal may not run the task. All who reach a socket of the daemon may run
- * every task: the address that it listens on and the mode of its unix socket say who that is. */
+/* NULL, or why the principal may not run the task. */
 static inline const char *knit_principal_refuses_call(
     const struct knit_principal *principal, uint32_t task)
 {
-    (void)principal, (void)task;
+    (void)task;
+    /* relaxed: as above. */
+    if (atomic_load_explicit(&principal->class_id, memory_order_relaxed) == KNIT_CLASS_NOTHING)
+        return "the caller may call no task";
     return NULL;
 }

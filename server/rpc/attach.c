@@ -111,7 +111,7 @@ static const char *why_not(const struct knit_caller *caller)
         return "$/attach works on a unix socket alone: shared memory does not reach further";
     if (caller->session_id != 0)
         return "$/attach: this connection has a session already";
-    if (!knit_access_may_attach(caller->router->backend->access, &caller->principal))
+    if (!knit_access_may_attach(caller->router->backend->access, &caller->credentials))
         return "$/attach: server.attach_users and server.attach_groups of the daemon let others "
                "call through shared memory, not this user; unix:// is open to it";
     return NULL;
@@ -120,8 +120,8 @@ static const char *why_not(const struct knit_caller *caller)
 static void attach(
     struct knit_caller *caller, uint32_t msgid, const struct knit_attach_request *request)
 {
-    const struct knit_principal *principal = &caller->principal;
-    struct knit_host_peer peer = {principal->uid, principal->gid, principal->pid};
+    const struct knit_credentials *ids = &caller->credentials;
+    struct knit_host_peer peer = {ids->uid, ids->gid, ids->pid};
     const struct knit_host_ask ask = {
         .slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots,
         .arena_bytes = request->arena_bytes,

@@ -21,6 +21,7 @@
 #include "proto/span.h"
 #include "server/base/log.h"
 #include "server/base/turn.h"
+#include "server/policy/credentials.h"
 #include "server/policy/principal.h"
 #include "server/rpc/in_flight.h"
 
@@ -73,7 +74,8 @@ struct knit_caller {
     const struct knit_caller_ops *ops;
     struct knit_router *router;
     struct knit_turn *turn;
-    struct knit_principal principal;
+    struct knit_principal *principal;
+    struct knit_credentials credentials;
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
     struct knit_references *references;     /* references.h; NULL: there are none */

@@ -66,7 +66,6 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         .in_flight = in_flight_of(caller),
         .output_bytes = settings->output_max_bytes,
         .workers = caller->router->session->geometry.lanes};
-    char principal[KNIT_PRINCIPAL_NAME_MAX];
     struct knit_hello hello;
     const char *reason;
 
@@ -74,8 +73,7 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         refuse(caller, message, KNIT_BAD_ARGUMENT, reason);
         return;
     }
-    knit_principal_name(&caller->principal, principal);
-    reply.principal = knit_span_text(principal);
+    reply.principal = knit_span_text(caller->principal->name);
     if (backend != NULL && backend->instance != NULL)
         reply.instance = knit_span_text(backend->instance);
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
@@ -188,7 +186,7 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
     struct knit_span name;
     bool was_quarantined;
 
-    if (!knit_principal_is_operator(&caller->principal)) {
+    if (!knit_credentials_is_operator(&caller->credentials)) {
         refuse(caller, message, KNIT_DENIED,
             "$/lift: only root and the daemon's user may, by the unix socket");
         return;

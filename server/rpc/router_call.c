@@ -373,7 +373,7 @@ static bool refuse_bad_call(struct way *way)
         knit_refuse_unknown(caller, message);
         return true;
     }
-    reason = knit_principal_refuses_call(&caller->principal, way->task->id);
+    reason = knit_principal_refuses_call(caller->principal, way->task->id);
     if (reason != NULL) {
         knit_refuse_with(caller, message, KNIT_DENIED, reason);
         return true;
@@ -547,7 +547,7 @@ static inline bool publish_usual(
     task = find_named(caller, &message->method);
     if (place->slot_plus_one != 0 || task == NULL ||
         !is_free_to_call(caller, message->params.len) ||
-        knit_principal_refuses_call(&caller->principal, task->id) != NULL ||
+        knit_principal_refuses_call(caller->principal, task->id) != NULL ||
         (task->timeout_ms != 0 && task->on_timeout.bytes != NULL) ||
         knit_router_may_inline(router, task->id))
         return false;

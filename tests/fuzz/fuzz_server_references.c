@@ -23,6 +23,7 @@
 #include "proto/walk.h"
 #include "proto/writer.h"
 #include "server/base/log.h"
+#include "server/policy/principals.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
 #include "tests/fuzz/pool.h"
@@ -64,6 +65,7 @@ struct scene {
     struct knit_registry *registry;
     struct knit_settings settings;
     struct knit_log log;
+    struct knit_principals principals;
     struct knit_turn turn;
     struct knit_host_own_session own;
     struct knit_router router;
@@ -465,8 +467,11 @@ static void add_tasks(void)
 
 static void begin_caller(void)
 {
-    scene.caller = (struct knit_caller){
-        .ops = &ops, .router = &scene.router, .turn = &scene.turn, .form = KNIT_FAILURE_FULL};
+    scene.caller = (struct knit_caller){.ops = &ops,
+        .router = &scene.router,
+        .turn = &scene.turn,
+        .principal = scene.principals.anonymous,
+        .form = KNIT_FAILURE_FULL};
 }
 
 /* What it waits for does not come. */
@@ -582,6 +587,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     scene.settings.in_flight_max = 6;
     scene.settings.input_max_bytes = 16 * CALL_MAX;
     knit_log_init(&scene.log, STDERR_FILENO, KNIT_LOG_ERROR);
+    KNIT_FUZZ_CHECK(knit_principals_init(&scene.principals) == 0);
     scene.turn = (struct knit_turn){.settings = &scene.settings, .log = &scene.log};
     knit_buffer_init(&scene.turn.scratch, 1 << 20);
     start_pool();
@@ -597,6 +603,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     scene.session = knit_session_free(scene.session);
     (void)knit_registry_free(scene.registry);
     knit_buffer_fini(&scene.turn.scratch);
+    knit_principals_fini(&scene.principals);
     knit_log_fini(&scene.log);
     knit_settings_fini(&scene.settings);
     return 0;

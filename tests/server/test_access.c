@@ -25,9 +25,9 @@ static int init(
 
 static bool may(const struct knit_access *access, uid_t uid, gid_t gid)
 {
-    struct knit_principal principal = {KNIT_PRINCIPAL_LOCAL, uid, gid, 1, -1};
+    struct knit_credentials credentials = {true, uid, gid, 1, -1};
 
-    return knit_access_may_attach(access, &principal);
+    return knit_access_may_attach(access, &credentials);
 }
 
 static void without_lists_it_is_whoever_the_socket_admits(void **state)
@@ -97,7 +97,7 @@ static void unknown_names_are_refused(void **state)
 /* Supplementary groups are the kernel's record of the peer; this process is in no group 4242. */
 static void groups_of_the_peer_are_asked_of_its_socket(void **state)
 {
-    struct knit_principal peer = {KNIT_PRINCIPAL_LOCAL, 4343, 4343, 1, -1};
+    struct knit_credentials peer = {true, 4343, 4343, 1, -1};
     struct knit_access access;
     struct knit_sentence why;
     int fds[2];
@@ -112,38 +112,30 @@ static void groups_of_the_peer_are_asked_of_its_socket(void **state)
     close(fds[1]);
 }
 
-static void one_who_is_anonymous_may_call_and_not_attach(void **state)
+static void one_who_is_not_local_may_not_attach(void **state)
 {
-    const struct knit_principal anonymous = {.kind = KNIT_PRINCIPAL_ANONYMOUS, .fd = -1},
-                                local = {KNIT_PRINCIPAL_LOCAL, 4343, 4343, 1, -1};
-    char name[KNIT_PRINCIPAL_NAME_MAX];
+    const struct knit_credentials stranger = KNIT_CREDENTIALS_NONE;
     struct knit_access access;
     struct knit_sentence why;
 
     (void)state;
     assert_int_equal(init(&access, NULL, NULL, &why), 0);
-    assert_false(knit_access_may_attach(&access, &anonymous));
-    assert_null(knit_principal_refuses_call(&anonymous, 0));
-    assert_null(knit_principal_refuses_call(&local, 0));
-    knit_principal_name(&anonymous, name);
-    assert_string_equal(name, "anonymous");
-    knit_principal_name(&local, name);
-    assert_string_equal(name, "uid:4343");
+    assert_false(knit_access_may_attach(&access, &stranger));
     knit_access_fini(&access);
 }
 
 static void an_operator_is_root_or_the_daemons_own_user_and_local(void **state)
 {
-    const struct knit_principal root = {KNIT_PRINCIPAL_LOCAL, 0, 4343, 1, -1},
-                                own = {KNIT_PRINCIPAL_LOCAL, geteuid(), 4343, 1, -1},
-                                other = {KNIT_PRINCIPAL_LOCAL, 4343, 0, 1, -1},
-                                anonymous = {KNIT_PRINCIPAL_ANONYMOUS, geteuid(), 0, 1, -1};
+    const struct knit_credentials root = {true, 0, 4343, 1, -1},
+                                  own = {true, geteuid(), 4343, 1, -1},
+                                  other = {true, 4343, 0, 1, -1},
+                                  stranger = {false, geteuid(), 0, 1, -1};
 
     (void)state;
-    assert_true(knit_principal_is_operator(&root));
-    assert_true(knit_principal_is_operator(&own));
-    assert_false(knit_principal_is_operator(&other));
-    assert_false(knit_principal_is_operator(&anonymous));
+    assert_true(knit_credentials_is_operator(&root));
+    assert_true(knit_credentials_is_operator(&own));
+    assert_false(knit_credentials_is_operator(&other));
+    assert_false(knit_credentials_is_operator(&stranger));
 }
 
 int main(void)
@@ -153,7 +145,7 @@ int main(void)
         cmocka_unit_test(lists_add_users_and_groups),
         cmocka_unit_test(a_stranger_is_nobody_we_listed),
         cmocka_unit_test(unknown_names_are_refused),
-        cmocka_unit_test(one_who_is_anonymous_may_call_and_not_attach),
+        cmocka_unit_test(one_who_is_not_local_may_not_attach),
         cmocka_unit_test(groups_of_the_peer_are_asked_of_its_socket),
         cmocka_unit_test(an_operator_is_root_or_the_daemons_own_user_and_local),
     };

@@ -100,7 +100,7 @@ static void begin(
             .method = {.name = knit_span_text(task)},
             .params = params},
         .end = count};
-    counter->caller.principal.fd = -1;
+    counter->caller.principal = turns.principals.anonymous;
     bring(counter);
 }
 

@@ -249,8 +249,10 @@ static struct told play(const struct way_case *case_, bool has_named)
 
     assert_true(turns_request(blocker, "gate", 1, 1, 1, NULL));
     TURNS_UNTIL(turns_is_at_gate());
-    caller = (struct knit_caller){
-        .ops = &ops, .router = &turns.loop.router, .turn = &turns.loop.turn, .principal.fd = -1};
+    caller = (struct knit_caller){.ops = &ops,
+        .router = &turns.loop.router,
+        .turn = &turns.loop.turn,
+        .principal = turns.principals.anonymous};
     bring_first(&caller);
     if (case_->prepare != NULL)
         case_->prepare();

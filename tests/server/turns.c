@@ -69,7 +69,9 @@ static void init(void)
         .geometry = side->geometry,
         .bell_fd = side->bell_fd};
     loop->all = &turns.loops;
-    loop->turn = (struct knit_turn){.settings = &turns.settings, .log = &turns.log};
+    assert_int_equal(knit_principals_init(&turns.principals), 0);
+    loop->turn = (struct knit_turn){
+        .settings = &turns.settings, .log = &turns.log, .principals = &turns.principals};
     loop->session = &turns.session;
     loop->base = event_base_new();
     assert_non_null(loop->base);
@@ -93,6 +95,7 @@ static void fini(void)
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
     knit_registry_free(turns.registry);
+    knit_principals_fini(&turns.principals);
     knit_log_fini(&turns.log);
     knit_settings_fini(&turns.settings);
 }

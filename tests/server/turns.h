@@ -14,6 +14,7 @@
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"
+#include "server/policy/principals.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
 
@@ -40,6 +41,7 @@ struct turns {
     struct knit_registry *registry;
     struct knit_settings settings; /* may be changed before turns_connect() */
     struct knit_log log;
+    struct knit_principals principals;
     struct knit_loops loops;
     struct knit_host_own_session session;
     struct knit_loop loop;

@@ -356,8 +356,8 @@ def atomics(tree):
                 yield source.path, source.line_of(match.start()), 'volatile orders nothing: use an atomic'
 
 
-# Files of the server with atomics of their own: counters that all threads read, and the log.
-MAY_COUNT = re.compile(r'server/base/(counters|log)\.[ch]')
+# Files of the server with atomics of their own: counters that all threads read, the log, and what a principal may do.
+MAY_COUNT = re.compile(r'server/(base/(counters|log)|policy/principals?)\.[ch]')
 
 
 @rule

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The anonymous one stands in no bucket and is never counted: most daemons have no other, and their
+ * connections take no lock.
+ */
+#include "server/policy/principals.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void allow_all(void *arg, struct knit_principal *principal)
+{
+    (void)arg;
+    /* relaxed: nothing else is read by it. */
+    atomic_store_explicit(&principal->class_id, KNIT_CLASS_ALL, memory_order_relaxed);
+}
+
+/* gids: taken over when it returns one. */
+static struct knit_principal *new_principal(
+    enum knit_principal_kind kind, const char *name, uid_t uid, const gid_t *gids, size_t gid_count)
+{
+    size_t size = strlen(name) + 1;
+    struct knit_principal *principal = calloc(1, sizeof(*principal) + size);
+
+    if (principal == NULL)
+        return NULL;
+    principal->kind = kind;
+    principal->uid = uid;
+    principal->gids = gids;
+    principal->gid_count = gid_count;
+    memcpy(principal->name, name, size);
+    return principal;
+}
+
+static void free_principal(struct knit_principal *principal)
+{
+    if (principal == NULL)
+        return;
+    free((gid_t *)(uintptr_t)principal->gids);
+    free(principal);
+}
+
+int knit_principals_init(struct knit_principals *principals)
+{
+    *principals = (struct knit_principals){.rule = allow_all};
+    (void)pthread_mutex_init(&principals->mutex, NULL);
+    principals->anonymous =
+        new_principal(KNIT_PRINCIPAL_ANONYMOUS, "anonymous", (uid_t)-1, NULL, 0);
+    if (principals->anonymous == NULL)
+        return -ENOMEM;
+    allow_all(NULL, principals->anonymous);
+    return 0;
+}
+
+void knit_principals_fini(struct knit_principals *principals)
+{
+    if (principals->anonymous == NULL)
+        return;
+    for (size_t i = 0; i < KNIT_PRINCIPALS_BUCKETS; i++) {
+        struct knit_principal *principal;
+
+        while ((principal = LIST_FIRST(&principals->buckets[i])) != NULL) {
+            LIST_REMOVE(principal, in_bucket);
+            free_principal(principal);
+        }
+    }
+    free_principal(principals->anonymous);
+    (void)pthread_mutex_destroy(&principals->mutex);
+    *principals = (struct knit_principals){0};
+}
+
+void knit_principals_set_rule(
+    struct knit_principals *principals, knit_principals_rule *rule, void *arg)
+{
+    struct knit_principal *principal;
+
+    (void)pthread_mutex_lock(&principals->mutex);
+    principals->rule = rule;
+    principals->arg = arg;
+    rule(arg, principals->anonymous);
+    for (size_t i = 0; i < KNIT_PRINCIPALS_BUCKETS; i++)
+        LIST_FOREACH(principal, &principals->buckets[i], in_bucket)
+    rule(arg, principal);
+    (void)pthread_mutex_unlock(&principals->mutex);
+}
+
+/* FNV-1a. Names of principals come from the operator, but for those of certificates, which the
+ * operator's authority has signed. */
+static struct knit_principal_bucket *bucket_of(struct knit_principals *principals, const char *name)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (uint8_t)*name) * 16777619u;
+    return &principals->buckets[hash % KNIT_PRINCIPALS_BUCKETS];
+}
+
+static bool is_same(const struct knit_principal *a, const struct knit_principal *b)
+{
+    return a->kind == b->kind && a->gid_count == b->gid_count && strcmp(a->name, b->name) == 0 &&
+           (a->gid_count == 0 || memcmp(a->gids, b->gids, a->gid_count * sizeof(*a->gids)) == 0);
+}
+
+/* The one that is there already, or this one. */
+static struct knit_principal *share(
+    struct knit_principals *principals, struct knit_principal *brought)
+{
+    struct knit_principal_bucket *bucket = bucket_of(principals, brought->name);
+    struct knit_principal *principal;
+
+    (void)pthread_mutex_lock(&principals->mutex);
+    LIST_FOREACH(principal, bucket, in_bucket)
+    if (is_same(principal, brought))
+        break;
+    if (principal == NULL) {
+        principal = brought;
+        brought = NULL;
+        principals->rule(principals->arg, principal);
+        LIST_INSERT_HEAD(bucket, principal, in_bucket);
+    }
+    principal->refs++;
+    (void)pthread_mutex_unlock(&principals->mutex);
+    free_principal(brought);
+    return principal;
+}
+
+struct knit_principal *knit_principals_local(
+    struct knit_principals *principals, const struct knit_credentials *credentials)
+{
+    struct knit_principal *principal;
+    char name[32];
+    gid_t *gids;
+    int count;
+
+    if (!credentials->is_local)
+        return principals->anonymous;
+    count = knit_credentials_groups(credentials, &gids);
+    if (count < 0)
+        return NULL;
+    (void)snprintf(name, sizeof(name), "uid:%u", (unsigned)credentials->uid);
+    principal = new_principal(KNIT_PRINCIPAL_LOCAL, name, credentials->uid, gids, (size_t)count);
+    if (principal == NULL) {
+        free(gids);
+        return NULL;
+    }
+    return share(principals, principal);
+}
+
+struct knit_principal *knit_principals_named(
+    struct knit_principals *principals, enum knit_principal_kind kind, const char *name)
+{
+    struct knit_principal *principal = new_principal(kind, name, (uid_t)-1, NULL, 0);
+
+    assert(kind == KNIT_PRINCIPAL_TOKEN || kind == KNIT_PRINCIPAL_CERTIFICATE);
+    return principal != NULL ? share(principals, principal) : NULL;
+}
+
+void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal)
+{
+    if (principal == NULL || principal == principals->anonymous)
+        return;
+    (void)pthread_mutex_lock(&principals->mutex);
+    assert(principal->refs > 0);
+    if (--principal->refs == 0)
+        LIST_REMOVE(principal, in_bucket);
+    else
+        principal = NULL;
+    (void)pthread_mutex_unlock(&principals->mutex);
+    free_principal(principal);
+}
