@@ -13,6 +13,8 @@
 #define KNIT_COUNTERS(X)                                                                           \
     X(connections_accepted)                                                                        \
     X(connections_closed)                                                                          \
+    X(handshakes_done)                                                                             \
+    X(handshakes_failed)                                                                           \
     X(bytes_in)                                                                                    \
     X(bytes_out)                                                                                   \
     X(requests)                                                                                    \

@@ -44,12 +44,12 @@ static int resolve_listen(struct knit_settings *settings, struct knit_sentence *
 }
 
 /* The word beside an address was forgotten there, or the address was. */
-static int check_listen(const struct knit_list *listen, struct knit_sentence *why)
+static int check_listen(const char *key, const struct knit_list *listen, struct knit_sentence *why)
 {
     for (size_t i = 0; listen->count > 1 && i < listen->count; i++) {
         if (strcmp(listen->items[i], "none") == 0)
             return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
-                "server.listen: the word none stands alone, not beside %s",
+                "server.%s: the word none stands alone, not beside %s", key,
                 listen->items[i == 0 ? 1 : 0]);
     }
     return 0;
@@ -117,7 +117,9 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
-    if (check_listen(&settings->listen, why) != 0 || check_inliner(settings, why) != 0)
+    if (check_listen("listen", &settings->listen, why) != 0 ||
+        check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
+        check_inliner(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

@@ -94,6 +94,9 @@ enum knit_arena_mode_choice {
 struct knit_settings {
     /* [server] */
     struct knit_list listen;
+    struct knit_list listen_tls;
+    struct knit_list tls_certificate;
+    struct knit_list tls_key;
     char *socket;
     uint64_t socket_mode;
     char *socket_group;

@@ -29,6 +29,16 @@ const struct knit_setting knit_setting_table[] = {
         "TCP address to listen on, [ADDRESS]:PORT for IPv6; port 0 takes a free one; the word none "
         "switches TCP off. May be given several times. Left out in a systemd unit with a "
         "RuntimeDirectory, none."},
+    {"server", "listen_tls", NULL, KNIT_SETTING_LIST, AT(listen_tls), 0, 16, NULL, NULL,
+        "ADDRESS:PORT",
+        "TCP address to listen on with TLS, as in listen; 5649 is the usual port. May be given "
+        "several times. Needs tls_certificate and tls_key."},
+    {"server", "tls_certificate", NULL, KNIT_SETTING_PATH_LIST, AT(tls_certificate), 0, 1, NULL,
+        NULL, "PATH...",
+        "File with the certificate that is shown to clients, in PEM; behind it those between it "
+        "and its authority."},
+    {"server", "tls_key", NULL, KNIT_SETTING_PATH_LIST, AT(tls_key), 0, 1, NULL, NULL, "PATH...",
+        "File with its private key, in PEM and not encrypted."},
     {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
         "Unix socket to listen on; the word none switches it off. Left out, it is "
         "$RUNTIME_DIRECTORY/knitting.sock where systemd has set that, else "

@@ -65,8 +65,9 @@ int knit_descriptors_deal(const struct knit_settings *settings,
         return knit_sentence_set(
             why, -errno, "cannot read the limit of open files: %s", strerror(errno));
     knit_host_options_init(&pool);
-    reserve = FIXED + settings->listen.count + A_LOOP * settings->threads_io +
-              A_WORKER * settings->workers + A_MODULE * (modules + 1);
+    reserve = FIXED + settings->listen.count + settings->listen_tls.count +
+              A_LOOP * settings->threads_io + A_WORKER * settings->workers +
+              A_MODULE * (modules + 1);
     if (limit.rlim_cur < reserve + LEAST)
         return knit_sentence_set(why, -EMFILE,
             "at most %llu files may be open (ulimit -n), and %llu workers, %llu event loops and "

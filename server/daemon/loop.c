@@ -25,6 +25,7 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
+#include "server/net/listener.h"
 #include "server/net/lookahead.h"
 
 enum {
@@ -89,6 +90,18 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
 }
 
+static void open_connection(struct knit_loop *loop, int fd, enum knit_listener_kind kind)
+{
+    bool is_unix = kind == KNIT_LISTENER_UNIX;
+
+    KNIT_COUNT(&loop->turn, connections_accepted);
+    if (kind == KNIT_LISTENER_TLS)
+        knit_handshakes_begin(&loop->net, fd);
+    else
+        (void)knit_connection_open(
+            &loop->net, knit_transport_plain(fd, is_unix, is_unix ? loop->all->closer : NULL));
+}
+
 void knit_loop_read_inbox(struct knit_loop *loop)
 {
     struct knit_mailbox_message message;
@@ -97,9 +110,7 @@ void knit_loop_read_inbox(struct knit_loop *loop)
          i < KNIT_LOOP_MESSAGES_A_TURN && knit_mailbox_receive(&loop->inbox, &message); i++) {
         switch ((enum knit_mailbox_kind)message.kind) {
         case KNIT_MAILBOX_CONNECTION:
-            (void)knit_connection_open(
-                &loop->net, knit_transport_plain(message.fd, message.value != 0,
-                                message.value != 0 ? loop->all->closer : NULL));
+            open_connection(loop, message.fd, (enum knit_listener_kind)message.value);
             break;
         case KNIT_MAILBOX_DRAIN:
             begin_drain(loop, message.value);
@@ -155,6 +166,7 @@ static void turn(struct knit_loop *loop)
     KNIT_COUNT(&loop->turn, turns);
     loop->turn.had_events = false;
     knit_turn_tick(&loop->turn);
+    knit_handshakes_run(&loop->net);
     knit_connections_resume_ready(&loop->net);
     knit_lookahead_expire(&loop->net);
     if (knit_router_turn(&loop->router) > 0)
@@ -408,6 +420,7 @@ static int make_parts(struct knit_loop *loop)
     r = open_session(loop);
     if (r == 0)
         r = knit_connections_init(&loop->net, &loop->turn, &loop->router, loop->base);
+    loop->net.handshakes.store = loop->all->tls;
     return r != 0 ? r : make_events(loop);
 }
 

@@ -5,6 +5,7 @@
  * another. A turn is
  *
  *     events         read sockets; publish the calls that came
+ *     handshakes     a few steps of TLS
  *     ready          connections that go on with bytes they hold already
  *     lookahead      answer waiting requests that are overdue
  *     router         collect outcomes into the connections' output; settle what is overdue; resume
@@ -47,6 +48,7 @@ struct knit_loops {
     struct knit_principals *principals;
     struct knit_mailbox *outbox;                  /* to the main thread */
     struct knit_closer *closer;                   /* of unix connections; NULL: none is needed */
+    struct knit_tls_store *tls;                   /* NULL: there is no TLS */
     const struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
     struct knit_router_backend backend;
     struct knit_stats_sources stats;

@@ -14,7 +14,7 @@
 
 enum knit_mailbox_kind {
     /* To an event loop. */
-    KNIT_MAILBOX_CONNECTION, /* fd, value = it is a unix socket; the loop owns fd now */
+    KNIT_MAILBOX_CONNECTION, /* fd, value = enum knit_listener_kind; the loop owns fd now */
     KNIT_MAILBOX_DRAIN,      /* value = ms until FINISH at the latest */
     KNIT_MAILBOX_FINISH,     /* deliver what there is, close everything, end */
     KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */

@@ -19,6 +19,7 @@
 
 #include "fastpath/lane/fd.h"
 #include "server/config/folder.h"
+#include "server/net/listening.h"
 
 #define REFUSED KNIT_READY_FILE_E_REFUSED
 
@@ -123,16 +124,18 @@ int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_senten
     return r;
 }
 
-static bool put(struct knit_ready_file *file, const char *other, const char (*addresses)[64],
-    size_t address_count, const char *socket_path)
+static bool put(
+    struct knit_ready_file *file, const char *other, const struct knit_listening *listening)
 {
+    const char *socket_path = listening->socket.path;
     FILE *stream = fopen(other, "wxe");
     bool is_written;
 
     if (stream == NULL)
         return false;
-    for (size_t i = 0; i < address_count; i++)
-        fprintf(stream, "url=knit://%s\n", addresses[i]);
+    for (size_t i = 0; i < listening->tcp_count; i++)
+        fprintf(stream, "url=%s://%s\n", listening->tcp_is_tls[i] ? "knits" : "knit",
+            listening->tcp_names[i]);
     if (socket_path != NULL)
         fprintf(stream, "url=unix://%s\nurl=shm://%s\n", socket_path, socket_path);
     fprintf(stream, "pid=%ld\n", (long)getpid());
@@ -143,8 +146,8 @@ static bool put(struct knit_ready_file *file, const char *other, const char (*ad
     return fclose(stream) != EOF && is_written;
 }
 
-int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[64],
-    size_t address_count, const char *socket_path, struct knit_sentence *why)
+int knit_ready_file_write(
+    struct knit_ready_file *file, const struct knit_listening *listening, struct knit_sentence *why)
 {
     struct stat there;
     char *other;
@@ -157,7 +160,7 @@ int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[
         return r;
     if (asprintf(&other, "%s.%ld", file->path, (long)getpid()) < 0)
         return -ENOMEM;
-    if (!put(file, other, addresses, address_count, socket_path) || rename(other, file->path) < 0) {
+    if (!put(file, other, listening) || rename(other, file->path) < 0) {
         r = knit_sentence_set(
             why, REFUSED, "cannot write the ready file %s: %s", file->path, strerror(errno));
         /* Without a descriptor it was not made, and belongs to somebody else if it is there. */

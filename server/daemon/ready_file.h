@@ -2,6 +2,7 @@
 /* Tells the program that started the daemon that it is ready, and how to call it:
  *
  *     url=knit://127.0.0.1:5648
+ *     url=knits://127.0.0.1:5649
  *     url=unix:///run/knitting/knitting.sock
  *     url=shm:///run/knitting/knitting.sock
  *     pid=4711
@@ -25,6 +26,8 @@ enum {
     KNIT_READY_FILE_E_REFUSED = 1, /* the sentence says why */
 };
 
+struct knit_listening;
+
 struct knit_ready_file {
     const char *path; /* borrowed; NULL = none is wanted */
     int fd;           /* of what was written, so that no other file gets its inode; -1 = nothing */
@@ -39,10 +42,10 @@ KNIT_MUST_CHECK int knit_ready_file_check(const char *path, struct knit_sentence
 KNIT_MUST_CHECK int knit_ready_file_clear(
     const struct knit_ready_file *file, struct knit_sentence *why);
 
-/* addresses: "host:port"; socket_path NULL = none.
+/* Of listening, the names of what it listens on alone.
  * Returns 0, KNIT_READY_FILE_E_REFUSED, -ENOMEM. */
-KNIT_MUST_CHECK int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[64],
-    size_t address_count, const char *socket_path, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_ready_file_write(struct knit_ready_file *file,
+    const struct knit_listening *listening, struct knit_sentence *why);
 
 /* Removes the file that was written, unless another one has taken its place. */
 void knit_ready_file_remove(struct knit_ready_file *file);

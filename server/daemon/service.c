@@ -41,6 +41,8 @@
 #include "server/net/listening.h"
 #include "server/policy/access.h"
 #include "server/policy/principals.h"
+#include "server/tls/tls_context.h"
+#include "server/tls/tls_store.h"
 
 /* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
  * many times as many. */
@@ -71,6 +73,8 @@ struct service {
     struct knit_mailbox outbox;
 
     struct knit_listening listening;
+    struct knit_tls_store tls;
+    bool has_tls;
     struct knit_closer closer; /* if the socket needs one */
     bool has_closer;
     time_t warned_at; /* second */
@@ -116,8 +120,9 @@ static void turn_away(struct service *service, const char *reason, int fd, bool 
     knit_closer_close(is_unix ? service->listening.socket.closer : NULL, fd);
 }
 
-static bool on_accept(void *arg, int fd, bool is_unix)
+static bool on_accept(void *arg, int fd, enum knit_listener_kind kind)
 {
+    bool is_unix = kind == KNIT_LISTENER_UNIX;
     struct service *service = arg;
     uint64_t total = knit_closer_count(service->listening.socket.closer), least = UINT64_MAX;
     uint64_t opened;
@@ -141,7 +146,7 @@ static bool on_accept(void *arg, int fd, bool is_unix)
         return true;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
-            (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
+            (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, kind})) {
         turn_away(service, "its event loop does not keep up", fd, is_unix);
         return false;
     }
@@ -358,6 +363,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .principals = &service->principals,
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
+        .tls = service->has_tls ? &service->tls : NULL,
         .inline_tasks = service->inline_tasks,
         .backend = {service->pool, &service->access, &service->loops.stats, service->instance.text},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
@@ -435,6 +441,7 @@ static void announce_addresses(struct service *service)
         bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
 
         knit_log(&service->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
+            KNIT_LOG_TEXT("tls", service->listening.tcp_is_tls[i] ? "on" : "off"),
             KNIT_LOG_TEXT("callers",
                 is_loopback ? "every user of this machine" : "everybody who reaches the address"));
     }
@@ -498,8 +505,7 @@ static int announce(struct service *service, struct knit_sentence *why)
         KNIT_LOG_NUMBER("pid", getpid()), KNIT_LOG_NUMBER("tasks", knit_registry_count(registry)),
         KNIT_LOG_NUMBER("workers", knit_host_lanes(service->pool)),
         KNIT_LOG_NUMBER("threads_io", service->loops.count));
-    return knit_ready_file_write(&service->ready, (const char(*)[64])service->listening.tcp_names,
-        service->listening.tcp_count, service->listening.socket.path, why);
+    return knit_ready_file_write(&service->ready, &service->listening, why);
 }
 
 /* Before Linux 6.16. */
@@ -518,6 +524,21 @@ static int start_closer(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
+static int start_tls(struct service *service, struct knit_sentence *why)
+{
+    SSL_CTX *context;
+    int r;
+
+    if (!knit_tls_context_is_wanted(service->settings))
+        return 0;
+    r = knit_tls_context_new(service->settings, &context, why);
+    if (r != 0)
+        return r;
+    knit_tls_store_init(&service->tls, context);
+    service->has_tls = true;
+    return 0;
+}
+
 static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_instance_make(&service->instance);
@@ -529,6 +550,8 @@ static int start(struct service *service, struct knit_sentence *why)
         r = refuse_memory(why);
     if (r == 0)
         r = knit_descriptors_deal(service->settings, &service->descriptors, why);
+    if (r == 0)
+        r = start_tls(service, why);
     if (r == 0)
         r = knit_signals_open(&service->signals, why);
     if (r == 0)
@@ -583,6 +606,8 @@ static void stop(struct service *service)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_principals_fini(&service->principals);
+    if (service->has_tls)
+        knit_tls_store_fini(&service->tls);
     knit_access_fini(&service->access);
 }
 
@@ -597,6 +622,8 @@ int knit_service_check(
         r = knit_access_init(&access, settings, why);
     if (r == 0)
         r = knit_listening_check(settings, why);
+    if (r == 0)
+        r = knit_tls_context_check(settings, why);
     if (r == 0)
         r = knit_workers_check(settings, why);
     if (r == 0)

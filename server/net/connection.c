@@ -198,8 +198,6 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         free(connection);
         log_lack(net->turn, transport.fd, peer, "");
         transport.ops->close(&transport);
-        /* The main thread counts it as open until it is closed. */
-        KNIT_COUNT(net->turn, connections_accepted);
         KNIT_COUNT(net->turn, connections_closed);
         return -ENOMEM;
     }
@@ -216,9 +214,10 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         connection->lists |= KNIT_IN_IDLE;
         net->turn->needs_sweep = true;
     }
-    KNIT_COUNT(net->turn, connections_accepted);
     log_debug(connection, "connection opened");
     knit_interest_set(connection, KNIT_INTEREST_INPUT);
+    if (!connection->is_dead && knit_transport_pending(&connection->transport))
+        knit_net_add_ready(connection);
     return 0;
 }
 
@@ -280,7 +279,10 @@ static bool looks_ahead(const struct knit_connection *connection)
  * reason comes here again when that reason is gone. */
 static bool may_read_pending(const struct knit_connection *connection)
 {
-    if (knit_transport_pending(&connection->transport) == 0 || connection->is_dead)
+    if (connection->is_dead || !knit_transport_pending(&connection->transport))
+        return false;
+    /* What it holds of one that is leaving is its end, which is known. */
+    if (connection->caller.gone_ns != 0 && connection->caller.pauses != 0)
         return false;
     return connection->is_lingering || connection->caller.pauses == 0 || looks_ahead(connection);
 }
@@ -297,6 +299,14 @@ static enum knit_transport_result receive(
         knit_net_begin_input(connection->net);
         connection->received_ns = connection->net->turn->now_ns;
         knit_counter_add(&connection->net->turn->counters.bytes_in, *ret_len);
+    } else if (result == KNIT_TRANSPORT_WANT_WRITE) {
+        connection->writes_to_read = true;
+        if (event_add(&connection->output_event, NULL) < 0)
+            knit_net_end_without_memory(connection);
+    }
+    if (connection->reads_to_write && !connection->is_dead) {
+        connection->reads_to_write = false;
+        knit_net_add_dirty(connection);
     }
     return result;
 }
@@ -526,6 +536,12 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     connection->net->turn->had_events = true;
+    if (connection->writes_to_read) {
+        connection->writes_to_read = false;
+        wait_in_backlog(connection);
+        if (!(connection->lists & KNIT_IN_STALLED))
+            (void)event_del(&connection->output_event);
+    }
     knit_net_add_writable(connection);
 }
 

@@ -25,7 +25,8 @@
 
 #include "server/net/net.h"
 
-/* Takes the transport over. Returns 0, or -ENOMEM with the transport closed. */
+/* Takes over the transport of what the loop has counted as accepted. Returns 0, or -ENOMEM with the
+ * transport closed. */
 int knit_connection_open(struct knit_net *net, struct knit_transport transport);
 
 /* Ends it now: aborts its calls, drops what was not written. It is freed at the end of the turn. A

@@ -25,6 +25,7 @@ int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct k
     int r;
 
     *net = (struct knit_net){.turn = turn, .router = router, .base = base};
+    knit_handshakes_init(&net->handshakes);
     TAILQ_INIT(&net->connections);
     TAILQ_INIT(&net->dirty);
     TAILQ_INIT(&net->writable);
@@ -176,6 +177,7 @@ static void sweep_idle(struct knit_net *net)
 
 void knit_connections_sweep(struct knit_net *net)
 {
+    knit_handshakes_sweep(net);
     sweep_stalled(net);
     knit_inputs_sweep(net);
     knit_output_make_room(net);
@@ -216,6 +218,7 @@ void knit_connections_close_all(struct knit_net *net)
 {
     struct knit_connection *connection;
 
+    knit_handshakes_close_all(net);
     while ((connection = TAILQ_FIRST(&net->connections)) != NULL)
         knit_connection_close(connection);
     free_dead(net);

@@ -30,7 +30,7 @@ void knit_connections_flush(struct knit_net *net);
 static inline bool knit_connections_has_work(const struct knit_net *net)
 {
     return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty) || !TAILQ_EMPTY(&net->writable) ||
-           !TAILQ_EMPTY(&net->lookaheads.to_scan);
+           !TAILQ_EMPTY(&net->lookaheads.to_scan) || knit_handshakes_has_work(&net->handshakes);
 }
 
 /* Whether some output has not been written yet. */

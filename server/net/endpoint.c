@@ -35,8 +35,8 @@ static enum port read_port(const char *text, uint16_t *ret_port)
     return PORT_READ;
 }
 
-int knit_endpoint_parse(
-    const char *text, struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
+int knit_endpoint_parse(const char *text, const char *key, struct knit_endpoint *ret_endpoint,
+    struct knit_sentence *why)
 {
     struct knit_endpoint endpoint = {.address_len = 0};
     struct sockaddr_in *v4 = (struct sockaddr_in *)&endpoint.address;
@@ -49,10 +49,10 @@ int knit_endpoint_parse(
 
     if (read == PORT_OUT_OF_RANGE)
         return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
-            "server.listen: expected a port from 0 to 65535, not '%s'", text);
+            "%s: expected a port from 0 to 65535, not '%s'", key, text);
     if (read == PORT_NO_NUMBER || host_len == 0 || host_len >= sizeof(host))
         return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
-            "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
+            "%s: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", key, text);
     memcpy(host, text, host_len);
     host[host_len] = '\0';
     if (host[0] == '[' && host[host_len - 1] == ']') {
@@ -69,9 +69,9 @@ int knit_endpoint_parse(
     }
     if (endpoint.address_len == 0)
         return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
-            "server.listen: expected the number of an address, as in 127.0.0.1:5648 or "
+            "%s: expected the number of an address, as in 127.0.0.1:5648 or "
             "[::1]:5648, not '%s'",
-            text);
+            key, text);
     *ret_endpoint = endpoint;
     return 0;
 }

@@ -31,9 +31,9 @@ struct knit_endpoint {
     socklen_t address_len;
 };
 
-/* Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
-KNIT_MUST_CHECK int knit_endpoint_parse(
-    const char *text, struct knit_endpoint *ret_endpoint, struct knit_sentence *why);
+/* key: the setting that has the text, for the sentence. Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
+KNIT_MUST_CHECK int knit_endpoint_parse(const char *text, const char *key,
+    struct knit_endpoint *ret_endpoint, struct knit_sentence *why);
 
 /* Whether only this machine can reach it. */
 bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);

@@ -66,9 +66,9 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
         }
         accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
-            if (!listener->is_unix)
+            if (listener->kind != KNIT_LISTENER_UNIX)
                 prepare_tcp(accepted);
-            if (listener->on_accept(listener->arg, accepted, listener->is_unix))
+            if (listener->on_accept(listener->arg, accepted, listener->kind))
                 continue;
             pause_accepting(listener, &moment);
             return;

@@ -17,16 +17,22 @@
 
 struct knit_closer;
 
+enum knit_listener_kind {
+    KNIT_LISTENER_TCP,
+    KNIT_LISTENER_UNIX,
+    KNIT_LISTENER_TLS,
+};
+
 /* The callee owns fd, which is non-blocking and close-on-exec. False: it has enough for the moment,
  * and accepting pauses for a millisecond; what comes meanwhile waits in the backlog. */
-typedef bool knit_listener_on_accept(void *arg, int fd, bool is_unix);
+typedef bool knit_listener_on_accept(void *arg, int fd, enum knit_listener_kind kind);
 /* Descriptors or memory ran out: connections are being turned away. */
 typedef void knit_listener_on_exhausted(void *arg, int error);
 
 struct knit_listener {
     int fd; /* borrowed; -1 = closed */
     int spare_fd;
-    bool is_unix;
+    enum knit_listener_kind kind;
     struct knit_closer *closer; /* of accepted sockets; NULL: none is needed */
     struct event *accept_event;
     struct event *pause_event;
@@ -35,7 +41,7 @@ struct knit_listener {
     void *arg;
 };
 
-/* Fill in fd, is_unix, closer and the callbacks, then start. Returns 0 or -ENOMEM. */
+/* Fill in fd, kind, closer and the callbacks, then start. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_listener_start(struct knit_listener *listener, struct event_base *base);
 
 /* Accepts no more; fd stays open. Accepts one that never started. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All sockets that the daemon listens on: the TCP addresses of [server] listen and the unix socket.
+/* All sockets that the daemon listens on: the TCP addresses of [server] listen and listen_tls, and
+ * the unix socket.
  *
  * They are opened before the workers start, so that a second daemon is refused in a moment and
  * connections made during a long start wait in the backlog instead of failing. Accepting begins
@@ -20,8 +21,8 @@
 #include "server/net/listener.h"
 #include "server/net/socket_file.h"
 
-/* 16 addresses ([server] listen) and the unix socket. */
-#define KNIT_LISTENING_MAX 17
+/* 16 addresses of [server] listen, 16 of listen_tls, and the unix socket. */
+#define KNIT_LISTENING_MAX 33
 
 enum {
     KNIT_LISTENING_E_REFUSED = 1, /* the sentence says why */
@@ -30,6 +31,7 @@ enum {
 struct knit_listening {
     int tcp_fds[KNIT_LISTENING_MAX];
     char tcp_names[KNIT_LISTENING_MAX][KNIT_ENDPOINT_TEXT_MAX]; /* where they really listen */
+    bool tcp_is_tls[KNIT_LISTENING_MAX];
     size_t tcp_count;
     struct knit_socket_file socket; /* .fd = -1: none */
     struct knit_listener listeners[KNIT_LISTENING_MAX];

@@ -24,6 +24,7 @@
 #include "server/base/due.h"
 #include "server/base/stage.h"
 #include "server/base/turn.h"
+#include "server/net/handshakes.h"
 #include "server/net/hangup.h"
 #include "server/net/tenant.h"
 #include "server/net/transport.h"
@@ -76,6 +77,7 @@ struct knit_net {
     struct knit_router *router;
     struct event_base *base; /* borrowed */
     struct knit_hangup_monitor hangups;
+    struct knit_handshakes handshakes;
     struct knit_connection_list connections;
     struct knit_connection_list dirty;    /* have output to write at the end of the turn */
     struct knit_connection_list writable; /* had too much for one turn: go after the dirty */
@@ -143,7 +145,9 @@ struct knit_connection {
     bool is_lingering; /* all is sent and the sending side shut: waits for the peer's end */
     bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
     bool has_goaway;
-    bool is_backlogged; /* has more input than it was given time for; in `ready` */
+    bool is_backlogged;  /* has more input than it was given time for; in `ready` */
+    bool writes_to_read; /* its transport reads on when the socket takes more, ... */
+    bool reads_to_write; /* ... or writes on when more has come */
 
     struct event input_event;
     struct event output_event; /* pending while the socket takes no more */

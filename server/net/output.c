@@ -335,7 +335,9 @@ static void on_full(struct knit_connection *connection, size_t waiting)
     struct knit_net *net = connection->net;
     size_t max = knit_output_limit(connection);
 
-    if (event_add(&connection->output_event, NULL) < 0) {
+    if (connection->reads_to_write) {
+        (void)event_del(&connection->output_event);
+    } else if (event_add(&connection->output_event, NULL) < 0) {
         knit_net_end_without_memory(connection);
         return;
     }
@@ -390,10 +392,14 @@ enum knit_output_result knit_output_flush(struct knit_connection *connection)
 {
     struct knit_net *net = connection->net;
     size_t waiting = knit_output_waiting(connection), sent = 0;
+    enum knit_transport_result result = KNIT_TRANSPORT_OK;
 
     if (waiting == 0)
         end_stage(connection);
-    else if (send_output(connection, &sent) == KNIT_TRANSPORT_BROKEN)
+    else
+        result = send_output(connection, &sent);
+    connection->reads_to_write = result == KNIT_TRANSPORT_WANT_READ;
+    if (result == KNIT_TRANSPORT_BROKEN)
         knit_net_end(connection);
     if (connection->is_dead)
         return KNIT_OUTPUT_ENDED;

@@ -29,11 +29,13 @@ static void linger(struct knit_connection *connection)
 {
     if (connection->is_lingering || connection->is_dead)
         return;
+    if (connection->transport.ops->shut_down(&connection->transport) == KNIT_TRANSPORT_WANT_WRITE &&
+        event_add(&connection->output_event, NULL) == 0)
+        return;
     connection->is_lingering = true;
     connection->progress_ns = connection->net->turn->now_ns;
-    connection->transport.ops->shut_down(&connection->transport);
     knit_interest_set(connection, KNIT_INTEREST_INPUT);
-    if (knit_transport_pending(&connection->transport) > 0)
+    if (knit_transport_pending(&connection->transport))
         knit_net_add_ready(connection);
 }
 

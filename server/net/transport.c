@@ -110,9 +110,9 @@ static enum knit_transport_result send_descriptors(struct knit_transport *transp
                                                                         : KNIT_TRANSPORT_BROKEN;
 }
 
-static void shut_down(struct knit_transport *transport)
+static enum knit_transport_result shut_down(struct knit_transport *transport)
 {
-    (void)shutdown(transport->fd, SHUT_WR);
+    return shutdown(transport->fd, SHUT_WR) == 0 ? KNIT_TRANSPORT_OK : KNIT_TRANSPORT_BROKEN;
 }
 
 static void close_plain(struct knit_transport *transport)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How bytes come and go on a connection.
  *
- * The rest of the daemon reads and writes connections through this table alone. There is one
- * implementation, "plain", which is a stream socket; one that encrypts is another table.
+ * The rest of the daemon reads and writes connections through this table alone. There are two
+ * implementations: "plain", which is a stream socket, and TLS on one (transport_tls.h).
  *
  * A transport may hold bytes that it took from its socket and has not handed out yet, as a library
  * does that decrypts whole records. epoll reports the socket, not these bytes. Therefore a
@@ -32,15 +32,18 @@
 
 struct evbuffer;
 struct knit_closer;
+struct knit_tls_stream;
 struct knit_transport;
 
 enum knit_transport_result {
     KNIT_TRANSPORT_OK,
-    KNIT_TRANSPORT_WANT_READ,  /* nothing went: again when fd is readable */
-    KNIT_TRANSPORT_WANT_WRITE, /* the same, when fd is writable */
-    KNIT_TRANSPORT_END,        /* the peer sends no more */
-    KNIT_TRANSPORT_BROKEN,     /* nothing goes in either direction any more */
-    KNIT_TRANSPORT_GIFT, /* of receive() alone: descriptors came. Nothing was taken; close it */
+    /* Nothing went: again when fd is readable, or writable. What encrypts may have to write in
+     * order to read, and the reverse. */
+    KNIT_TRANSPORT_WANT_READ,
+    KNIT_TRANSPORT_WANT_WRITE,
+    KNIT_TRANSPORT_END,    /* the peer sends no more */
+    KNIT_TRANSPORT_BROKEN, /* nothing goes in either direction any more */
+    KNIT_TRANSPORT_GIFT,   /* of receive() alone: descriptors came. Nothing was taken; close it */
     /* Of send_descriptors() alone: nothing was sent, and later it may be. The kernel bounds how
      * many descriptors of one user may be on their way, and callers that do not read keep them
      * there. */
@@ -63,15 +66,19 @@ struct knit_transport_ops {
      * cannot be passed. */
     enum knit_transport_result (*send_descriptors)(struct knit_transport *transport,
         struct knit_span bytes, const int *fds, size_t count, size_t *ret_len);
-    size_t (*pending)(const struct knit_transport *transport); /* bytes held; NULL: never any */
-    void (*shut_down)(struct knit_transport *transport);       /* the sending side */
+    /* Whether receive() has something to say that needs nothing from the socket, bytes or the end
+     * of them; NULL: never. */
+    bool (*pending)(const struct knit_transport *transport);
+    /* The sending side. OK or BROKEN: it is shut. */
+    enum knit_transport_result (*shut_down)(struct knit_transport *transport);
     void (*close)(struct knit_transport *transport);
 };
 
 struct knit_transport {
     const struct knit_transport_ops *ops;
-    int fd;                     /* what epoll watches; -1 = closed */
-    struct knit_closer *closer; /* borrowed, or NULL */
+    int fd;                      /* what epoll watches; -1 = closed */
+    struct knit_closer *closer;  /* borrowed, or NULL */
+    struct knit_tls_stream *tls; /* or NULL */
 };
 
 #define KNIT_TRANSPORT_DESCRIPTORS_MAX 8
@@ -119,7 +126,7 @@ static inline bool knit_transport_passes_descriptors(const struct knit_transport
     return transport->ops->send_descriptors != NULL;
 }
 
-static inline size_t knit_transport_pending(const struct knit_transport *transport)
+static inline bool knit_transport_pending(const struct knit_transport *transport)
 {
-    return transport->ops->pending != NULL ? transport->ops->pending(transport) : 0;
+    return transport->ops->pending != NULL && transport->ops->pending(transport);
 }

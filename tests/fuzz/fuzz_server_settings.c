@@ -190,7 +190,7 @@ static void resolve(struct knit_settings *settings)
     KNIT_FUZZ_CHECK(settings->call_max_bytes <= settings->arena_bytes / 8);
     KNIT_FUZZ_CHECK(settings->message_max_bytes <= 1 << 30);
     for (size_t i = 0; i < settings->listen.count; i++) {
-        if (knit_endpoint_parse(settings->listen.items[i], &endpoint, &why) != 0)
+        if (knit_endpoint_parse(settings->listen.items[i], "server.listen", &endpoint, &why) != 0)
             assert_sentence(&why);
         else
             (void)knit_endpoint_is_loopback(&endpoint);

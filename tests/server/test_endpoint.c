@@ -25,9 +25,10 @@ static void addresses_are_numbers_with_a_port(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-        assert_int_equal(knit_endpoint_parse(good[i], &endpoint, &why), 0);
+        assert_int_equal(knit_endpoint_parse(good[i], "server.listen", &endpoint, &why), 0);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_int_equal(knit_endpoint_parse(bad[i], &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
+        assert_int_equal(
+            knit_endpoint_parse(bad[i], "server.listen", &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
         assert_non_null(strstr(why.text, bad[i]));
     }
 }
@@ -41,7 +42,8 @@ static void a_port_out_of_range_is_named_as_such(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
-        assert_int_equal(knit_endpoint_parse(far[i], &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
+        assert_int_equal(
+            knit_endpoint_parse(far[i], "server.listen", &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
         assert_non_null(strstr(why.text, "expected a port from 0 to 65535"));
     }
 }
@@ -59,8 +61,8 @@ static void the_same_address_twice_is_seen_whatever_its_spelling(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        assert_int_equal(knit_endpoint_parse(cases[i].a, &a, &why), 0);
-        assert_int_equal(knit_endpoint_parse(cases[i].b, &b, &why), 0);
+        assert_int_equal(knit_endpoint_parse(cases[i].a, "server.listen", &a, &why), 0);
+        assert_int_equal(knit_endpoint_parse(cases[i].b, "server.listen", &b, &why), 0);
         assert_int_equal(knit_endpoint_is_same(&a, &b), cases[i].is_same);
     }
 }
@@ -86,7 +88,7 @@ static void loopback_is_what_stays_on_this_machine(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        assert_int_equal(knit_endpoint_parse(cases[i].text, &endpoint, &why), 0);
+        assert_int_equal(knit_endpoint_parse(cases[i].text, "server.listen", &endpoint, &why), 0);
         assert_int_equal(knit_endpoint_is_loopback(&endpoint), cases[i].is_loopback);
     }
 }
@@ -99,12 +101,12 @@ static void a_port_has_one_listener(void **state)
     int fd, other = -1;
 
     (void)state;
-    assert_int_equal(knit_endpoint_parse("127.0.0.1:0", &endpoint, &why), 0);
+    assert_int_equal(knit_endpoint_parse("127.0.0.1:0", "server.listen", &endpoint, &why), 0);
     assert_int_equal(knit_endpoint_listen(&endpoint, &fd, &why), 0);
     assert_int_equal(knit_endpoint_name(fd, name), 0);
     assert_memory_equal(name, "127.0.0.1:", 10);
     assert_string_not_equal(name, "127.0.0.1:0");
-    assert_int_equal(knit_endpoint_parse(name, &endpoint, &why), 0);
+    assert_int_equal(knit_endpoint_parse(name, "server.listen", &endpoint, &why), 0);
     assert_int_equal(knit_endpoint_listen(&endpoint, &other, &why), KNIT_ENDPOINT_E_REFUSED);
     assert_non_null(strstr(why.text, name));
     close(fd);
@@ -117,7 +119,7 @@ static uint64_t tenant(const char *text)
     struct knit_endpoint endpoint;
     struct knit_sentence why;
 
-    assert_int_equal(knit_endpoint_parse(text, &endpoint, &why), 0);
+    assert_int_equal(knit_endpoint_parse(text, "server.listen", &endpoint, &why), 0);
     return knit_endpoint_tenant(&endpoint);
 }
 

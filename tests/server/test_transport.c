@@ -256,10 +256,10 @@ static struct {
     unsigned receives;
 } held;
 
-static size_t pending(const struct knit_transport *transport)
+static bool pending(const struct knit_transport *transport)
 {
     (void)transport;
-    return held.end - held.begin;
+    return held.end > held.begin;
 }
 
 static enum knit_transport_result receive_held(

@@ -81,7 +81,7 @@ SAMPLES = {
         [including('fastpath/a.c', '<event2/event.h>'),
          including('server/a.c', '<msgpack.h>'),
          including('server/a.c', '<json-c/json.h>'),
-         including('server/a.c', '<openssl/ssl.h>'),
+         including('proto/a.c', '<openssl/ssl.h>'),
          including('clients/include/knitting/a.h', '<json-c/json.h>'),
          including('server/a.c', '<glib.h>')],
         [including('server/a.c', '<event2/event.h>', '<sys/socket.h>', '<stdint.h>'),

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An event reports once that a socket is ready; its handshake then stands in `runnable` until it is
+ * its turn, and waits for the next event when it comes no further.
+ */
+#include "server/net/handshakes.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/base/log.h"
+#include "server/config/setting.h"
+#include "server/net/closer.h"
+#include "server/net/connection.h"
+#include "server/net/endpoint.h"
+#include "server/net/net.h"
+#include "server/net/transport_tls.h"
+#include "server/tls/tls_context.h"
+#include "server/tls/tls_store.h"
+
+#define HANDSHAKE_NS UINT64_C(10000000000)
+#define A_TURN_NS    UINT64_C(1000000)
+
+enum {
+    HANDSHAKES_MAX = 256, /* of all loops */
+    STEPS_A_TURN = 4,
+};
+
+struct knit_handshake {
+    TAILQ_ENTRY(knit_handshake) in_all;
+    TAILQ_ENTRY(knit_handshake) in_runnable;
+    struct knit_net *net;
+    struct knit_tls_stream *stream; /* NULL: nothing has come yet */
+    struct event event;             /* pending unless it is runnable */
+    int fd;
+    bool is_runnable;
+    uint64_t began_ns;
+};
+
+void knit_handshakes_init(struct knit_handshakes *handshakes)
+{
+    *handshakes = (struct knit_handshakes){0};
+    TAILQ_INIT(&handshakes->all);
+    TAILQ_INIT(&handshakes->runnable);
+}
+
+/* Leaves everything; what it holds is the caller's. */
+static void forget(struct knit_handshake *handshake)
+{
+    struct knit_handshakes *handshakes = &handshake->net->handshakes;
+
+    (void)event_del(&handshake->event);
+    if (handshake->is_runnable)
+        TAILQ_REMOVE(&handshakes->runnable, handshake, in_runnable);
+    TAILQ_REMOVE(&handshakes->all, handshake, in_all);
+    handshakes->count--;
+    free(handshake);
+}
+
+static void drop(struct knit_handshake *handshake)
+{
+    KNIT_COUNT(handshake->net->turn, connections_closed);
+    knit_tls_stream_free(handshake->stream);
+    knit_closer_close(NULL, handshake->fd);
+    forget(handshake);
+}
+
+static void fail(struct knit_handshake *handshake, const char *reason)
+{
+    struct knit_turn *turn = handshake->net->turn;
+    char peer[KNIT_ENDPOINT_TEXT_MAX];
+
+    KNIT_COUNT(turn, handshakes_failed);
+    if (knit_endpoint_peer_name(handshake->fd, peer) != 0)
+        (void)snprintf(peer, sizeof(peer), "gone");
+    if (knit_turn_may_warn(turn))
+        knit_log(turn->log, KNIT_LOG_WARNING, "TLS handshake failed",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("fd", handshake->fd),
+            KNIT_LOG_TEXT("peer", peer));
+    drop(handshake);
+}
+
+static void on_event(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_handshake *handshake = arg;
+
+    (void)fd, (void)events;
+    handshake->net->turn->had_events = true;
+    TAILQ_INSERT_TAIL(&handshake->net->handshakes.runnable, handshake, in_runnable);
+    handshake->is_runnable = true;
+}
+
+static void wait_for(struct knit_handshake *handshake, short events)
+{
+    (void)event_assign(
+        &handshake->event, handshake->net->base, handshake->fd, events, on_event, handshake);
+    if (event_add(&handshake->event, NULL) < 0)
+        fail(handshake, "out of memory");
+}
+
+/* Each loop has its part, which may be as little as four. */
+static uint32_t most(const struct knit_net *net)
+{
+    return (uint32_t)(HANDSHAKES_MAX / net->turn->settings->threads_io);
+}
+
+void knit_handshakes_begin(struct knit_net *net, int fd)
+{
+    struct knit_handshakes *handshakes = &net->handshakes;
+    struct knit_handshake *handshake = calloc(1, sizeof(*handshake));
+
+    if (handshake == NULL) {
+        KNIT_COUNT(net->turn, connections_closed);
+        knit_closer_close(NULL, fd);
+        return;
+    }
+    if (handshakes->count >= most(net))
+        fail(TAILQ_FIRST(&handshakes->all), "others came, and it was there longest");
+    *handshake = (struct knit_handshake){.net = net, .fd = fd, .began_ns = net->turn->now_ns};
+    TAILQ_INSERT_TAIL(&handshakes->all, handshake, in_all);
+    handshakes->count++;
+    net->turn->needs_sweep = true;
+    wait_for(handshake, EV_READ);
+}
+
+static void finish(struct knit_handshake *handshake)
+{
+    struct knit_net *net = handshake->net;
+    struct knit_transport transport = knit_transport_tls(handshake->fd, handshake->stream);
+
+    KNIT_COUNT(net->turn, handshakes_done);
+    forget(handshake);
+    (void)knit_connection_open(net, transport);
+}
+
+static const char *reason_of(const struct knit_handshake *handshake)
+{
+    const char *reason = knit_tls_context_reason();
+    long verified = SSL_get_verify_result(knit_tls_stream_ssl(handshake->stream));
+
+    return verified != X509_V_OK ? X509_verify_cert_error_string(verified) : reason;
+}
+
+static void step(struct knit_handshake *handshake)
+{
+    SSL *ssl;
+
+    if (handshake->stream == NULL) {
+        ssl = knit_tls_store_accept(handshake->net->handshakes.store);
+        if (ssl != NULL)
+            handshake->stream = knit_tls_stream_new(ssl, handshake->fd);
+        if (handshake->stream == NULL) {
+            fail(handshake, "out of memory");
+            return;
+        }
+    }
+    switch (knit_tls_stream_handshake(handshake->stream)) {
+    case KNIT_TRANSPORT_OK:
+        finish(handshake);
+        break;
+    case KNIT_TRANSPORT_WANT_READ:
+        wait_for(handshake, EV_READ);
+        break;
+    case KNIT_TRANSPORT_WANT_WRITE:
+        wait_for(handshake, EV_WRITE);
+        break;
+    case KNIT_TRANSPORT_END:
+    case KNIT_TRANSPORT_BROKEN:
+    case KNIT_TRANSPORT_GIFT:
+    case KNIT_TRANSPORT_CROWDED:
+        fail(handshake, reason_of(handshake));
+        break;
+    }
+}
+
+void knit_handshakes_run(struct knit_net *net)
+{
+    struct knit_handshakes *handshakes = &net->handshakes;
+    uint64_t until_ns = net->turn->now_ns + A_TURN_NS;
+    struct knit_handshake *handshake;
+
+    for (unsigned i = 0; i < STEPS_A_TURN && net->turn->now_ns < until_ns &&
+                         (handshake = TAILQ_FIRST(&handshakes->runnable)) != NULL;
+         i++) {
+        TAILQ_REMOVE(&handshakes->runnable, handshake, in_runnable);
+        handshake->is_runnable = false;
+        step(handshake);
+        knit_turn_tick(net->turn);
+    }
+}
+
+void knit_handshakes_sweep(struct knit_net *net)
+{
+    struct knit_handshake *handshake;
+
+    while ((handshake = TAILQ_FIRST(&net->handshakes.all)) != NULL &&
+           net->turn->now_ns - handshake->began_ns >= HANDSHAKE_NS)
+        fail(handshake, "it took longer than 10 s");
+    if (!TAILQ_EMPTY(&net->handshakes.all))
+        net->turn->needs_sweep = true;
+}
+
+void knit_handshakes_close_all(struct knit_net *net)
+{
+    struct knit_handshake *handshake;
+
+    while ((handshake = TAILQ_FIRST(&net->handshakes.all)) != NULL)
+        drop(handshake);
+}

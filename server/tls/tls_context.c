@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything is said to the library anew, whatever the system's openssl.cnf has for it: what the
+ * daemon accepts must not depend on a file that it does not name.
+ */
+#include "server/tls/tls_context.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <string.h>
+
+#define REFUSED KNIT_TLS_CONTEXT_E_REFUSED
+
+enum {
+    CERTIFICATES_MAX = 32 * 1024, /* bytes of the list of certificates that a client sends */
+    SESSION_S = 2 * 3600,         /* for which a client may resume */
+};
+
+static const char ciphers_1_2[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+static const char ciphers_1_3[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+static const char groups[] = "X25519:P-256:P-384";
+
+const char *knit_tls_context_reason(void)
+{
+    unsigned long error = ERR_peek_error();
+    const char *reason =
+        ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
+
+    ERR_clear_error();
+    return reason != NULL ? reason : "no reason is known";
+}
+
+/* The list of the client: length and name, one after the other. */
+static int on_alpn(SSL *ssl, const unsigned char **ret_chosen, unsigned char *ret_len,
+    const unsigned char *offered, unsigned len, void *arg)
+{
+    static const unsigned char ours[] = {sizeof(KNIT_TLS_ALPN) - 1, 'k', 'n', 'i', 't', '/', '1'};
+    unsigned char *chosen;
+
+    (void)ssl, (void)arg;
+    if (SSL_select_next_proto(&chosen, ret_len, ours, sizeof(ours), offered, len) !=
+        OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *ret_chosen = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* A daemon has nobody to ask for it. */
+static int on_password(char *room, int size, int is_writing, void *arg)
+{
+    (void)room, (void)size, (void)is_writing, (void)arg;
+    return -1;
+}
+
+static bool set_fixed(SSL_CTX *context)
+{
+    SSL_CTX_set_security_level(context, 2);
+    (void)SSL_CTX_clear_options(context, SSL_CTX_get_options(context));
+    (void)SSL_CTX_set_options(
+        context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                     SSL_OP_PRIORITIZE_CHACHA | SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
+    /* Without AUTO_RETRY a read comes back after a message that is no data, so a peer that sends
+     * such ones without end does not keep its loop. */
+    (void)SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                        SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_max_cert_list(context, CERTIFICATES_MAX);
+    (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    (void)SSL_CTX_set_timeout(context, SESSION_S);
+    SSL_CTX_set_alpn_select_cb(context, on_alpn, NULL);
+    SSL_CTX_set_default_passwd_cb(context, on_password);
+    return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
+           SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
+           SSL_CTX_set_cipher_list(context, ciphers_1_2) == 1 &&
+           SSL_CTX_set_ciphersuites(context, ciphers_1_3) == 1 &&
+           SSL_CTX_set1_groups_list(context, groups) == 1 &&
+           SSL_CTX_set_max_early_data(context, 0) == 1 &&
+           SSL_CTX_set_num_tickets(context, 0) == 1 &&
+           SSL_CTX_set_session_id_context(
+               context, (const unsigned char *)KNIT_TLS_ALPN, sizeof(KNIT_TLS_ALPN) - 1) == 1;
+}
+
+static int read_certificate(
+    SSL_CTX *context, const char *certificate, const char *key, struct knit_sentence *why)
+{
+    ERR_clear_error();
+    if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_certificate: expected a certificate in PEM, with those between it and its "
+            "authority behind it, in %s: %s",
+            certificate, knit_tls_context_reason());
+    if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_key: expected the private key of %s, in PEM and not encrypted, in %s: %s",
+            certificate, key, knit_tls_context_reason());
+    return 0;
+}
+
+/* What one of the settings needs of another. */
+static int check_together(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    size_t certificates = settings->tls_certificate.count, keys = settings->tls_key.count;
+
+    if (certificates != keys)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_key: expected as many as tls_certificate, one for each in the same order, "
+            "%zu and not %zu",
+            certificates, keys);
+    if (knit_tls_context_is_wanted(settings) && certificates == 0)
+        return knit_sentence_set(
+            why, REFUSED, "server.listen_tls: expected tls_certificate and tls_key beside it");
+    if (!knit_tls_context_is_wanted(settings) && certificates != 0)
+        return knit_sentence_set(
+            why, REFUSED, "server.tls_certificate: means nothing without listen_tls");
+    return 0;
+}
+
+int knit_tls_context_new(
+    const struct knit_settings *settings, SSL_CTX **ret_context, struct knit_sentence *why)
+{
+    SSL_CTX *context;
+    int r = check_together(settings, why);
+
+    if (r != 0)
+        return r;
+    ERR_clear_error();
+    context = SSL_CTX_new(TLS_server_method());
+    if (context == NULL)
+        return -ENOMEM;
+    if (!set_fixed(context))
+        r = knit_sentence_set(why, REFUSED,
+            "server.listen_tls: the OpenSSL of this system lacks a part of TLS that is needed: %s",
+            knit_tls_context_reason());
+    for (size_t i = 0; r == 0 && i < settings->tls_certificate.count; i++)
+        r = read_certificate(
+            context, settings->tls_certificate.items[i], settings->tls_key.items[i], why);
+    if (r != 0)
+        SSL_CTX_free(context);
+    else
+        *ret_context = context;
+    return r;
+}
+
+bool knit_tls_context_is_wanted(const struct knit_settings *settings)
+{
+    return settings->listen_tls.count > 0 && strcmp(settings->listen_tls.items[0], "none") != 0;
+}
+
+int knit_tls_context_check(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    SSL_CTX *context;
+    int r;
+
+    if (!knit_tls_context_is_wanted(settings))
+        return check_together(settings, why);
+    r = knit_tls_context_new(settings, &context, why);
+    if (r == 0)
+        SSL_CTX_free(context);
+    return r;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the settings of TLS come to: one SSL_CTX, with everything that a handshake needs.
+ *
+ * TLS 1.2 and 1.3 alone, with ciphers that authenticate what they encrypt and give away nothing of
+ * the past when a key becomes known: no CBC, no RSA key exchange. No compression, no renegotiation,
+ * no early data. ALPN is `knit/1`: a client that offers others alone is refused, one that offers
+ * none is served.
+ *
+ * A context is built whole and checked, or refused with a sentence. It counts its users itself, as
+ * each SSL that was made of it is one, so that a context that was replaced ends with its last
+ * connection.
+ *
+ * Threads: building and freeing any one; a context that is built may be used by all.
+ */
+#pragma once
+
+#include <openssl/types.h>
+#include <stdbool.h>
+
+#include <knitting/code.h>
+
+#include "proto/sentence.h"
+#include "server/config/setting.h"
+
+#define KNIT_TLS_ALPN "knit/1"
+
+enum {
+    KNIT_TLS_CONTEXT_E_REFUSED = 1, /* the sentence says why */
+};
+
+/* Whether there is anything to listen on with TLS. */
+bool knit_tls_context_is_wanted(const struct knit_settings *settings);
+
+/* From files that the settings name. Returns 0, KNIT_TLS_CONTEXT_E_REFUSED, -ENOMEM. */
+KNIT_MUST_CHECK int knit_tls_context_new(
+    const struct knit_settings *settings, SSL_CTX **ret_context, struct knit_sentence *why);
+
+/* Whether the settings of TLS fit each other and the files that they name. Returns as above; 0 as
+ * well where nothing asks for TLS. */
+KNIT_MUST_CHECK int knit_tls_context_check(
+    const struct knit_settings *settings, struct knit_sentence *why);
+
+/* The library's own words for what went wrong on this thread, first of all; it forgets it. */
+const char *knit_tls_context_reason(void);

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS: calls through it, who is refused, how it ends, and what strangers may do before their handshake is over."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import unittest
+
+from knit_harness import PATIENCE, Case, main, wait_until
+from knit_tls import Authority, TlsDaemon
+
+VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def setUpModule():
+    global authority
+    authority = Authority()
+
+
+def tearDownModule():
+    authority.close()
+
+
+class TlsCase(Case):
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = TlsDaemon(authority, **cls.options)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def counters(self):
+        return self.daemon.stats()['loops']
+
+    def assert_refused(self, reason, context, **options):
+        """Its handshake fails, and the log says why. A client of TLS 1.3 is told when its own side is over."""
+        before = self.daemon.log()
+        with self.assertRaises((ssl.SSLError, ConnectionResetError)):
+            with self.daemon.tls(context, **options) as rpc:
+                rpc.call('echo', 1)
+        wait_until(lambda: reason in self.daemon.log()[len(before):], f'the reason {reason!r}')
+
+
+class Calls(TlsCase):
+    def test_calls_of_all_sizes_have_their_results(self):
+        for version in VERSIONS:
+            with self.subTest(version), self.daemon.tls(authority.client(version=version)) as rpc:
+                self.assertEqual(rpc.sock.selected_alpn_protocol(), 'knit/1')
+                for size in 0, 1, 100, 16383, 16384, 16385, 70000, 3000000:
+                    self.assertEqual(rpc.call('echo', b'x' * size), b'x' * size)
+
+    def test_many_calls_at_once_have_theirs(self):
+        for version in VERSIONS:
+            with self.subTest(version), self.daemon.tls(authority.client(version=version)) as rpc:
+                msgids = [rpc.request('echo', number) for number in range(5000)]
+                self.assertEqual([rpc.result(msgid) for msgid in msgids], list(range(5000)))
+
+    def test_a_call_that_comes_with_the_end_of_the_handshake_is_seen(self):
+        """In one piece with it, so that no event follows."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = authority.client().wrap_bio(incoming, outgoing, server_hostname='localhost')
+        with self.daemon.raw() as sock:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    sock.sendall(outgoing.read())
+                    incoming.write(sock.recv(65536))
+            client.write(b'\x94\x00\x07\xa6$/ping\x90')
+            sock.sendall(outgoing.read())
+            incoming.write(sock.recv(65536))
+            self.assertEqual(client.read(), b'\x94\x01\x07\xc0\xc0')
+
+    def test_one_who_offers_no_protocol_is_served(self):
+        with self.daemon.tls(authority.client(alpn=())) as rpc:
+            self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_one_who_offers_another_protocol_is_refused(self):
+        self.assert_refused('reason="no application protocol"', authority.client(alpn=('h2',)))
+
+    def test_no_descriptors_pass(self):
+        with self.daemon.tls() as rpc:
+            self.assertNotIn('attach', rpc.hello()['features'])
+
+    def test_openssl_s_client_speaks_with_it(self):
+        message = b'\x94\x00\x07\xa6$/ping\x90'
+        client = subprocess.Popen(
+            ['openssl', 's_client', '-connect', f'127.0.0.1:{self.daemon.port}', '-CAfile', authority.path('ca.pem'), '-quiet',
+             '-verify_return_error', '-alpn', 'knit/1'],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            client.stdin.write(message)
+            client.stdin.flush()
+            self.assertEqual(client.stdout.read(5), b'\x94\x01\x07\xc0\xc0')
+        finally:
+            client.kill()
+            client.wait()
+            client.stdin.close()
+            client.stdout.close()
+
+
+class What_is_spoken(TlsCase):
+    def refused(self, *arguments):
+        """What s_client is told."""
+        done = subprocess.run(
+            ['openssl', 's_client', '-connect', f'127.0.0.1:{self.daemon.port}', *arguments], input=b'', capture_output=True,
+            timeout=PATIENCE)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        return done.stderr.decode()
+
+    def test_older_versions_are_refused(self):
+        for version in '-tls1', '-tls1_1':
+            with self.subTest(version):
+                self.assertRegex(self.refused(version, '-cipher', 'ALL:@SECLEVEL=0'), 'alert protocol version|no protocols')
+
+    def test_ciphers_that_are_not_authenticated_with_their_data_are_refused(self):
+        for cipher in 'ECDHE-ECDSA-AES128-SHA256', 'ECDHE-ECDSA-AES256-SHA', 'AES128-GCM-SHA256':
+            with self.subTest(cipher):
+                self.assertIn('alert handshake failure', self.refused('-tls1_2', '-cipher', f'{cipher}:@SECLEVEL=0'))
+
+    def test_renegotiation_is_refused_and_harms_nobody(self):
+        client = subprocess.Popen(
+            ['openssl', 's_client', '-connect', f'127.0.0.1:{self.daemon.port}', '-tls1_2', '-legacy_renegotiation'],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output, _ = client.communicate(b'R\n', timeout=PATIENCE)
+        self.assertIn(b'RENEGOTIATING', output)
+        self.assertRegex(output, b'no renegotiation|wrong version|error')
+        with self.daemon.tls() as rpc:
+            self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_plain_bytes_are_refused_with_a_reason(self):
+        before = self.counters()['handshakes_failed']
+        with self.daemon.raw() as sock:
+            sock.sendall(b'\x94\x00\x07\xa6$/ping\x90')
+            self.assertNotIn(b'\x94\x01\x07', sock.recv(65536))
+        wait_until(lambda: self.counters()['handshakes_failed'] == before + 1, 'the count')
+        self.assertRegex(self.daemon.log(), 'msg="TLS handshake failed" reason="wrong version number" .*peer=127.0.0.1:')
+
+
+class Ends(TlsCase):
+    def test_an_end_by_both_sides_is_seen_by_both(self):
+        with self.daemon.tls() as rpc:
+            rpc.call('echo', 1)
+            self.assertEqual(rpc.sock.unwrap().recv(1), b'')
+
+    def test_replies_that_are_there_come_before_the_end(self):
+        """The peer says that it sends no more, which is not the end of what it gets."""
+        with self.daemon.tls() as rpc:
+            big = b'y' * 1000000
+            msgids = [rpc.request('echo', big) for _ in range(4)]
+            self.assertEqual([len(rpc.result(msgid)) for msgid in msgids], [len(big)] * 4)
+
+    def test_bad_bytes_end_the_connection_after_its_error(self):
+        with self.daemon.tls() as rpc:
+            rpc.send(b'\xc1')
+            self.assertTrue(rpc.is_closed_by_peer())
+
+    def test_a_bare_end_of_the_socket_ends_calls(self):
+        with self.daemon.tls() as rpc:
+            before = self.counters()['connections_closed']
+            rpc.request('sleep', 20)
+            rpc.sock.shutdown(socket.SHUT_WR)
+            wait_until(lambda: self.counters()['connections_closed'] > before, 'the end')
+
+    def test_a_daemon_that_ends_says_so(self):
+        with TlsDaemon(authority) as daemon, daemon.tls() as rpc:
+            rpc.hello()
+            daemon.send_signal(signal.SIGTERM)
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertEqual(rpc.notifications[0][0], '$/goaway')
+
+
+class Strangers(TlsCase):
+    def test_of_many_that_never_finish_the_oldest_go_and_others_are_served(self):
+        with TlsDaemon(authority) as daemon:
+            silent = []
+            try:
+                for _ in range(300):
+                    silent.append(daemon.raw())
+                with daemon.tls() as rpc:
+                    self.assertEqual(rpc.call('echo', 1), 1)
+                self.assertGreaterEqual(daemon.stats()['loops']['handshakes_failed'], 300 - 256)
+                self.assertEqual(silent[0].recv(1), b'')
+                self.assertIn('others came, and it was there longest', daemon.log())
+            finally:
+                for sock in silent:
+                    sock.close()
+
+    def test_one_that_sends_nothing_is_closed_in_time(self):
+        with self.daemon.raw() as sock:
+            sock.settimeout(10 * PATIENCE)
+            self.assertEqual(sock.recv(1), b'')
+        self.assertIn('it took longer than 10 s', self.daemon.log())
+
+    def test_one_that_says_much_too_much_is_closed(self):
+        """Handshake records whose message would be longer than any."""
+        record = b'\x16\x03\x01\x40\x00' + b'\x01\x01\xff\xff' + b'\x00' * (16384 - 4)
+        with self.daemon.raw() as sock:
+            try:
+                for _ in range(100):
+                    sock.sendall(record)
+                self.assertLess(len(sock.recv(65536)), 100)
+                self.assertEqual(sock.recv(65536), b'')
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+
+
+class Settings(unittest.TestCase):
+    def refusal(self, **options):
+        daemon = TlsDaemon(authority, wait=False, **options)
+        daemon.expected_status = 2
+        with daemon:
+            daemon.wait()
+            return daemon.log()
+
+    def test_settings_that_do_not_fit_are_refused(self):
+        pair = authority.pair
+        encrypted = authority.path('encrypted.key')
+        subprocess.run(['openssl', 'pkey', '-in', authority.path('server.key'), '-aes256', '-passout', 'pass:x', '-out', encrypted],
+                       check=True)
+        for options, words in [
+                ({'certificate': None}, 'server.listen_tls: expected tls_certificate and tls_key beside it'),
+                ({'tls_key': authority.path('other.key')}, 'server.tls_key: expected the private key of .*: key values mismatch'),
+                ({'tls_key': '/nowhere/at/all'}, 'server.tls_key: .*: No such file'),
+                ({'tls_key': encrypted}, 'server.tls_key: expected .* not encrypted, in .*/encrypted.key: '),
+                ({'tls_certificate': authority.path('server.key')}, 'server.tls_certificate: expected a certificate in PEM'),
+                ({'listen_tls': 'none'}, 'server.tls_certificate: means nothing without listen_tls'),
+                ({'listen_tls': '127.0.0.1:no'}, "server.listen_tls: expected ADDRESS:PORT or .*, not '127.0.0.1:no'"),
+                ({'listen_tls': '0.0.0.0:0'}, 'server.listen_tls: other machines can reach 0.0.0.0:0 and there is no'),
+        ]:
+            with self.subTest(words):
+                self.assertRegex(self.refusal(**options), words)
+
+    def test_the_check_of_settings_says_the_same(self):
+        done = subprocess.run(
+            [os.environ['KNIT_DAEMON'], '--check-config', '--config', '/dev/null', '--listen-tls', '127.0.0.1:0'],
+            capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('server.listen_tls: expected tls_certificate', done.stderr)
+
+
+if __name__ == '__main__':
+    main()
