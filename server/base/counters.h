@@ -29,6 +29,9 @@
     X(calls_overloaded)                                                                            \
     X(references_bound)                                                                            \
     X(references_over)                                                                             \
+    X(keys_joined)                                                                                 \
+    X(keys_repeated)                                                                               \
+    X(keys_refused)                                                                                \
     X(waits_for_slot)                                                                              \
     X(waits_for_reader)                                                                            \
     X(waits_for_room)                                                                              \

@@ -57,6 +57,7 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     (void)fd, (void)events;
     knit_turn_tick(&loop->turn);
     knit_turn_end_second(&loop->turn);
+    knit_keyed_sweep(&loop->router);
     knit_connections_sweep(&loop->net);
 }
 
@@ -123,11 +124,14 @@ void knit_loop_read_inbox(struct knit_loop *loop)
         case KNIT_MAILBOX_EVICTED:
             knit_connections_end_session(&loop->net, message.value);
             break;
+        case KNIT_MAILBOX_OUTCOMES:
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
             break;
         }
     }
+    /* Whose message found no room here, its outcomes did. */
+    knit_keyed_take(&loop->router);
 }
 
 /* What is left is reported again. */
@@ -265,7 +269,8 @@ static bool is_finished(const struct knit_loop *loop)
     if (loop->turn.now_ns >= loop->end_ns)
         return true;
     return loop->router.outstanding == 0 && !knit_router_has_work(&loop->router) &&
-           !knit_connections_has_work(&loop->net) && !knit_connections_has_output(&loop->net);
+           !knit_keyed_has_waiters(&loop->router) && !knit_connections_has_work(&loop->net) &&
+           !knit_connections_has_output(&loop->net);
 }
 
 static void close_session(struct knit_loop *loop)
@@ -380,6 +385,15 @@ static void free_parts(struct knit_loop *loop)
     knit_buffer_fini(&loop->turn.scratch);
 }
 
+/* Outcomes for requests of this loop have come. */
+static void on_outcomes(void *arg)
+{
+    struct knit_loop *loop = arg;
+
+    (void)knit_mailbox_send(
+        &loop->inbox, (struct knit_mailbox_message){KNIT_MAILBOX_OUTCOMES, -1, 0});
+}
+
 static int open_session(struct knit_loop *loop)
 {
     static const enum knit_balancer balancers[] = {
@@ -405,6 +419,8 @@ static int open_session(struct knit_loop *loop)
         r = atexit(on_exit_by_task) == 0
                 ? knit_router_add_inliner(&loop->router, loop->all->inline_tasks)
                 : -ENOMEM;
+    if (r == 0)
+        r = knit_keyed_add(&loop->router, loop->all->keys, on_outcomes, loop);
     return r;
 }
 

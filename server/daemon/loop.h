@@ -32,6 +32,7 @@
 #include "server/base/turn.h"
 #include "server/daemon/mailbox.h"
 #include "server/net/connections.h"
+#include "server/rpc/keyed.h"
 #include "server/rpc/router.h"
 
 enum knit_loop_state {
@@ -50,6 +51,7 @@ struct knit_loops {
     struct knit_closer *closer;                   /* of unix connections; NULL: none is needed */
     struct knit_tls_store *tls;                   /* NULL: there is no TLS */
     const struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
+    struct knit_keys *keys;
     struct knit_router_backend backend;
     struct knit_stats_sources stats;
     struct knit_loop *items;

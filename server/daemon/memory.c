@@ -7,9 +7,13 @@
 #include "server/config/machine.h"
 #include "server/daemon/workers.h"
 #include "server/net/input.h"
+#include "server/rpc/keys.h"
 
 /* Input and the entries of the queue ahead, and the rest of it. */
 enum { A_CONNECTION = KNIT_INPUT_FREE_BYTES + 4096 };
+
+/* Of the window, without its outcome. */
+enum { A_KEY = 256 };
 
 void knit_memory_add_up(const struct knit_settings *settings,
     const struct knit_descriptors *descriptors, struct knit_memory *ret_memory)
@@ -17,7 +21,8 @@ void knit_memory_add_up(const struct knit_settings *settings,
     struct knit_memory memory = {
         .sessions_bytes = knit_workers_memory_bytes(settings, descriptors->sessions_max),
         .loops_bytes =
-            settings->threads_io * (settings->input_max_bytes + settings->output_total_max_bytes),
+            settings->threads_io * (settings->input_max_bytes + settings->output_total_max_bytes) +
+            KNIT_KEYS_MAX * A_KEY + KNIT_KEYS_BYTES,
         .connections_bytes = descriptors->connections_max * A_CONNECTION,
         .workers_bytes = settings->workers * settings->memory_max_bytes,
         .limit_bytes = knit_machine_memory_max(""),

@@ -365,11 +365,12 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .closer = service->listening.socket.closer,
         .tls = service->has_tls ? &service->tls : NULL,
         .inline_tasks = service->inline_tasks,
+        .keys = knit_keys_new(),
         .backend = {service->pool, &service->access, &service->loops.stats, service->instance.text},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
-    if (service->loops.items == NULL || service->dealt == NULL)
+    if (service->loops.items == NULL || service->dealt == NULL || service->loops.keys == NULL)
         return refuse_memory(why);
     for (uint32_t i = 0; i < count; i++) {
         int r = knit_loop_start(&service->loops.items[i], &service->loops, i);
@@ -390,6 +391,7 @@ static void stop_loops(struct service *service)
         send_to_all(service, KNIT_MAILBOX_FINISH, 0);
     for (uint32_t i = 0; i < service->loops.count; i++)
         knit_loop_join(&service->loops.items[i]);
+    (void)knit_keys_free(service->loops.keys);
     free(service->loops.items);
     free(service->dealt);
     service->loops = (struct knit_loops){0};

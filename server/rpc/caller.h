@@ -27,6 +27,7 @@
 
 struct knit_caller;
 struct knit_host_grant;
+struct knit_keyed_waiter;
 struct knit_references;
 struct knit_registry_task;
 struct knit_router;
@@ -79,6 +80,7 @@ struct knit_caller {
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
     struct knit_references *references;     /* references.h; NULL: there are none */
+    LIST_HEAD(, knit_keyed_waiter) keyed;   /* keyed.h: requests with keys that wait */
     struct knit_stage *stage;               /* messages of small results are put there; or NULL */
     const struct knit_registry_task *named; /* the task that it named last; or NULL */
     uint32_t named_epoch;

@@ -80,6 +80,8 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
     reply.feature[reply.feature_count++] = knit_span_text("cancel_reason");
     reply.feature[reply.feature_count++] = knit_span_text("keep");
+    if (caller->router->keyed != NULL)
+        reply.feature[reply.feature_count++] = knit_span_text("key");
     reply.feature[reply.feature_count++] = knit_span_text("on_timeout");
     reply.feature[reply.feature_count++] = knit_span_text("output");
     reply.feature[reply.feature_count++] = knit_span_text("priority");

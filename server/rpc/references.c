@@ -18,6 +18,7 @@
 #include "proto/writer.h"
 #include "server/config/setting.h"
 #include "server/rpc/kept.h"
+#include "server/rpc/keyed.h"
 #include "server/rpc/refusal.h"
 #include "server/rpc/router_private.h"
 
@@ -278,7 +279,7 @@ static struct knit_kept *find_meant(
 
     *ret_is_there = knit_in_flight_find(&caller->calls, msgid, &slot);
     if (*ret_is_there) {
-        if (slot != KNIT_SLOT_BOUND)
+        if (slot != KNIT_SLOT_BOUND && slot != KNIT_SLOT_KEYED)
             caller->router->records[slot].extras |= KNIT_RECORD_SOURCE;
         return knit_kept_expect(references, msgid);
     }

@@ -28,6 +28,7 @@
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
+#include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router_private.h"
@@ -62,6 +63,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
 
 void knit_router_fini(struct knit_router *router)
 {
+    knit_keyed_fini(router);
     router->inliner = knit_inliner_free(router->inliner);
     for (uint32_t slot = 0; router->records != NULL && slot < router->record_count; slot++)
         free(router->records[slot].late);
@@ -154,10 +156,11 @@ void knit_router_forget(struct knit_caller *caller)
 
     knit_share_leave(&router->share, caller);
     knit_references_forget(caller);
+    knit_keyed_forget(caller);
     /* What is left of the account are outcomes that the caller has not released yet. */
     for (uint32_t slot = 0; slot < router->record_count && caller->account.slots > 0; slot++) {
         struct knit_record *record = &router->records[slot];
-        const bool is_request = record->caller != NULL;
+        const bool is_request = record->caller == caller;
 
         if (record->charged_to != caller)
             continue;
@@ -166,7 +169,8 @@ void knit_router_forget(struct knit_caller *caller)
         else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
-        record->caller = NULL;
+        if (is_request)
+            record->caller = NULL;
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;
@@ -244,6 +248,7 @@ void knit_router_give_up(struct knit_router *router)
         caller->ops->refuse(caller, msgid, &failure);
     }
     knit_references_give_up(router);
+    knit_keyed_give_up(router);
 }
 
 bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason)
@@ -258,6 +263,10 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_
     KNIT_COUNT(caller->turn, calls_cancelled);
     if (slot == KNIT_SLOT_BOUND) {
         knit_references_cancel(caller, msgid, reason);
+        return true;
+    }
+    if (slot == KNIT_SLOT_KEYED) {
+        knit_keyed_cancel(caller, msgid, reason);
         return true;
     }
     /* A call that has not started will not start, so its caller need not wait for a worker. With a
@@ -311,6 +320,17 @@ static void abandon(struct knit_router *router, uint32_t slot)
     knit_router_lower_to_abort(router, record);
 }
 
+/* One with a key goes on without its connection as long as another request waits for it. */
+static void abandon_keyed(struct knit_router *router, uint32_t slot)
+{
+    struct knit_record *record = &router->records[slot];
+    uint64_t max_ms = router->turn->settings->notification_max_ms;
+
+    if (record->abort_ns <= router->turn->now_ns && knit_keyed_is_awaited(router, slot))
+        record->abort_ns = knit_router_after(router->turn->now_ns, max_ms * UINT64_C(1000000));
+    abandon(router, slot);
+}
+
 static void expire(struct knit_router *router)
 {
     uint64_t now_ns = router->turn->now_ns;
@@ -325,6 +345,8 @@ static void expire(struct knit_router *router)
             abandon(router, slot);
             continue;
         }
+        if (record->abort_ns != 0)
+            abandon_keyed(router, slot);
         if (record->deadline_ns <= now_ns)
             time_out(router, slot);
         else if (record->queue_deadline_ns <= now_ns)
@@ -333,6 +355,7 @@ static void expire(struct knit_router *router)
             knit_router_lower_next(router, record);
     }
     knit_references_expire(router);
+    knit_keyed_expire(router);
 }
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
@@ -430,7 +453,10 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         KNIT_COUNT(router->turn, calls_answered);
     else if (!record->is_settled)
         KNIT_COUNT(router->turn, calls_failed);
-    if (caller != NULL) {
+    if (caller != NULL && (record->extras & KNIT_RECORD_KEYED) != 0) {
+        record->caller = NULL;
+        knit_keyed_end(router, outcome);
+    } else if (caller != NULL) {
         if (!outcome->held)
             knit_share_note_end(&router->share, caller);
         detach_caller(record);

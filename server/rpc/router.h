@@ -39,6 +39,7 @@ struct knit_access;
 struct knit_host;
 struct knit_host_own_session;
 struct knit_kept;
+struct knit_keyed;
 struct knit_late;
 struct knit_references;
 struct knit_registry;
@@ -48,6 +49,7 @@ enum knit_record_extra {
     KNIT_RECORD_WATCHED = 1, /* its values go to its caller */
     KNIT_RECORD_SOURCE = 2,  /* its outcome is of interest to references.h */
     KNIT_RECORD_COUNTED = 4, /* among its task's calls, by the inliner */
+    KNIT_RECORD_KEYED = 8,   /* its caller is the keeper of keyed.h, its msgid its slot */
 };
 
 struct knit_record {
@@ -90,6 +92,7 @@ struct knit_router {
                            * for retry_after_ms; 0 = not known yet */
     uint64_t collected_ns; /* the last outcome; 0 = no calls are in the lanes since */
     struct knit_share share;
+    struct knit_keyed *keyed; /* NULL: keys mean nothing */
     struct knit_suggest suggest;
     TAILQ_HEAD(, knit_references)
     references, due_references;         /* of callers: all; with some that are ready */

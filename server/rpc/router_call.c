@@ -11,6 +11,7 @@
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
 #include "server/config/setting.h"
+#include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
 #include "server/rpc/refusal.h"
@@ -22,6 +23,7 @@ struct way {
     uint64_t since_ns; /* when it was read */
     const struct knit_options *options;
     const struct knit_registry_task *task;
+    struct knit_key *key; /* that this call begins, until it is published; NULL: none */
 };
 
 /* ---- publishing ---------------------------------------------------------------------------- */
@@ -175,7 +177,7 @@ static uint64_t abort_of(const struct knit_caller *caller)
 
 /* The call is published. Without memory for a request's entry it is aborted and its caller
  * ended. */
-static void remember(const struct way *way, struct knit_record *record, uint32_t slot)
+static void remember(struct way *way, struct knit_record *record, uint32_t slot)
 {
     struct knit_caller *caller = way->caller;
     struct knit_router *router = caller->router;
@@ -183,7 +185,10 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
     knit_router_count(router, record);
     knit_share_note_call(&router->share, caller, record->argument_bytes);
     router->outstanding++;
-    if (way->message->kind != KNIT_MESSAGE_REQUEST) {
+    if (way->key != NULL) {
+        knit_keyed_publish(router, way->key, record->msgid, record, slot);
+        way->key = NULL;
+    } else if (way->message->kind != KNIT_MESSAGE_REQUEST) {
         knit_router_lower_to_abort(router, record);
     } else if (knit_in_flight_add(&caller->calls, record->msgid, slot) != 0) {
         router->records[slot] = *record;
@@ -265,7 +270,7 @@ static bool settle_unpublished(const struct way *way, int r, uint32_t lane)
 static bool remember_late(const struct way *way, struct knit_record *record)
 {
     if (record->deadline_ns == UINT64_MAX || way->message->kind != KNIT_MESSAGE_REQUEST ||
-        !knit_late_has(way->options, way->task))
+        way->key != NULL || !knit_late_has(way->options, way->task))
         return true;
     record->late = knit_late_new(way->options, way->task);
     if (record->late == NULL)
@@ -284,7 +289,7 @@ static bool goes_inline(const struct way *way, uint32_t lane)
            knit_inliner_takes(router->inliner, way->task->id);
 }
 
-static void publish_inline(const struct way *way, struct knit_record *record)
+static void publish_inline(struct way *way, struct knit_record *record)
 {
     struct knit_router *router = way->caller->router;
     const struct knit_inliner_call call = {.task = way->task->id,
@@ -302,7 +307,7 @@ static void publish_inline(const struct way *way, struct knit_record *record)
     KNIT_COUNT(way->caller->turn, calls_published);
 }
 
-static bool publish(const struct way *way, uint32_t lane, uint32_t argument_bytes)
+static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
 {
     struct knit_caller *caller = way->caller;
     struct knit_session *session = knit_router_session(caller->router);
@@ -398,16 +403,14 @@ static bool refuse_bad_call(struct way *way)
     return false;
 }
 
-/* Publishes or refuses; false: it has to wait. */
-static bool route(struct way *way)
+/* Of a call that is not refused for what it is. False: it has to wait. */
+static bool try_publish(struct way *way)
 {
     struct knit_caller *caller = way->caller;
     struct knit_share *share = &caller->router->share;
     uint32_t argument_bytes = argument_bytes_of(way->message), lane, queue;
     bool is_admitted;
 
-    if (refuse_bad_call(way))
-        return true;
     lane = lane_for(caller->router, way->options);
     queue = knit_share_must_wait(share, caller, argument_bytes, lane);
     is_admitted = knit_share_admits(share, &caller->account, argument_bytes);
@@ -424,6 +427,35 @@ static bool route(struct way *way)
         KNIT_COUNT(caller->turn, waits_for_slot);
     }
     return false;
+}
+
+/* One with a key is a call only if it is the first that has it. */
+static bool publish_keyed(struct way *way)
+{
+    const struct knit_keyed_request request = {.caller = way->caller,
+        .message = way->message,
+        .options = way->options,
+        .task = way->task,
+        .since_ns = way->since_ns};
+    bool is_done;
+
+    way->key = knit_keyed_begin(&request);
+    if (way->key == NULL)
+        return true;
+    is_done = try_publish(way);
+    if (way->key != NULL)
+        knit_keyed_withdraw(way->caller, way->key, way->message);
+    return is_done;
+}
+
+/* Publishes or refuses; false: it has to wait. */
+static bool route(struct way *way)
+{
+    if (refuse_bad_call(way))
+        return true;
+    return way->options->key.bytes == NULL || way->caller->router->keyed == NULL
+               ? try_publish(way)
+               : publish_keyed(way);
 }
 
 /* Not inlined, because the options would cost calls without any. */

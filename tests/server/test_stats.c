@@ -132,7 +132,8 @@ static void every_number_stands_under_its_key(void **state)
         "bytes_out requests notifications notifications_dropped messages_bad calls_published "
         "calls_answered calls_failed "
         "calls_timed_out calls_cancelled calls_overloaded references_bound references_over "
-        "waits_for_slot waits_for_reader waits_for_room readers_dropped inputs_dropped turns "
+        "keys_joined keys_repeated keys_refused waits_for_slot waits_for_reader waits_for_room "
+        "readers_dropped inputs_dropped turns "
         "sleeps");
     assert_int_equal(number_of(loops, "count"), 2);
     assert_int_equal(number_of(loops, "connections_accepted"), 21);
