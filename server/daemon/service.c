@@ -27,6 +27,7 @@
 #include "server/base/instance.h"
 #include "server/base/log.h"
 #include "server/config/machine.h"
+#include "server/daemon/certificates.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
@@ -34,6 +35,7 @@
 #include "server/daemon/notify.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
+#include "server/daemon/reload.h"
 #include "server/daemon/signals.h"
 #include "server/daemon/workers.h"
 #include "server/net/closer.h"
@@ -42,7 +44,6 @@
 #include "server/policy/access.h"
 #include "server/policy/principals.h"
 #include "server/tls/tls_context.h"
-#include "server/tls/tls_store.h"
 
 /* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
  * many times as many. */
@@ -73,8 +74,7 @@ struct service {
     struct knit_mailbox outbox;
 
     struct knit_listening listening;
-    struct knit_tls_store tls;
-    bool has_tls;
+    struct knit_certificates certificates;
     struct knit_closer closer; /* if the socket needs one */
     bool has_closer;
     time_t warned_at; /* second */
@@ -247,6 +247,21 @@ static void reap_orphans(struct service *service)
     }
 }
 
+/* Settings are read at start alone; files that they name are read again. */
+static void reload(struct service *service)
+{
+    const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates)};
+    struct knit_sentence why = {""};
+    int r = knit_reload(parts, sizeof(parts) / sizeof(parts[0]), &why);
+
+    if (r != 0) {
+        knit_log(&service->log, KNIT_LOG_ERROR, "not reloaded: nothing has changed",
+            KNIT_LOG_TEXT("reason", why.text));
+        return;
+    }
+    knit_log(&service->log, KNIT_LOG_INFO, "reloaded");
+}
+
 static void on_signal(void *arg, int number)
 {
     struct service *service = arg;
@@ -259,8 +274,7 @@ static void on_signal(void *arg, int number)
         /* The pool may have come to its end there, after which nothing wakes on_pool(). */
         end_if_stopped(service);
     } else if (number == SIGHUP) {
-        knit_log(&service->log, KNIT_LOG_WARNING,
-            "SIGHUP does nothing: settings are read at start alone");
+        reload(service);
     } else {
         begin_drain(service);
     }
@@ -363,7 +377,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .principals = &service->principals,
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
-        .tls = service->has_tls ? &service->tls : NULL,
+        .tls = service->certificates.store,
         .inline_tasks = service->inline_tasks,
         .keys = knit_keys_new(),
         .backend = {service->pool, &service->access, &service->loops.stats, service->instance.text},
@@ -526,21 +540,6 @@ static int start_closer(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
-static int start_tls(struct service *service, struct knit_sentence *why)
-{
-    SSL_CTX *context;
-    int r;
-
-    if (!knit_tls_context_is_wanted(service->settings))
-        return 0;
-    r = knit_tls_context_new(service->settings, &context, why);
-    if (r != 0)
-        return r;
-    knit_tls_store_init(&service->tls, context);
-    service->has_tls = true;
-    return 0;
-}
-
 static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_instance_make(&service->instance);
@@ -553,7 +552,7 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = knit_descriptors_deal(service->settings, &service->descriptors, why);
     if (r == 0)
-        r = start_tls(service, why);
+        r = knit_certificates_init(&service->certificates, service->settings, why);
     if (r == 0)
         r = knit_signals_open(&service->signals, why);
     if (r == 0)
@@ -608,8 +607,7 @@ static void stop(struct service *service)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_principals_fini(&service->principals);
-    if (service->has_tls)
-        knit_tls_store_fini(&service->tls);
+    knit_certificates_fini(&service->certificates);
     knit_access_fini(&service->access);
 }
 

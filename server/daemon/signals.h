@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The daemon's signals: SIGTERM and SIGINT ask it to end, SIGCHLD reports children, SIGHUP asks
- * for nothing yet.
+ * to reload.
  *
  * All others whose default is to end a process, but which the kernel or a stranger may send without
  * anything being wrong, have a handler that does nothing: a write beyond a limit of file sizes then

@@ -2,6 +2,7 @@
 """TLS: calls through it, who is refused, how it ends, and what strangers may do before their handshake is over."""
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -210,6 +211,63 @@ class Strangers(TlsCase):
                 self.assertEqual(sock.recv(65536), b'')
             except (ConnectionResetError, BrokenPipeError):
                 pass
+
+
+class Reload(Case):
+    def setUp(self):
+        self.daemon = TlsDaemon(authority, certificate=None, tls_certificate=authority.path('now.pem'),
+                                tls_key=authority.path('now.key'), wait=False)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.show('server')
+
+    @staticmethod
+    def show(name):
+        """In the place that the settings name, each file at once."""
+        for kind in 'pem', 'key':
+            shutil.copy(authority.path(f'{name}.{kind}'), authority.path('next'))
+            os.rename(authority.path('next'), authority.path(f'now.{kind}'))
+
+    def reload(self, daemon, words):
+        before = daemon.log().count(words)
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.log().count(words) > before, words)
+
+    def test_a_new_certificate_is_shown_and_connections_stay(self):
+        self.show('server')
+        with self.daemon as daemon:
+            daemon.wait_ready()
+            with daemon.tls() as rpc:
+                self.assertEqual(rpc.sock.getpeercert()['subject'], ((('commonName', 'server'),),))
+                self.show('server_rsa')
+                self.reload(daemon, 'msg=reloaded')
+                self.assertEqual(rpc.call('echo', 1), 1)
+                with daemon.tls() as other:
+                    self.assertEqual(other.sock.getpeercert()['subject'], ((('commonName', 'server_rsa'),),))
+                self.assertEqual(rpc.call('echo', b'x' * 100000), b'x' * 100000)
+
+    def test_a_bad_one_changes_nothing(self):
+        self.show('server')
+        with self.daemon as daemon:
+            daemon.wait_ready()
+            shutil.copy(authority.path('other.key'), authority.path('now.key'))
+            self.reload(daemon, 'msg="not reloaded: nothing has changed" reason="server.tls_key: expected')
+            with daemon.tls() as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_handshakes_while_it_changes_succeed(self):
+        self.show('server')
+        with self.daemon as daemon:
+            daemon.wait_ready()
+            context = authority.client()
+            for number in range(60):
+                if number % 6 == 0:
+                    self.show(('server', 'server_rsa')[number // 6 % 2])
+                    daemon.send_signal(signal.SIGHUP)
+                with daemon.tls(context) as rpc:
+                    self.assertEqual(rpc.call('echo', number), number)
+            self.assertEqual(daemon.stats()['loops']['handshakes_failed'], 0)
 
 
 class Settings(unittest.TestCase):
