@@ -136,9 +136,13 @@ static int unknown_task(const char *task, struct knit_error *ret_error)
         ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task '%s'", task);
 }
 
+static bool is_true(struct knit_span result)
+{
+    return result.len == 1 && result.bytes[0] == 0xc3;
+}
+
 int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted)
 {
-    static const uint8_t truth[] = {0xc3};
     const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     struct knit_handle *handle;
     struct knit_buffer params;
@@ -160,10 +164,31 @@ int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bo
         code = unknown_task(task, ret_error);
     else if ((code = knit_admin_call(k, "$/lift", knit_buffer_span(&params), admin_until_ns(k),
                   &handle, &result, ret_error)) == KNIT_OK) {
-        *ret_lifted = result.len == sizeof(truth) && memcmp(result.bytes, truth, result.len) == 0;
+        *ret_lifted = is_true(result);
         knit_handle_drop(handle);
     }
     knit_buffer_fini(&params);
+    knit_client_end_turn(k);
+    return code;
+}
+
+int knit_drain(struct knit *k, struct knit_error *ret_error, bool *ret_began)
+{
+    struct knit_handle *handle;
+    struct knit_span result;
+    int code = check(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    if (knit_lanes_local(k->handles.lanes) != NULL)
+        return knit_error_make(ret_error, KNIT_DENIED, KNIT_STARTED_NO,
+            "a pool of this program's own is ended by knit_pool_close()");
+    code = knit_admin_call(k, "$/drain", knit_span(no_params, sizeof(no_params)), admin_until_ns(k),
+        &handle, &result, ret_error);
+    if (code == KNIT_OK) {
+        *ret_began = is_true(result);
+        knit_handle_drop(handle);
+    }
     knit_client_end_turn(k);
     return code;
 }

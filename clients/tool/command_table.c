@@ -47,6 +47,10 @@ const struct knit_tool_command knit_tool_commands[] = {
     {"stats", "", "print the daemon's counters", "", "", false, knit_tool_stats},
     {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "", "task",
         false, knit_tool_lift},
+    {"drain", "", "let the daemon finish its calls and end; for root and the daemon's user",
+        "It accepts no more connections and tells its callers to go elsewhere. Returns when it\n"
+        "has begun to.\n",
+        "", false, knit_tool_drain},
     {"check", "PID", "look through a daemon's memory for what is broken",
         "For the daemon's own user and root. It only reads, and asks the daemon nothing, so\n"
         "it works on one that is stuck.\n",
@@ -175,7 +179,7 @@ const struct knit_tool_option knit_tool_options[] = {
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
         "$KNITTING_URL, else the default socket of the daemon by unix://",
         set_url},
-    {'t', "timeout", "MS", "call batch tasks describe ping health stats lift",
+    {'t', "timeout", "MS", "call batch tasks describe ping health stats lift drain",
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         set_timeout},

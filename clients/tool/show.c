@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit tasks, knit lift and knit stats: what the daemon has and what it counted. JSON is made by
- * json-c; that of the counters, which come as one msgpack value, by the functions that write
- * results. */
+/* knit tasks, knit lift, knit drain and knit stats: what the daemon has, what it counted, and what
+ * an operator asks of it. JSON is made by json-c; that of the counters, which come as one msgpack
+ * value, by the functions that write results. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +110,29 @@ int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv)
             printf("{\"lifted\":%s}\n", lifted ? "true" : "false");
         else
             puts(lifted ? "served again" : "it was not quarantined");
+        status = knit_tool_finish(tool);
+    }
+    knit_close(k);
+    return status;
+}
+
+int knit_tool_drain(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_error error;
+    struct knit *k;
+    bool began;
+    int status = argc > 0 ? refuse_arguments(tool, "drain", argc) : knit_tool_open(tool, NULL, &k);
+
+    (void)argv;
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_drain(k, &error, &began) != KNIT_OK) {
+        status = knit_tool_report(tool, &error);
+    } else {
+        if (tool->is_json)
+            printf("{\"began\":%s}\n", began ? "true" : "false");
+        else
+            puts(began ? "it drains" : "it was draining already");
         status = knit_tool_finish(tool);
     }
     knit_close(k);

@@ -46,6 +46,7 @@ int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_describe(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_drain(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);

@@ -49,7 +49,7 @@ static int check_limits(const struct knit_host *pool, const struct admission *ad
     uint32_t free_index = KNIT_HOST_SESSIONS_MAX, foreign = pool->departed_count;
     uint32_t same_uid = knit_departed_count(pool, admission->peer.uid);
 
-    if (pool->phase != KNIT_PHASE_OPEN)
+    if (pool->phase != KNIT_PHASE_OPEN || pool->refuses_callers)
         return KNIT_HOST_E_CLOSED;
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];

@@ -228,6 +228,7 @@ struct knit_host {
     struct knit_sentence last_death;   /* while it opened */
     struct knit_sentence open_failure; /* "" = none */
     uint64_t deadline_ns;              /* of the shutdown */
+    bool refuses_callers;              /* callers' sessions take nothing new, and none is opened */
     bool stop_now;                     /* the shutdown does not wait for queued calls */
 
     /* Counters and notices. */

@@ -299,6 +299,7 @@ void knit_host_dispatch(struct knit_host *pool)
 /* Callers learn by their sessions' memory that nothing more is taken; a daemon's own loops know. */
 static void refuse_new_calls(struct knit_host *pool)
 {
+    pool->refuses_callers = true;
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
@@ -306,6 +307,13 @@ static void refuse_new_calls(struct knit_host *pool)
             !session->is_closing && !session->is_evicted)
             knit_state_write(&session->view.reply, KNIT_STATE_DRAINING);
     }
+}
+
+void knit_host_refuse_callers(struct knit_host *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    refuse_new_calls(pool);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 void knit_host_shutdown(struct knit_host *pool, bool drain, uint64_t deadline_ns)

@@ -68,6 +68,11 @@ uint64_t knit_host_memory_bytes(const struct knit_host_options *options, uint32_
 /* Handles what has arrived or come due; does not wait. */
 void knit_host_dispatch(struct knit_host *pool);
 
+/* From now on no caller's session is opened, and those there are take no more calls (DRAINING);
+ * what they have published is served, and the host's own sessions go on. For a daemon that is about
+ * to shut its pool down and serves by its sockets until then. */
+void knit_host_refuse_callers(struct knit_host *pool);
+
 /* Begins a shutdown; returns at once, KNIT_HOST_STOPPED follows. No session can be opened any more.
  * drain: published calls run to their end, until deadline_ns (CLOCK_MONOTONIC). Then, or without
  * drain: queued calls end in SHUTDOWN (started no), running ones see knit_aborted(); workers leave

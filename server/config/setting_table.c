@@ -100,7 +100,10 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "idle_timeout_s", NULL, KNIT_SETTING_NUMBER, AT(idle_timeout_s), OFF, DAY_S, NULL,
         "0", "SECONDS", "A connection without traffic and calls is closed after this; 0 never."},
     {"server", "drain_ms", NULL, KNIT_SETTING_NUMBER, AT(drain_ms), 0, DAY_S * 1000, NULL, "10000",
-        "MS", "How long calls in flight may take to finish after SIGTERM or SIGINT."},
+        "MS",
+        "How long calls in flight may take to finish after SIGTERM, SIGINT or knit drain; for half "
+        "of "
+        "it connections that have not said $/hello are served on."},
     {"server", "busy_poll_turns", NULL, KNIT_SETTING_NUMBER, AT(busy_poll_turns), 0, 1000000, NULL,
         "128", "COUNT", "Empty turns a loop polls for answers before it sleeps until one comes."},
     {"server", "max_backoff_ms", NULL, KNIT_SETTING_NUMBER, AT(max_backoff_ms), 1, 60000, NULL,

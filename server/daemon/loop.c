@@ -79,16 +79,37 @@ static void publish_waiting(struct knit_loop *loop)
     knit_session_flush(loop->session->session);
 }
 
-static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
+/* Nobody's new calls are taken any more. */
+static void refuse_all(struct knit_loop *loop)
 {
-    if (loop->state != KNIT_LOOP_SERVING)
-        return;
     publish_waiting(loop);
     loop->state = KNIT_LOOP_DRAINING;
-    loop->router.is_draining = true;
-    knit_connections_drain(&loop->net, drain_ms);
+    loop->router.serves_plain = false;
+    knit_connections_drain(&loop->net, 0);
     (void)knit_mailbox_send(
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
+}
+
+/* Callers that said no `$/hello` cannot know: they have half of the time to leave by themselves. */
+static void yield(struct knit_loop *loop)
+{
+    if (loop->state == KNIT_LOOP_YIELDING &&
+        (loop->turn.now_ns >= loop->end_ns || !knit_connections_serve_plain(&loop->net)))
+        refuse_all(loop);
+}
+
+static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
+{
+    if (loop->state == KNIT_LOOP_SERVING) {
+        publish_waiting(loop);
+        loop->state = KNIT_LOOP_YIELDING;
+        loop->router.is_draining = loop->router.serves_plain = true;
+        loop->end_ns = loop->turn.now_ns + drain_ms * UINT64_C(500000);
+        knit_connections_drain(&loop->net, drain_ms);
+    } else if (drain_ms == 0) {
+        loop->end_ns = 0;
+    }
+    yield(loop);
 }
 
 static void open_connection(struct knit_loop *loop, int fd, enum knit_listener_kind kind)
@@ -125,6 +146,7 @@ void knit_loop_read_inbox(struct knit_loop *loop)
             knit_connections_end_session(&loop->net, message.value);
             break;
         case KNIT_MAILBOX_OUTCOMES:
+        case KNIT_MAILBOX_ASKED:
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
             break;
@@ -170,6 +192,7 @@ static void turn(struct knit_loop *loop)
     KNIT_COUNT(&loop->turn, turns);
     loop->turn.had_events = false;
     knit_turn_tick(&loop->turn);
+    yield(loop);
     knit_handshakes_run(&loop->net);
     knit_connections_resume_ready(&loop->net);
     knit_lookahead_expire(&loop->net);
@@ -195,7 +218,8 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
         until_ns = ahead_ns;
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
-    if (loop->state == KNIT_LOOP_FINISHING && loop->end_ns < until_ns)
+    if ((loop->state == KNIT_LOOP_FINISHING || loop->state == KNIT_LOOP_YIELDING) &&
+        loop->end_ns < until_ns)
         until_ns = loop->end_ns;
     return until_ns;
 }

@@ -37,6 +37,7 @@
 
 enum knit_loop_state {
     KNIT_LOOP_SERVING,
+    KNIT_LOOP_YIELDING,  /* callers are told to go elsewhere; those that cannot be are served */
     KNIT_LOOP_DRAINING,  /* new calls are refused, those in flight go on */
     KNIT_LOOP_FINISHING, /* every outcome there will be is there: deliver and end */
     KNIT_LOOP_ENDED,
@@ -67,7 +68,7 @@ struct knit_loop {
     pthread_t thread;
     bool has_thread;
     enum knit_loop_state state;
-    uint64_t end_ns; /* of FINISHING, at the latest */
+    uint64_t end_ns; /* of YIELDING and of FINISHING, at the latest */
 
     struct event_base *base;
     struct event *inbox_event;

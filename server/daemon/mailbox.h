@@ -15,11 +15,12 @@
 enum knit_mailbox_kind {
     /* To an event loop. */
     KNIT_MAILBOX_CONNECTION, /* fd, value = enum knit_listener_kind; the loop owns fd now */
-    KNIT_MAILBOX_DRAIN,      /* value = ms until FINISH at the latest */
+    KNIT_MAILBOX_DRAIN,      /* value = ms until FINISH at the latest; again, with 0: hurry */
     KNIT_MAILBOX_FINISH,     /* deliver what there is, close everything, end */
     KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
     /* To the main thread. */
+    KNIT_MAILBOX_ASKED,    /* `$/drain` came */
     KNIT_MAILBOX_DRAINS,   /* this loop takes no more calls */
     KNIT_MAILBOX_FINISHED, /* this loop's thread ends */
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ending goes through four states, each begun by the messages or events that end the one before:
  *
- *     SERVING -> REFUSING   a signal: no more connections, DRAIN to all loops
+ *     SERVING -> REFUSING   a signal or `$/drain`: no more connections, DRAIN to all loops; they
+ *                           take calls of those alone that cannot know, for half of the time
  *     REFUSING -> DRAINING  every loop said DRAINS: no call will be published; the pool shuts down
  *     DRAINING -> ENDING    the pool is stopped, every call has its outcome: FINISH to all loops
  *     ENDING -> gone        every loop said FINISHED
@@ -83,7 +84,9 @@ struct service {
     struct knit_host *pool;
     struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
     struct knit_loops loops;
-    uint64_t *dealt;  /* connections handed to each loop */
+    uint64_t *dealt; /* connections handed to each loop */
+    uint64_t drain_until_ns;
+    bool is_hurried;  /* it was asked twice to end */
     bool is_given_up; /* the daemon was asked to end while its parts started */
     bool is_damaged;  /* it ends because of its memory */
     bool is_overrun;  /* and so because of a task, whose hard timeout is the pool's */
@@ -183,6 +186,9 @@ static void begin_drain(struct service *service)
 
     if (service->state != SERVING) {
         /* Asked twice: what still runs is ended now. */
+        service->is_hurried = true;
+        if (service->state == REFUSING)
+            send_to_all(service, KNIT_MAILBOX_DRAIN, 0);
         if (service->state == DRAINING)
             knit_host_shutdown(service->pool, false, knit_clock_ns());
         return;
@@ -190,6 +196,8 @@ static void begin_drain(struct service *service)
     knit_log(
         &service->log, KNIT_LOG_INFO, "draining", KNIT_LOG_NUMBER("drain_ms", settings->drain_ms));
     service->state = REFUSING;
+    service->drain_until_ns = knit_clock_ns() + settings->drain_ms * UINT64_C(1000000);
+    knit_host_refuse_callers(service->pool);
     knit_notify("STOPPING=1");
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
@@ -214,14 +222,25 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&service->outbox, &message)) {
         if (message.kind == KNIT_MAILBOX_DRAINS && ++service->drains == service->loops.count) {
             service->state = DRAINING;
-            knit_host_shutdown(service->pool, !service->is_overrun,
-                knit_clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
+            knit_host_shutdown(service->pool, !service->is_overrun && !service->is_hurried,
+                service->is_hurried ? knit_clock_ns() : service->drain_until_ns);
             end_if_stopped(service);
+        } else if (message.kind == KNIT_MAILBOX_ASKED && service->state == SERVING) {
+            begin_drain(service);
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
                    ++service->finished == service->loops.count) {
             (void)event_base_loopbreak(service->base);
         }
     }
+}
+
+/* `$/drain`, on a loop's thread. */
+static bool on_drain(void *arg)
+{
+    struct service *service = arg;
+
+    return knit_mailbox_send(
+        &service->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_ASKED, -1, 0});
 }
 
 /* ---- signals ------------------------------------------------------------------------------- */
@@ -380,7 +399,12 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .tls = service->certificates.store,
         .inline_tasks = service->inline_tasks,
         .keys = knit_keys_new(),
-        .backend = {service->pool, &service->access, &service->loops.stats, service->instance.text},
+        .backend = {.pool = service->pool,
+            .access = &service->access,
+            .stats = &service->loops.stats,
+            .instance = service->instance.text,
+            .on_drain = on_drain,
+            .arg = service},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));

@@ -190,6 +190,12 @@ void knit_connections_sweep(struct knit_net *net)
 
 /* ---- ends ---------------------------------------------------------------------------------- */
 
+static bool is_plain(const struct knit_connection *connection)
+{
+    return connection->caller.form == KNIT_FAILURE_PLAIN && connection->caller.session_id == 0 &&
+           !(connection->caller.pauses & KNIT_PAUSE_CLOSING);
+}
+
 void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
 {
     struct knit_connection *connection, *next;
@@ -199,8 +205,25 @@ void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
     for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, in_all);
         knit_sending_goaway(connection, drain_ms);
-        knit_router_stop_waiting(&connection->caller);
+        if (knit_router_drains_for(&connection->caller)) {
+            knit_router_stop_waiting(&connection->caller);
+        } else if (!connection->is_dead) {
+            /* To the front, where knit_connections_serve_plain() finds it at once. */
+            TAILQ_REMOVE(&net->connections, connection, in_all);
+            TAILQ_INSERT_HEAD(&net->connections, connection, in_all);
+        }
     }
+}
+
+bool knit_connections_serve_plain(const struct knit_net *net)
+{
+    const struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &net->connections, in_all)
+    if (is_plain(connection))
+        return true;
+    /* Nor can one say anything before its handshake is over. */
+    return !TAILQ_EMPTY(&net->handshakes.all);
 }
 
 void knit_connections_end_session(struct knit_net *net, uint64_t session_id)

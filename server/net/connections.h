@@ -39,9 +39,13 @@ bool knit_connections_has_output(const struct knit_net *net);
 /* Once a second, while turn->needs_sweep asks for it: ends connections that make no progress. */
 void knit_connections_sweep(struct knit_net *net);
 
-/* The router takes no more calls: `$/goaway` to connections that said `$/hello`, and what waits
- * goes on, to be refused. */
+/* The router drains: `$/goaway` to connections that said `$/hello`, and what waits in those whose
+ * calls are refused goes on. Again with each step of the drain. */
 void knit_connections_drain(struct knit_net *net, uint64_t drain_ms);
+
+/* Whether there are connections that a drain goes on to serve, since they have said no `$/hello`
+ * and so cannot be told to go elsewhere. After knit_connections_drain(). */
+bool knit_connections_serve_plain(const struct knit_net *net);
 
 /* The session is evicted: ends the connection that is its lease. */
 void knit_connections_end_session(struct knit_net *net, uint64_t session_id);

@@ -18,6 +18,7 @@
 #include "proto/text.h"
 #include "proto/walk.h"
 #include "server/admin/stats.h"
+#include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/router.h"
@@ -158,7 +159,21 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
         answer(caller, message, knit_buffer_span(scratch));
 }
 
-/* ---- $/lift -------------------------------------------------------------------------------- */
+/* ---- $/lift, $/drain ----------------------------------------------------------------------- */
+
+/* False: the message is refused. */
+static bool is_operator(struct knit_caller *caller, const struct knit_message *message)
+{
+    char text[96];
+
+    if (knit_credentials_is_operator(&caller->credentials))
+        return true;
+    (void)snprintf(text, sizeof(text),
+        "%.*s: only root and the daemon's user may, by the unix socket",
+        (int)message->method.name.len, (const char *)message->method.name.bytes);
+    refuse(caller, message, KNIT_DENIED, text);
+    return false;
+}
 
 /* The name that the params hold, alone. */
 static bool read_name(struct knit_span params, struct knit_span *ret_name)
@@ -188,11 +203,8 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
     struct knit_span name;
     bool was_quarantined;
 
-    if (!knit_credentials_is_operator(&caller->credentials)) {
-        refuse(caller, message, KNIT_DENIED,
-            "$/lift: only root and the daemon's user may, by the unix socket");
+    if (!is_operator(caller, message))
         return;
-    }
     if (!read_name(message->params, &name)) {
         refuse(caller, message, KNIT_BAD_ARGUMENT, "$/lift: expected [name of a task]");
         return;
@@ -204,6 +216,23 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
     }
     was_quarantined = knit_host_lift(caller->router->backend->pool, task->id);
     answer(caller, message, knit_span(&truths[was_quarantined], 1));
+}
+
+static void drain(struct knit_caller *caller, const struct knit_message *message)
+{
+    static const uint8_t truths[] = {0xc2, 0xc3};
+    const struct knit_router_backend *backend = caller->router->backend;
+    bool is_first = !caller->router->is_draining;
+
+    if (!is_operator(caller, message))
+        return;
+    if (is_first && !backend->on_drain(backend->arg)) {
+        refuse(caller, message, KNIT_OVERLOADED, "$/drain: the daemon does not keep up; try again");
+        return;
+    }
+    if (is_first)
+        knit_log(caller->turn->log, KNIT_LOG_INFO, "asked to drain", KNIT_LOG_CALLER(caller));
+    answer(caller, message, knit_span(&truths[is_first], 1));
 }
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
@@ -254,6 +283,7 @@ static const struct {
     {"$/tasks", list_tasks, true},
     {"$/stats", stats, true},
     {"$/lift", lift, false},
+    {"$/drain", drain, false},
     {"$/attach", knit_attach_handle, false},
     {"$/attached", knit_attach_confirm, false},
 };
@@ -281,5 +311,5 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/lift, $/attach and $/attached");
+        "$/lift, $/drain, $/attach and $/attached");
 }

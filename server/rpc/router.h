@@ -73,6 +73,8 @@ struct knit_router_backend {
     const struct knit_access *access;
     const struct knit_stats_sources *stats;
     const char *instance;
+    bool (*on_drain)(void *arg); /* `$/drain`, of any loop's thread; false: not now */
+    void *arg;
 };
 
 struct knit_router {
@@ -87,6 +89,7 @@ struct knit_router {
     uint32_t outstanding;         /* calls published and not collected */
     uint32_t waiting;      /* calls that stand in their callers' lookahead, as far as those know */
     bool is_draining;      /* new calls are refused, those in flight go on */
+    bool serves_plain;     /* while it drains: but callers that said no `$/hello` are served on */
     uint64_t next_ns;      /* no deadline is earlier; UINT64_MAX = none */
     uint64_t interval_ns;  /* between two outcomes while calls are in the lanes, a moving average:
                            * for retry_after_ms; 0 = not known yet */
@@ -120,6 +123,14 @@ static inline bool knit_router_has_inline(const struct knit_router *router)
 static inline bool knit_router_has_work(const struct knit_router *router)
 {
     return knit_router_has_inline(router) || !TAILQ_EMPTY(&router->due_references);
+}
+
+/* Whether new calls of the caller are refused. Those that cannot be told to go elsewhere may be
+ * served on; see knit_connections_drain(). */
+static inline bool knit_router_drains_for(const struct knit_caller *caller)
+{
+    return caller->router->is_draining &&
+           !(caller->router->serves_plain && caller->form == KNIT_FAILURE_PLAIN);
 }
 
 /* The pool is stopped and has answered all it could, so what is not answered now never will be:

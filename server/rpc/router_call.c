@@ -501,7 +501,7 @@ static bool may_call(struct knit_caller *caller, const struct knit_message *mess
         *ret_verdict = KNIT_ROUTER_TWICE;
         return false;
     }
-    if (caller->router->is_draining) {
+    if (knit_router_drains_for(caller)) {
         knit_refuse_with(caller, message, KNIT_DRAINING, "the server is shutting down");
         return false;
     }

@@ -180,6 +180,8 @@ static void a_session_calls_and_asks_as_with_a_url(void **state)
     assert_int_equal(knit_lift(k, &error, "add", &is_lifted), KNIT_OK);
     assert_false(is_lifted);
     assert_int_equal(knit_lift(k, &error, "no_such_task", &is_lifted), KNIT_UNKNOWN_TASK);
+    assert_int_equal(knit_drain(k, &error, &is_lifted), KNIT_DENIED);
+    assert_non_null(strstr(error.message, "knit_pool_close()"));
     assert_int_equal(knit_call(k, &error, "ad", "()"), KNIT_UNKNOWN_TASK);
     assert_non_null(strstr(error.message, "'add'"));
     assert_int_equal(

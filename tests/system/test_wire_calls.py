@@ -487,6 +487,8 @@ class Ending(Case):
     def test_a_drain_serves_what_waited(self):
         """What was read before it has been accepted, in the lanes or waiting for them."""
         with Daemon(workers=1, threads_io=1, drain_ms=60000) as daemon, daemon.tcp() as rpc, daemon.tcp() as other:
+            rpc.hello()
+            other.hello()
             ids, others, sent = range(100), range(20), 0
             for connection, numbers in (rpc, ids), (other, others):
                 calls = b''.join(msgpack.packb([0, i, 'sleep', [5]]) for i in numbers)
@@ -519,10 +521,11 @@ class Ending(Case):
         """Its end stands behind calls that wait, where nobody reads: those are refused first."""
         with Daemon(workers=1, in_flight_max=1, drain_ms=60000) as daemon:
             with daemon.tcp() as rpc:
+                rpc.hello()
                 rpc.request('sleep', 3600000)
                 rpc.sock.settimeout(1)
                 with self.assertRaises(TimeoutError):
-                    rpc.sock.sendall(msgpack.packb([0, 2, 'echo', [bytes(1 << 20)]]) * 64)
+                    rpc.sock.sendall(msgpack.packb([0, 100, 'echo', [bytes(1 << 20)]]) * 64)
             self.assertTrue(daemon.stats()['lanes'][0]['is_running'])
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.wait(), 0)

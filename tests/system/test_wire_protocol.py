@@ -383,7 +383,7 @@ class Protocol(DaemonCase):
 
 class Ending(Case):
     def test_sigterm_says_goaway_to_those_who_said_hello_and_ends_with_0(self):
-        with Daemon() as daemon:
+        with Daemon(drain_ms=200) as daemon:
             known, plain = daemon.tcp(), daemon.tcp()
             known.hello()
             plain.call('$/ping')

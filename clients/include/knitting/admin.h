@@ -56,6 +56,12 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
 KNIT_MUST_CHECK int knit_lift(
     struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted);
 
+/* Has the daemon drain, as SIGTERM does: it accepts no more connections, tells its callers to go
+ * elsewhere, lets calls finish for drain_ms, and ends. Returns when it has begun to. Only for root
+ * and the daemon's user, by unix:// or shm://, else it fails with KNIT_DENIED, as it does in a pool
+ * of the program's own, which knit_pool_close() ends. *ret_began: it was not draining yet. */
+KNIT_MUST_CHECK int knit_drain(struct knit *k, struct knit_error *ret_error, bool *ret_began);
+
 /* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
 KNIT_MUST_CHECK int knit_stats(
     struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len);

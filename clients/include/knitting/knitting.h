@@ -40,13 +40,13 @@
  * all that is queued together: start many, flush once.
  *
  * Callbacks run inside knit_dispatch(), knit_await(), knit_call*(), knit_set_wait(),
- * knit_set_next(), knit_ping(), knit_tasks(), knit_lift(), knit_stats() and knit_close(), never
- * elsewhere, and never inside one another. They may start, cancel, free and read calls; they must
- * not wait, dispatch or close. What waits or dispatches fails with KNIT_BAD_ARGUMENT there, and
- * knit_close() does nothing and returns the session. A C++ exception may leave a callback, and so
- * may the end of its thread: the session is as after the callback's return, those that are still
- * due run at the next dispatch, and what knit_tasks() was reading is freed by knit_close().
- * longjmp() must not: the session would be inside the callback for good.
+ * knit_set_next(), knit_ping(), knit_tasks(), knit_lift(), knit_drain(), knit_stats() and
+ * knit_close(), never elsewhere, and never inside one another. They may start, cancel, free and
+ * read calls; they must not wait, dispatch or close. What waits or dispatches fails with
+ * KNIT_BAD_ARGUMENT there, and knit_close() does nothing and returns the session. A C++ exception
+ * may leave a callback, and so may the end of its thread: the session is as after the callback's
+ * return, those that are still due run at the next dispatch, and what knit_tasks() was reading is
+ * freed by knit_close(). longjmp() must not: the session would be inside the callback for good.
  */
 #pragma once
 
