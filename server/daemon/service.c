@@ -22,17 +22,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "config.h"
 #include "fastpath/host/pool.h"
 #include "fastpath/worker/inline_tasks.h"
 #include "server/base/instance.h"
 #include "server/base/log.h"
 #include "server/config/machine.h"
+#include "server/daemon/announce.h"
 #include "server/daemon/certificates.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
-#include "server/daemon/memory.h"
 #include "server/daemon/notify.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
@@ -455,96 +454,10 @@ static int make_base(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
-/* Only a number that somebody has asked for is missed. */
-static void announce_descriptors(struct service *service)
-{
-    const struct knit_descriptors *descriptors = &service->descriptors;
-    bool is_given = knit_setting_is_given(service->settings, "server", "max_connections");
-
-    if (descriptors->connections_max < service->settings->max_connections)
-        knit_log(&service->log, is_given ? KNIT_LOG_WARNING : KNIT_LOG_INFO,
-            "fewer connections than max_connections",
-            KNIT_LOG_NUMBER("connections", descriptors->connections_max),
-            KNIT_LOG_NUMBER("max_connections", service->settings->max_connections),
-            KNIT_LOG_NUMBER("sessions", descriptors->sessions_max),
-            KNIT_LOG_NUMBER("files", descriptors->files));
-}
-
-/* Who may call through what: the first lines of the log. */
-static void announce_addresses(struct service *service)
-{
-    const struct knit_settings *settings = service->settings;
-    char mode[16];
-
-    for (size_t i = 0; i < service->listening.tcp_count; i++) {
-        const char *name = service->listening.tcp_names[i];
-        bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
-
-        knit_log(&service->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
-            KNIT_LOG_TEXT("tls", service->listening.tcp_is_tls[i] ? "on" : "off"),
-            KNIT_LOG_TEXT("callers",
-                is_loopback ? "every user of this machine" : "everybody who reaches the address"));
-    }
-    if (service->listening.socket.fd < 0)
-        return;
-    (void)snprintf(mode, sizeof(mode), "%04o", (unsigned)settings->socket_mode);
-    knit_log(&service->log, KNIT_LOG_INFO, "listening",
-        KNIT_LOG_TEXT("socket", service->listening.socket.path),
-        KNIT_LOG_TEXT("callers", "whom socket_mode and socket_group admit"),
-        KNIT_LOG_TEXT("socket_mode", mode),
-        KNIT_LOG_TEXT("socket_group",
-            settings->socket_group != NULL ? settings->socket_group : "the daemon's own"),
-        KNIT_LOG_TEXT("attaching", settings->attach_users.count + settings->attach_groups.count > 0
-                                       ? "attach_users and attach_groups"
-                                       : "all of them"));
-}
-
-/* Each limit is finite, and together they may be more than there is. */
-static void announce_memory(struct service *service)
-{
-    char sessions[KNIT_MEMORY_TEXT_MAX], loops[KNIT_MEMORY_TEXT_MAX];
-    char connections[KNIT_MEMORY_TEXT_MAX], workers[KNIT_MEMORY_TEXT_MAX];
-    char sum[KNIT_MEMORY_TEXT_MAX], limit[KNIT_MEMORY_TEXT_MAX];
-    struct knit_memory memory;
-    bool is_too_much;
-
-    knit_memory_add_up(service->settings, &service->descriptors, &memory);
-    is_too_much = memory.sum_bytes > memory.limit_bytes;
-    knit_memory_text(memory.sessions_bytes, sessions);
-    knit_memory_text(memory.loops_bytes, loops);
-    knit_memory_text(memory.connections_bytes, connections);
-    knit_memory_text(memory.workers_bytes != 0 ? memory.workers_bytes : UINT64_MAX, workers);
-    knit_memory_text(memory.sum_bytes, sum);
-    knit_memory_text(memory.limit_bytes, limit);
-    knit_log(&service->log, is_too_much ? KNIT_LOG_WARNING : KNIT_LOG_INFO,
-        is_too_much ? "the settings allow more memory than the control group"
-                    : "memory that the settings allow",
-        KNIT_LOG_TEXT("sessions", sessions), KNIT_LOG_TEXT("loops", loops),
-        KNIT_LOG_TEXT("connections", connections), KNIT_LOG_TEXT("workers", workers),
-        KNIT_LOG_TEXT("sum", sum), KNIT_LOG_TEXT("control_group", limit));
-}
-
 static int announce(struct service *service, struct knit_sentence *why)
 {
-    const struct knit_registry *registry = knit_host_registry(service->pool);
-
-    announce_addresses(service);
-    announce_descriptors(service);
-    announce_memory(service);
-    knit_log(&service->log, KNIT_LOG_INFO, "settings",
-        KNIT_LOG_TEXT("file", service->settings->file != NULL ? service->settings->file : "none"));
-    for (uint32_t i = 0;
-         service->settings->debug_bits & KNIT_DEBUG_IMPORTS && i < knit_registry_count(registry);
-         i++) {
-        const struct knit_registry_task *task = knit_registry_at(registry, i);
-
-        knit_log(&service->log, KNIT_LOG_DEBUG, "task", KNIT_LOG_NUMBER("id", task->id),
-            KNIT_LOG_TEXT("signature", knit_signature_text(task->signature)));
-    }
-    knit_log(&service->log, KNIT_LOG_INFO, "ready", KNIT_LOG_TEXT("version", KNIT_VERSION),
-        KNIT_LOG_NUMBER("pid", getpid()), KNIT_LOG_NUMBER("tasks", knit_registry_count(registry)),
-        KNIT_LOG_NUMBER("workers", knit_host_lanes(service->pool)),
-        KNIT_LOG_NUMBER("threads_io", service->loops.count));
+    knit_announce(&(struct knit_announcement){&service->log, service->settings, &service->listening,
+        &service->descriptors, service->pool});
     return knit_ready_file_write(&service->ready, &service->listening, why);
 }
 
