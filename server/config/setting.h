@@ -79,6 +79,13 @@ enum knit_balancer_choice {
     KNIT_BALANCER_CHOICE_LEAST_LOADED, /* behind it, another name of the first */
 };
 
+/* Whether clients show certificates, in the order of their names in the table. */
+enum knit_tls_client_choice {
+    KNIT_TLS_CLIENT_CHOICE_NONE,
+    KNIT_TLS_CLIENT_CHOICE_OPTIONAL,
+    KNIT_TLS_CLIENT_CHOICE_REQUIRED,
+};
+
 /* What a hard timeout ends, in the order of their names in the table. */
 enum knit_scope_choice {
     KNIT_SCOPE_CHOICE_WORKER,
@@ -97,6 +104,9 @@ struct knit_settings {
     struct knit_list listen_tls;
     struct knit_list tls_certificate;
     struct knit_list tls_key;
+    uint64_t tls_client; /* enum knit_tls_client_choice */
+    char *tls_client_ca;
+    char *tls_crl;
     char *socket;
     uint64_t socket_mode;
     char *socket_group;

@@ -20,6 +20,7 @@ static const char *const balancers[] = {"roundRobin", "firstIdle", "randomLane",
 static const char *const positions[] = {"none", "first", "last", NULL};
 static const char *const scopes[] = {"worker", "pool", NULL};
 static const char *const arena_modes[] = {"growable", "fixed", NULL};
+static const char *const clients[] = {"none", "optional", "required", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -33,12 +34,26 @@ const struct knit_setting knit_setting_table[] = {
         "ADDRESS:PORT",
         "TCP address to listen on with TLS, as in listen; 5649 is the usual port. May be given "
         "several times. Needs tls_certificate and tls_key."},
-    {"server", "tls_certificate", NULL, KNIT_SETTING_PATH_LIST, AT(tls_certificate), 0, 1, NULL,
+    {"server", "tls_certificate", NULL, KNIT_SETTING_PATH_LIST, AT(tls_certificate), 0, 32, NULL,
         NULL, "PATH...",
         "File with the certificate that is shown to clients, in PEM; behind it those between it "
-        "and its authority."},
-    {"server", "tls_key", NULL, KNIT_SETTING_PATH_LIST, AT(tls_key), 0, 1, NULL, NULL, "PATH...",
-        "File with its private key, in PEM and not encrypted."},
+        "and its authority. Of several a client gets one that is for the name which it calls, or "
+        "else the first."},
+    {"server", "tls_key", NULL, KNIT_SETTING_PATH_LIST, AT(tls_key), 0, 32, NULL, NULL, "PATH...",
+        "File with its private key, in PEM and not encrypted; as many as there are certificates, "
+        "in "
+        "the same order."},
+    {"server", "tls_client", NULL, KNIT_SETTING_CHOICE, AT(tls_client), 0, 0, clients, "none",
+        "NAME",
+        "Whether clients show a certificate. none: they are not asked for one. optional: one that "
+        "is shown must be good. required: none is served without. It names its client by the first "
+        "URI among its alternative names, or else the first DNS name, and is refused without "
+        "either."},
+    {"server", "tls_client_ca", NULL, KNIT_SETTING_PATH, AT(tls_client_ca), 0, 0, NULL, NULL,
+        "PATH", "File with the authorities whose certificates of clients are taken, in PEM."},
+    {"server", "tls_crl", NULL, KNIT_SETTING_PATH, AT(tls_crl), 0, 0, NULL, NULL, "PATH",
+        "File with lists of the certificates that these authorities have revoked, in PEM. Given, "
+        "each authority needs one that is valid, or its certificates are refused."},
     {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
         "Unix socket to listen on; the word none switches it off. Left out, it is "
         "$RUNTIME_DIRECTORY/knitting.sock where systemd has set that, else "

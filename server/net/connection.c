@@ -19,6 +19,8 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/net/transport_tls.h"
+#include "server/policy/certificate.h"
 #include "server/policy/principals.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/references.h"
@@ -158,12 +160,24 @@ static const struct knit_caller_ops caller_ops = {.deliver = deliver,
 
 /* ---- open and close ------------------------------------------------------------------------ */
 
+/* NULL: no memory. */
+static struct knit_principal *principal_of(struct knit_net *net,
+    const struct knit_transport *transport, const struct knit_credentials *credentials)
+{
+    X509 *peer = transport->tls != NULL ? knit_tls_stream_peer(transport->tls) : NULL;
+    char name[KNIT_PRINCIPAL_NAME_MAX];
+
+    if (peer != NULL && knit_certificate_name(peer, name))
+        return knit_principals_named(net->turn->principals, KNIT_PRINCIPAL_CERTIFICATE, name);
+    return knit_principals_local(net->turn->principals, credentials);
+}
+
 /* Returns 0 or -ENOMEM, and then it keeps nothing. */
 static int begin_caller(struct knit_connection *connection, struct knit_net *net,
     const struct knit_transport *transport)
 {
     struct knit_credentials credentials = credentials_of(transport);
-    struct knit_principal *principal = knit_principals_local(net->turn->principals, &credentials);
+    struct knit_principal *principal = principal_of(net, transport, &credentials);
 
     if (principal != NULL)
         connection->tenant =

@@ -6,7 +6,6 @@
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
-#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,6 +16,7 @@
 #include "server/net/endpoint.h"
 #include "server/net/net.h"
 #include "server/net/transport_tls.h"
+#include "server/policy/certificate.h"
 #include "server/tls/tls_context.h"
 #include "server/tls/tls_store.h"
 
@@ -129,7 +129,13 @@ static void finish(struct knit_handshake *handshake)
 {
     struct knit_net *net = handshake->net;
     struct knit_transport transport = knit_transport_tls(handshake->fd, handshake->stream);
+    X509 *peer = knit_tls_stream_peer(handshake->stream);
+    char name[KNIT_PRINCIPAL_NAME_MAX];
 
+    if (peer != NULL && !knit_certificate_name(peer, name)) {
+        fail(handshake, "the certificate names nobody: it has no URI or DNS name that can be read");
+        return;
+    }
     KNIT_COUNT(net->turn, handshakes_done);
     forget(handshake);
     (void)knit_connection_open(net, transport);
@@ -137,10 +143,9 @@ static void finish(struct knit_handshake *handshake)
 
 static const char *reason_of(const struct knit_handshake *handshake)
 {
-    const char *reason = knit_tls_context_reason();
-    long verified = SSL_get_verify_result(knit_tls_stream_ssl(handshake->stream));
+    const char *reason = knit_tls_context_reason(), *flaw = knit_tls_stream_flaw(handshake->stream);
 
-    return verified != X509_V_OK ? X509_verify_cert_error_string(verified) : reason;
+    return flaw != NULL ? flaw : reason;
 }
 
 static void step(struct knit_handshake *handshake)

@@ -165,9 +165,16 @@ void knit_tls_stream_free(struct knit_tls_stream *stream)
     free(stream);
 }
 
-SSL *knit_tls_stream_ssl(const struct knit_tls_stream *stream)
+const char *knit_tls_stream_flaw(const struct knit_tls_stream *stream)
 {
-    return stream->ssl;
+    long result = SSL_get_verify_result(stream->ssl);
+
+    return result != X509_V_OK ? X509_verify_cert_error_string(result) : NULL;
+}
+
+X509 *knit_tls_stream_peer(const struct knit_tls_stream *stream)
+{
+    return SSL_get0_peer_certificate(stream->ssl);
 }
 
 static void begin(struct knit_tls_stream *stream)

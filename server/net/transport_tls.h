@@ -34,8 +34,11 @@ void knit_tls_stream_free(struct knit_tls_stream *stream);
 KNIT_MUST_CHECK enum knit_transport_result knit_tls_stream_handshake(
     struct knit_tls_stream *stream);
 
-/* Its side of the connection, for what is known of the peer. */
-SSL *knit_tls_stream_ssl(const struct knit_tls_stream *stream);
+/* Of one whose handshake has failed: what was wrong with the peer's certificate, or NULL. */
+const char *knit_tls_stream_flaw(const struct knit_tls_stream *stream);
+
+/* The certificate that its peer has the key of, or NULL. Borrowed. */
+X509 *knit_tls_stream_peer(const struct knit_tls_stream *stream);
 
 /* Takes both over; the handshake is over. */
 struct knit_transport knit_transport_tls(int fd, struct knit_tls_stream *stream);

@@ -9,6 +9,8 @@
 #include <openssl/ssl.h>
 #include <string.h>
 
+#include "server/tls/tls_parts.h"
+
 #define REFUSED KNIT_TLS_CONTEXT_E_REFUSED
 
 enum {
@@ -83,19 +85,23 @@ static bool set_fixed(SSL_CTX *context)
                context, (const unsigned char *)KNIT_TLS_ALPN, sizeof(KNIT_TLS_ALPN) - 1) == 1;
 }
 
-static int read_certificate(
-    SSL_CTX *context, const char *certificate, const char *key, struct knit_sentence *why)
+static int check_clients(const struct knit_settings *settings, struct knit_sentence *why)
 {
-    ERR_clear_error();
-    if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
+    bool is_asked = settings->tls_client != KNIT_TLS_CLIENT_CHOICE_NONE;
+
+    if (is_asked && !knit_tls_context_is_wanted(settings))
+        return knit_sentence_set(
+            why, REFUSED, "server.tls_client: means nothing without listen_tls");
+    if (is_asked && settings->tls_client_ca == NULL)
         return knit_sentence_set(why, REFUSED,
-            "server.tls_certificate: expected a certificate in PEM, with those between it and its "
-            "authority behind it, in %s: %s",
-            certificate, knit_tls_context_reason());
-    if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+            "server.tls_client: expected tls_client_ca beside it, whose certificates are taken");
+    if (!is_asked && settings->tls_client_ca != NULL)
         return knit_sentence_set(why, REFUSED,
-            "server.tls_key: expected the private key of %s, in PEM and not encrypted, in %s: %s",
-            certificate, key, knit_tls_context_reason());
+            "server.tls_client_ca: means nothing with tls_client none; expected optional or "
+            "required there");
+    if (settings->tls_client_ca == NULL && settings->tls_crl != NULL)
+        return knit_sentence_set(
+            why, REFUSED, "server.tls_crl: means nothing without tls_client_ca");
     return 0;
 }
 
@@ -115,7 +121,7 @@ static int check_together(const struct knit_settings *settings, struct knit_sent
     if (!knit_tls_context_is_wanted(settings) && certificates != 0)
         return knit_sentence_set(
             why, REFUSED, "server.tls_certificate: means nothing without listen_tls");
-    return 0;
+    return check_clients(settings, why);
 }
 
 int knit_tls_context_new(
@@ -134,9 +140,12 @@ int knit_tls_context_new(
         r = knit_sentence_set(why, REFUSED,
             "server.listen_tls: the OpenSSL of this system lacks a part of TLS that is needed: %s",
             knit_tls_context_reason());
-    for (size_t i = 0; r == 0 && i < settings->tls_certificate.count; i++)
-        r = read_certificate(
-            context, settings->tls_certificate.items[i], settings->tls_key.items[i], why);
+    if (r == 0)
+        r = knit_tls_parts_add(context, settings);
+    if (r == 0)
+        r = knit_tls_identities_read(context, settings, why);
+    if (r == 0)
+        r = knit_tls_clients_read(context, settings, why);
     if (r != 0)
         SSL_CTX_free(context);
     else

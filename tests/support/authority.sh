@@ -8,7 +8,8 @@
 # revoked ones would be had, and are valid for 90 days unless their name says otherwise, so that what scanners find is not
 # about them.
 #
-#   ca                the authority; crl.pem is what it revoked
+#   ca                the authority; crl.pem is what it revoked, crl_empty.pem a list without anything, crl_old.pem one of
+#                     yesterday, crl_stranger.pem that of another authority
 #   server            localhost, 127.0.0.1, ::1
 #   server_rsa        the same with an RSA key
 #   other             other.example, *.wild.example
@@ -16,7 +17,7 @@
 #   server_soon       five days are left
 #   client            URI spiffe://knitting/client, then DNS client.example
 #   client_dns        DNS client-dns.example alone
-#   client_expired, client_revoked, client_of_server (for servers alone)
+#   client_expired, client_revoked, client_of_server (for servers alone), client_nobody (an e-mail address alone)
 #   stranger_ca       another authority; stranger: a client of it, of the same names as client
 set -euo pipefail
 
@@ -118,7 +119,19 @@ certify client ca clientAuth "$client"
 certify client_dns ca clientAuth DNS:client-dns.example
 certify client_expired ca clientAuth "$client" -startdate "$(when '-10 days')" -enddate "$(when '-1 day')"
 certify client_revoked ca clientAuth "$client"
+certify client_nobody ca clientAuth email:nobody@client.example
 certify client_of_server ca serverAuth "$client"
 certify stranger stranger_ca clientAuth "$client"
+# revoked NAME AUTHORITY [ARGUMENT FOR openssl ca...]: a list of what was revoked so far.
+revoked()
+{
+  local name=$1 by=$2
+  shift 2
+  quietly openssl ca -config openssl.cnf -cert "$by.pem" -keyfile "$by.key" -gencrl -out "$name.pem" "$@"
+}
+
+revoked crl_empty ca
+revoked crl_stranger stranger_ca
+revoked crl_old ca -crl_lastupdate "$(when '-10 days')" -crl_nextupdate "$(when '-1 day')"
 quietly openssl ca -config openssl.cnf -cert ca.pem -keyfile ca.key -revoke client_revoked.pem
-quietly openssl ca -config openssl.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem
+revoked crl ca

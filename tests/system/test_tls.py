@@ -2,6 +2,7 @@
 """TLS: calls through it, who is refused, how it ends, and what strangers may do before their handshake is over."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -213,6 +214,129 @@ class Strangers(TlsCase):
                 pass
 
 
+class Names(TlsCase):
+    """Several certificates: each client gets one for the name that it calls."""
+
+    @classmethod
+    def setUpClass(cls):
+        names = 'server', 'server_rsa', 'other'
+        cls.daemon = TlsDaemon(authority, certificate=None,
+                               tls_certificate=','.join(authority.path(f'{name}.pem') for name in names),
+                               tls_key=','.join(authority.path(f'{name}.key') for name in names))
+
+    def shown(self, name, ciphers=None):
+        context = authority.client(version=ssl.TLSVersion.TLSv1_2 if ciphers else None)
+        if ciphers:
+            context.set_ciphers(ciphers)
+        with self.daemon.tls(context, name=name) as rpc:
+            self.assertEqual(rpc.call('echo', name), name)
+            return dict(pair for pairs in rpc.sock.getpeercert()['subject'] for pair in pairs)['commonName']
+
+    def test_a_client_gets_the_certificate_of_the_name_that_it_calls(self):
+        for name, expected in [('localhost', 'server'), ('other.example', 'other'), ('a.wild.example', 'other'),
+                               ('127.0.0.1', 'server')]:
+            with self.subTest(name):
+                self.assertEqual(self.shown(name), expected)
+
+    def test_of_two_for_one_name_it_gets_the_one_that_it_can_verify(self):
+        self.assertEqual(self.shown('localhost', 'ECDHE-RSA-AES128-GCM-SHA256'), 'server_rsa')
+        self.assertEqual(self.shown('localhost', 'ECDHE-ECDSA-AES128-GCM-SHA256'), 'server')
+
+    def test_one_who_calls_another_name_gets_the_first(self):
+        context = authority.client()
+        context.check_hostname = False
+        with self.daemon.tls(context, name='nobody.example') as rpc:
+            self.assertIn((('commonName', 'server'),), rpc.sock.getpeercert()['subject'])
+
+
+BAD_CLIENTS = [
+    ('client_expired', 'certificate has expired'),
+    ('client_revoked', 'certificate revoked'),
+    ('client_of_server', 'unsuitable certificate purpose|unsupported certificate purpose'),
+    ('stranger', 'unable to get local issuer certificate'),
+    ('client_nobody', 'the certificate names nobody'),
+]
+
+
+class Clients(TlsCase):
+    """Whose certificates are taken, and who they say that they are."""
+
+    trust = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.trust = {'tls_client_ca': authority.path('ca.pem'), 'tls_crl': authority.path('crl.pem')}
+        cls.daemon = TlsDaemon(authority, tls_client='optional', **cls.trust)
+        cls.strict = TlsDaemon(authority, tls_client='required', **cls.trust)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon, cls.strict:
+            pass
+
+    def refused(self, daemon, context, reason):
+        """Until the log says it: of many in one second it leaves some out."""
+        before = len(daemon.log())
+
+        def is_refused():
+            with self.assertRaises((ssl.SSLError, ConnectionResetError, EOFError, BrokenPipeError)):
+                with daemon.tls(context) as rpc:
+                    rpc.call('echo', 1)
+            return re.search(f'TLS handshake failed" reason="({reason})"?', daemon.log()[before:])
+        wait_until(is_refused, reason)
+
+    def test_a_certificate_says_who_its_client_is(self):
+        for daemon in self.daemon, self.strict:
+            for version in VERSIONS:
+                for certificate, name in [('client', 'cert:uri:spiffe://knitting/client'),
+                                          ('client_dns', 'cert:dns:client-dns.example')]:
+                    with self.subTest((version, name)), daemon.tls(authority.client(certificate, version=version)) as rpc:
+                        self.assertEqual(rpc.hello()['principal'], name)
+                        self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_bad_ones_are_refused_and_the_log_says_why(self):
+        for daemon in self.daemon, self.strict:
+            for version in VERSIONS:
+                for certificate, reason in BAD_CLIENTS:
+                    with self.subTest((version, certificate)):
+                        self.refused(daemon, authority.client(certificate, version=version), reason)
+
+    def test_one_without_is_anonymous_or_refused(self):
+        with self.daemon.tls() as rpc:
+            self.assertEqual(rpc.hello()['principal'], 'anonymous')
+        for version in VERSIONS:
+            self.refused(self.strict, authority.client(version=version), 'peer did not return a certificate')
+
+    def test_one_who_was_refused_harms_nobody(self):
+        with self.strict.tls(authority.client('client')) as rpc:
+            self.refused(self.strict, authority.client('stranger'), 'unable to get')
+            self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_a_list_of_revoked_ones_that_is_missing_or_old_refuses_all(self):
+        for crl in 'crl_stranger.pem', 'crl_old.pem':
+            with self.subTest(crl), TlsDaemon(authority, tls_client='required', tls_client_ca=authority.path('ca.pem'),
+                                              tls_crl=authority.path(crl)) as daemon:
+                self.refused(daemon, authority.client('client'), 'unable to get certificate CRL|CRL has expired')
+
+    def test_a_list_that_is_read_again_refuses_whom_it_names(self):
+        crl = authority.path('crl_now.pem')
+        shutil.copy(authority.path('crl_empty.pem'), crl)
+        with TlsDaemon(authority, tls_client='required', tls_client_ca=authority.path('ca.pem'), tls_crl=crl) as daemon:
+            with daemon.tls(authority.client('client_revoked')) as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+            shutil.copy(authority.path('crl.pem'), crl)
+            daemon.send_signal(signal.SIGHUP)
+            wait_until(lambda: 'msg=reloaded' in daemon.log(), 'the reload')
+            self.refused(daemon, authority.client('client_revoked'), 'certificate revoked')
+            with daemon.tls(authority.client('client')) as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_other_machines_may_be_listened_to_where_certificates_are_required(self):
+        with TlsDaemon(authority, tls_client='required', listen_tls='0.0.0.0:0', **self.trust) as daemon:
+            with daemon.tls(authority.client('client')) as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+
+
 class Reload(Case):
     def setUp(self):
         self.daemon = TlsDaemon(authority, certificate=None, tls_certificate=authority.path('now.pem'),
@@ -286,11 +410,24 @@ class Settings(unittest.TestCase):
         for options, words in [
                 ({'certificate': None}, 'server.listen_tls: expected tls_certificate and tls_key beside it'),
                 ({'tls_key': authority.path('other.key')}, 'server.tls_key: expected the private key of .*: key values mismatch'),
+                ({'tls_key': authority.path('server_rsa.key')}, 'server.tls_key: expected the private key of '),
                 ({'tls_key': '/nowhere/at/all'}, 'server.tls_key: .*: No such file'),
                 ({'tls_key': encrypted}, 'server.tls_key: expected .* not encrypted, in .*/encrypted.key: '),
                 ({'tls_certificate': authority.path('server.key')}, 'server.tls_certificate: expected a certificate in PEM'),
                 ({'listen_tls': 'none'}, 'server.tls_certificate: means nothing without listen_tls'),
                 ({'listen_tls': '127.0.0.1:no'}, "server.listen_tls: expected ADDRESS:PORT or .*, not '127.0.0.1:no'"),
+                ({'tls_client': 'required'}, 'server.tls_client: expected tls_client_ca beside it'),
+                ({'tls_client_ca': authority.path('ca.pem')}, 'server.tls_client_ca: means nothing with tls_client none'),
+                ({'tls_crl': authority.path('crl.pem')}, 'server.tls_crl: means nothing without tls_client_ca'),
+                ({'tls_client': 'optional', 'tls_client_ca': authority.path('crl.pem')},
+                 'server.tls_client_ca: expected certificates of authorities, in PEM, in '),
+                ({'tls_client': 'optional', 'tls_client_ca': '/nowhere'}, 'server.tls_client_ca: .*: No such file'),
+                ({'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'tls_crl': authority.path('ca.pem')},
+                 'server.tls_crl: expected lists of revoked certificates, in PEM, in '),
+                ({'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'listen_tls': '0.0.0.0:0'},
+                 'server.listen_tls: other machines can reach 0.0.0.0:0 and there is no'),
+                ({'tls_certificate': f"{authority.path('server.pem')},{authority.path('other.pem')}"},
+                 'server.tls_key: expected as many as tls_certificate, one for each in the same order, 2 and not 1'),
                 ({'listen_tls': '0.0.0.0:0'}, 'server.listen_tls: other machines can reach 0.0.0.0:0 and there is no'),
         ]:
             with self.subTest(words):

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What belongs to a context beside what the library keeps: for the files of server/tls alone.
+ *
+ * Threads: filled before the context is used, constant afterwards.
+ */
+#pragma once
+
+#include <openssl/types.h>
+#include <openssl/x509.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <knitting/code.h>
+
+#include "proto/sentence.h"
+#include "server/config/setting.h"
+
+#define KNIT_TLS_DIGEST_BYTES 32
+
+/* One of several certificates. */
+struct knit_tls_identity {
+    X509 *leaf;
+    STACK_OF(X509) * chain; /* may be NULL */
+    EVP_PKEY *key;
+};
+
+/* When the first of a file's certificates, or lists of revoked ones, is not valid any more. */
+struct knit_tls_expiry {
+    const char *path; /* of the settings */
+    time_t at;
+};
+
+struct knit_tls_parts {
+    struct knit_tls_identity *identities;
+    size_t identity_count;
+    struct knit_tls_expiry *expiries;
+    size_t expiry_count;
+    /* Of whose certificates are taken, and which not. */
+    uint8_t trust[KNIT_TLS_DIGEST_BYTES];
+};
+
+/* Gives the context empty parts, which end with it. Returns 0 or -ENOMEM. */
+KNIT_MUST_CHECK int knit_tls_parts_add(SSL_CTX *context, const struct knit_settings *settings);
+
+struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context);
+
+/* Notes when something in the file ends. */
+void knit_tls_parts_note_expiry(
+    struct knit_tls_parts *parts, const char *path, const ASN1_TIME *at);
+
+/* tls_certificate and tls_key. Returns 0 or KNIT_TLS_CONTEXT_E_REFUSED. */
+KNIT_MUST_CHECK int knit_tls_identities_read(
+    SSL_CTX *context, const struct knit_settings *settings, struct knit_sentence *why);
+
+/* tls_client, tls_client_ca and tls_crl. Returns the same. */
+KNIT_MUST_CHECK int knit_tls_clients_read(
+    SSL_CTX *context, const struct knit_settings *settings, struct knit_sentence *why);
