@@ -35,6 +35,7 @@
     X(waits_for_slot)                                                                              \
     X(waits_for_reader)                                                                            \
     X(waits_for_room)                                                                              \
+    X(work_waiting_us) /* of calls that wait now, estimated */                                     \
     X(readers_dropped)                                                                             \
     X(inputs_dropped)                                                                              \
     X(turns)                                                                                       \
@@ -59,6 +60,11 @@ static inline void knit_counter_add(_Atomic uint64_t *counter, uint64_t n)
     uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
 
     atomic_store_explicit(counter, value + n, memory_order_relaxed);
+}
+
+static inline void knit_counter_set(_Atomic uint64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
 static inline uint64_t knit_counter_read(const _Atomic uint64_t *counter)

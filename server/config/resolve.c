@@ -70,6 +70,16 @@ static int check_inliner(const struct knit_settings *settings, struct knit_sente
     return 0;
 }
 
+/* What is in the lanes already is not refused any more. */
+static int check_queue(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    if (settings->queue_delay_ms == 0 || settings->lane_depth_us != 0)
+        return 0;
+    return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+        "pool.queue_delay_ms: with lane_depth_us = 0 calls wait in the lanes, where none is "
+        "refused");
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
@@ -119,7 +129,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         return KNIT_SETTING_E_REFUSED;
     if (check_listen("listen", &settings->listen, why) != 0 ||
         check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
-        check_inliner(settings, why) != 0)
+        check_inliner(settings, why) != 0 || check_queue(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

@@ -140,6 +140,7 @@ struct knit_settings {
     uint64_t sessions_per_user;
     uint64_t slots;
     uint64_t queue_max;
+    uint64_t queue_delay_ms;
     uint64_t lane_depth_us;
     uint64_t arena_initial_bytes;
     uint64_t arena_bytes;

@@ -174,6 +174,11 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",
         "Calls of one event loop, in the lanes and waiting for them, from which further ones are "
         "refused as OVERLOADED; 0 lets them wait."},
+    {"pool", "queue_delay_ms", NULL, KNIT_SETTING_NUMBER, AT(queue_delay_ms), 0, DAY_S * 1000, NULL,
+        "0", "MS",
+        "A call that would wait longer, by what is before it and the mean time of the tasks, is "
+        "refused as OVERLOADED when it comes; 0 lets it wait for as long as its caller does. Needs "
+        "lane_depth_us."},
     {"pool", "lane_depth_us", NULL, KNIT_SETTING_NUMBER, AT(lane_depth_us), 0, 1000000, NULL, "500",
         "US",
         "Work that an event loop puts into a worker's lane ahead, by the mean time of the tasks; "

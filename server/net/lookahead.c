@@ -43,6 +43,7 @@ struct entry {
     uint64_t since_ns;
     uint32_t len;
     uint32_t msgid;
+    uint32_t work_ns; /* of a call or notification, estimated */
     enum entry_state state;
     uint8_t priority;    /* of a call or notification */
     bool has_references; /* to results of other requests, which must have had their turn before */
@@ -66,7 +67,8 @@ struct knit_lookahead {
     struct knit_scan scan;
     size_t bytes;                  /* of the entries' messages */
     size_t fed;                    /* of the message behind them */
-    uint32_t calls, notifications; /* that wait, counted in the router's `waiting` */
+    uint32_t calls, notifications; /* that wait, counted in the router's `waiting`, */
+    uint64_t work_ns;              /* and their work in its backlog */
     bool is_over;                  /* what follows is no message */
     bool has_priorities;           /* any entry had another one than normal */
     struct order order[PRIORITIES];
@@ -164,6 +166,11 @@ static void count(struct knit_connection *connection, const struct entry *entry,
     else
         return;
     connection->net->router->waiting += (uint32_t)more;
+    lookahead->work_ns += (uint64_t)(more * (int64_t)entry->work_ns);
+    if (more > 0)
+        knit_backlog_add(connection->net->router, entry->work_ns);
+    else
+        knit_backlog_remove(connection->net->router, entry->work_ns);
 }
 
 void knit_lookahead_forget(struct knit_connection *connection)
@@ -175,7 +182,9 @@ void knit_lookahead_forget(struct knit_connection *connection)
         return;
     knit_dues_remove(&connection->net->lookaheads.dues, &lookahead->due);
     connection->net->router->waiting -= lookahead->calls + lookahead->notifications;
+    knit_backlog_remove(connection->net->router, lookahead->work_ns);
     lookahead->calls = lookahead->notifications = 0;
+    lookahead->work_ns = 0;
     lookahead->first = lookahead->end;
 }
 
@@ -445,26 +454,26 @@ static void note_priority(
 static void begin_call(
     struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
 {
-    struct knit_router *router = connection->net->router;
-    bool is_full = knit_router_is_full(router);
     uint64_t in_flight = connection->caller.calls.count + (uint64_t)connection->lookahead->calls;
+    struct knit_outlook outlook;
     struct knit_failure failure;
+    bool is_refused;
 
     entry->state = ENTRY_CALL;
     entry->msgid = message->msgid;
     note_priority(connection->lookahead, entry, message);
+    knit_router_look(&connection->caller, message, entry->since_ns, &outlook);
+    is_refused = knit_router_refuses(&connection->caller, message, in_flight, &outlook, &failure);
+    entry->work_ns = outlook.work_ns;
     count(connection, entry, 1);
-    if (!is_full && knit_router_is_beyond(&connection->caller, message, in_flight, &failure)) {
+    if (is_refused) {
         settle_with(connection, entry, &failure);
+        if (knit_lookahead_is_settled(connection))
+            knit_router_stop_waiting(&connection->caller);
         return;
     }
-    if (is_full) {
-        failure = knit_router_overloaded(router);
-        settle_with(connection, entry, &failure);
-        return;
-    }
-    entry->due.ns =
-        knit_router_deadline(&connection->caller, message, entry->since_ns, &entry->has_late);
+    entry->due.ns = outlook.due_ns;
+    entry->has_late = outlook.has_late;
     if (entry->due.ns != UINT64_MAX)
         (void)!knit_dues_add(&connection->lookahead->dues, &entry->due);
 }
@@ -472,12 +481,17 @@ static void begin_call(
 static void begin_notification(
     struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
 {
-    if (knit_router_is_full(connection->net->router)) {
+    struct knit_outlook outlook;
+    struct knit_failure failure;
+
+    knit_router_look(&connection->caller, message, entry->since_ns, &outlook);
+    if (knit_router_refuses(&connection->caller, message, 0, &outlook, &failure)) {
         KNIT_COUNT(connection->net->turn, notifications_dropped);
         entry->state = ENTRY_SETTLED;
         return;
     }
     entry->state = ENTRY_NOTIFICATION;
+    entry->work_ns = outlook.work_ns;
     note_priority(connection->lookahead, entry, message);
     count(connection, entry, 1);
 }

@@ -392,6 +392,7 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
     const struct found *found)
 {
     struct knit_references *references = knit_kept_begin(caller);
+    struct knit_outlook outlook;
     struct knit_bound *bound;
     bool is_kept;
 
@@ -402,7 +403,9 @@ static void take(struct knit_caller *caller, const struct knit_message *message,
     }
     bound->since_ns = since_ns;
     bound->priority = knit_router_priority(message, &is_kept);
-    bound->due.ns = knit_router_deadline(caller, message, since_ns, &bound->has_late);
+    knit_router_look(caller, message, since_ns, &outlook);
+    bound->due.ns = outlook.due_ns;
+    bound->has_late = outlook.has_late;
     if (!bind_all(references, bound, found))
         return;
     if (knit_in_flight_add(&caller->calls, message->msgid, KNIT_SLOT_BOUND) != 0) {

@@ -59,19 +59,32 @@ void knit_refuse_too_large(struct knit_caller *caller, const struct knit_message
     knit_refuse_call(caller, message, &failure);
 }
 
-/* With a guess of when it is worth to try again: when half of the calls that are there have ended.
- */
+/* With a guess of when it is worth to try again: when the wait is over, give or take a quarter, so
+ * that those who are refused together do not come back together. */
+struct knit_failure knit_router_overload(
+    const struct knit_router *router, const char *text, uint64_t wait_ns)
+{
+    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, text);
+    /* 2^64 divided by the golden ratio; of the product the highest byte. */
+    uint64_t random =
+        knit_counter_read(&router->turn->counters.calls_overloaded) * 0x9e3779b97f4a7c15u >> 56;
+    uint64_t wait_ms = wait_ns / 1000000;
+
+    if (wait_ms > RETRY_MAX_MS)
+        wait_ms = RETRY_MAX_MS;
+    failure.retry_after_ms = wait_ms * 3 / 4 + wait_ms * random / 512 + 1;
+    KNIT_COUNT(router->turn, calls_overloaded);
+    return failure;
+}
+
+/* Too many calls are there; the wait is over when half of them have ended. */
 static struct knit_failure make_overloaded(
     const struct knit_router *router, const char *text, uint64_t limit)
 {
-    struct knit_failure failure = knit_failure(KNIT_OVERLOADED, text);
-    uint64_t wait_ns =
-        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
+    struct knit_failure failure = knit_router_overload(router, text,
+        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1));
 
-    failure.retry_after_ms =
-        wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
     failure.limit = limit;
-    KNIT_COUNT(router->turn, calls_overloaded);
     return failure;
 }
 
@@ -93,15 +106,28 @@ bool knit_call_is_beyond(const struct knit_caller *caller, const struct knit_opt
     return true;
 }
 
-bool knit_router_is_beyond(struct knit_caller *caller, const struct knit_message *message,
+static bool is_beyond_its_own(struct knit_caller *caller, const struct knit_message *message,
     uint64_t in_flight, struct knit_failure *ret_failure)
 {
     struct knit_options options;
     const char *reason;
 
-    return message->options.bytes != NULL &&
+    return message->kind == KNIT_MESSAGE_REQUEST && message->options.bytes != NULL &&
            knit_options_decode(message->options, &options, &reason) == 0 &&
            knit_call_is_beyond(caller, &options, in_flight, ret_failure);
+}
+
+bool knit_router_refuses(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t in_flight, const struct knit_outlook *outlook, struct knit_failure *ret_failure)
+{
+    struct knit_router *router = caller->router;
+
+    if (knit_router_is_full(router)) {
+        *ret_failure = knit_router_overloaded(router);
+        return true;
+    }
+    return is_beyond_its_own(caller, message, in_flight, ret_failure) ||
+           knit_backlog_refuses(router, outlook, ret_failure);
 }
 
 void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)

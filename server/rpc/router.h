@@ -25,6 +25,7 @@
 #include "proto/message.h"
 #include "server/base/due.h"
 #include "server/config/setting.h"
+#include "server/rpc/backlog.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/share.h"
 #include "server/rpc/suggest.h"
@@ -94,6 +95,7 @@ struct knit_router {
     uint64_t interval_ns;  /* between two outcomes while calls are in the lanes, a moving average:
                            * for retry_after_ms; 0 = not known yet */
     uint64_t collected_ns; /* the last outcome; 0 = no calls are in the lanes since */
+    struct knit_backlog backlog;
     struct knit_share share;
     struct knit_keyed *keyed; /* NULL: keys mean nothing */
     struct knit_suggest suggest;
@@ -159,19 +161,24 @@ static inline bool knit_router_is_full(const struct knit_router *router)
 }
 struct knit_failure knit_router_overloaded(const struct knit_router *router);
 
-/* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may
- * not wait at all; UINT64_MAX = never, or it will be refused. *ret_has_late: its caller gets
- * something else than TIMEOUT then, by knit_router_time_out(). */
-uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
-    uint64_t since_ns, bool *ret_has_late);
+/* The same for another reason, where the call would wait for about so long. */
+struct knit_failure knit_router_overload(
+    const struct knit_router *router, const char *text, uint64_t wait_ns);
+
+/* Of a call or notification that was read at since_ns. With `has_late` its caller gets something
+ * else than TIMEOUT when it is overdue, by knit_router_time_out(). */
+void knit_router_look(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, struct knit_outlook *ret_outlook);
 
 /* Of a call or notification, which may be malformed. ret_is_kept: it has the option `keep`. */
 uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept);
 
-/* Whether the request's own limit refuses it where so many of its caller are in flight or wait; and
- * the error then, which is counted. */
-KNIT_MUST_CHECK bool knit_router_is_beyond(struct knit_caller *caller,
-    const struct knit_message *message, uint64_t in_flight, struct knit_failure *ret_failure);
+/* Whether a call or notification that has to wait is refused: by queue_max, by its own limit where
+ * so many of its caller are in flight or wait, by how long it would wait (backlog.h); and the error
+ * then, which is counted. */
+KNIT_MUST_CHECK bool knit_router_refuses(struct knit_caller *caller,
+    const struct knit_message *message, uint64_t in_flight, const struct knit_outlook *outlook,
+    struct knit_failure *ret_failure);
 
 /* Gives a request that waited in its caller the outcome that its timeout has. */
 void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message);

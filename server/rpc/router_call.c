@@ -95,28 +95,43 @@ static uint64_t queue_deadline_of(const struct knit_options *options, uint64_t s
                                                  : knit_router_after(since_ns, options->queue_ns);
 }
 
-uint64_t knit_router_deadline(struct knit_caller *caller, const struct knit_message *message,
-    uint64_t since_ns, bool *ret_has_late)
+/* A start behind it is in vain: the call cannot end in time. But who gets something else than
+ * TIMEOUT at the deadline may get it there. */
+static uint64_t start_by_of(uint64_t deadline_ns, uint32_t work_ns, bool has_late)
+{
+    if (deadline_ns == UINT64_MAX || has_late)
+        return deadline_ns;
+    return deadline_ns > work_ns ? deadline_ns - work_ns : 0;
+}
+
+void knit_router_look(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, struct knit_outlook *ret_outlook)
 {
     const struct knit_registry_task *task;
     struct knit_options options;
     uint64_t deadline_ns, queue_deadline_ns;
     const char *reason;
+    bool has_late;
 
-    *ret_has_late = false;
+    *ret_outlook = (struct knit_outlook){.due_ns = UINT64_MAX, .start_by_ns = UINT64_MAX};
     if (knit_options_decode(message->options, &options, &reason) != 0)
-        return UINT64_MAX;
+        return;
     task = find_task(caller, &message->method);
     if (task == NULL)
-        return UINT64_MAX;
-    if (must_not_wait(&options))
-        return 0;
+        return;
+    ret_outlook->work_ns = knit_backlog_work_ns(caller->router, task->id);
+    if (must_not_wait(&options)) {
+        ret_outlook->due_ns = 0;
+        return;
+    }
     deadline_ns = deadline_of(task, options.timeout_ns, since_ns);
     queue_deadline_ns = queue_deadline_of(&options, since_ns);
-    if (deadline_ns > queue_deadline_ns)
-        return queue_deadline_ns;
-    *ret_has_late = deadline_ns != UINT64_MAX && knit_late_has(&options, task);
-    return deadline_ns;
+    has_late = deadline_ns != UINT64_MAX && knit_late_has(&options, task);
+    ret_outlook->start_by_ns = start_by_of(deadline_ns, ret_outlook->work_ns, has_late);
+    if (queue_deadline_ns < ret_outlook->start_by_ns)
+        ret_outlook->start_by_ns = queue_deadline_ns;
+    ret_outlook->has_late = has_late && deadline_ns <= queue_deadline_ns;
+    ret_outlook->due_ns = deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
 }
 
 uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept)
@@ -307,6 +322,23 @@ static void publish_inline(struct way *way, struct knit_record *record)
     KNIT_COUNT(way->caller->turn, calls_published);
 }
 
+/* It has waited, and what is left of its timeout is less than it takes: a worker would run it for
+ * nobody. True: it is refused. */
+static bool refuse_spent(const struct way *way, const struct knit_record *record)
+{
+    struct knit_router *router = way->caller->router;
+    const uint32_t work_ns = knit_backlog_work_ns(router, record->task);
+    struct knit_failure failure;
+
+    if (!way->caller->has_waited || record->deadline_ns == UINT64_MAX ||
+        !knit_backlog_has_spent(router,
+            start_by_of(record->deadline_ns, work_ns, knit_late_has(way->options, way->task)),
+            &failure))
+        return false;
+    knit_refuse_call(way->caller, way->message, &failure);
+    return true;
+}
+
 static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
 {
     struct knit_caller *caller = way->caller;
@@ -338,7 +370,7 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
         knit_refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
         return true;
     }
-    if (!remember_late(way, &record))
+    if (refuse_spent(way, &record) || !remember_late(way, &record))
         return true;
     if (goes_inline(way, lane)) {
         publish_inline(way, &record);
@@ -492,7 +524,7 @@ bool knit_router_route(
 static bool may_call(struct knit_caller *caller, const struct knit_message *message,
     uint64_t since_ns, enum knit_router_verdict *ret_verdict)
 {
-    bool has_late;
+    struct knit_outlook outlook;
     uint32_t slot;
 
     *ret_verdict = KNIT_ROUTER_DONE;
@@ -507,7 +539,8 @@ static bool may_call(struct knit_caller *caller, const struct knit_message *mess
     }
     if (!is_at_most_in_flight(caller))
         return true;
-    if (knit_router_deadline(caller, message, since_ns, &has_late) == 0) {
+    knit_router_look(caller, message, since_ns, &outlook);
+    if (outlook.due_ns == 0) {
         knit_refuse_waiting(caller, message);
         return false;
     }

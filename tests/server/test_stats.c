@@ -133,7 +133,7 @@ static void every_number_stands_under_its_key(void **state)
         "calls_answered calls_failed "
         "calls_timed_out calls_cancelled calls_overloaded references_bound references_over "
         "keys_joined keys_repeated keys_refused waits_for_slot waits_for_reader waits_for_room "
-        "readers_dropped inputs_dropped turns "
+        "work_waiting_us readers_dropped inputs_dropped turns "
         "sleeps");
     assert_int_equal(number_of(loops, "count"), 2);
     assert_int_equal(number_of(loops, "connections_accepted"), 21);

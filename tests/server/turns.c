@@ -287,6 +287,7 @@ static void take(struct turns_caller *caller, const uint8_t *bytes, size_t len)
 
         assert_int_equal(knit_failure_decode(message.error, &failure), 0);
         caller->code = failure.code;
+        caller->retry_after_ms = failure.retry_after_ms;
     }
 }
 

@@ -33,6 +33,7 @@ struct turns_caller {
     uint32_t responses;
     uint32_t msgid; /* of the last response, and its error's code; 0 = a result */
     uint32_t code;
+    uint64_t retry_after_ms;
     size_t result_len;
 };
 
