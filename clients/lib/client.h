@@ -19,6 +19,7 @@
 #include "proto/buffer.h"
 
 struct knit_registry;
+struct knit_tls;
 
 struct knit {
     LIST_ENTRY(knit) in_process; /* forks.c */
@@ -27,6 +28,7 @@ struct knit {
     bool is_calling_back;
     uint32_t admin_ms; /* how long a call of the protocol's own methods may take */
     struct knit_handles handles;
+    struct knit_tls *tls; /* of its connections, if they encrypt; NULL: they do not */
     struct knit_poll_fd poll_fd;
     uint64_t lease_check_ns;      /* how long waiting for lanes sleeps, and then: */
     uint64_t next_lease_check_ns; /* when it looks at the lease again */

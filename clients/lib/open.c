@@ -14,6 +14,7 @@
 #include "clients/lib/connect.h"
 #include "clients/lib/error.h"
 #include "clients/lib/forks.h"
+#include "clients/lib/tls.h"
 #include "clients/lib/url.h"
 #include "config.h"
 #include "fastpath/control/registry.h"
@@ -50,6 +51,7 @@ void knit_open_free(struct knit *k)
     k->handles.lanes = knit_lanes_free(k->handles.lanes, is_ours);
     knit_poll_fd_fini(&k->poll_fd);
     knit_stream_fini(&k->handles.stream);
+    k->tls = knit_tls_free(k->tls);
     knit_handles_fini(&k->handles);
     knit_prepareds_fini(&k->prepareds);
     (void)knit_registry_free(k->registry);
@@ -144,12 +146,70 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
     return code;
 }
 
+/* What encrypted connections of the session have in common; NULL: they are plain. */
+static int make_tls(const struct knit_url *url, const struct knit_open_options *options,
+    struct knit_tls **ret, struct knit_error *ret_error)
+{
+    *ret = NULL;
+    if (url->is_encrypted)
+        return knit_tls_new(options->tls, ret, ret_error);
+    if (options->tls != NULL && url->scheme == KNIT_URL_TCP)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "options for TLS with a URL that has none: knits:// is expected");
+    return KNIT_OK;
+}
+
+/* Connected, and able to take a hello. Takes over tls and the descriptor, even when it fails. */
+static int make_session(int fd, const struct knit_url *url, const struct knit_open_options *options,
+    struct knit_tls *tls, struct knit **ret, struct knit_error *ret_error)
+{
+    struct knit *k = knit_open_new(fd, options);
+    int code;
+
+    if (k == NULL) {
+        (void)knit_tls_free(tls);
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    }
+    k->tls = tls;
+    code = tls != NULL ? knit_transport_begin_tls(&k->handles.stream.transport, tls, url, ret_error)
+                       : KNIT_OK;
+    if (code == KNIT_OK)
+        *ret = k;
+    else
+        knit_open_free(k);
+    return code;
+}
+
+/* The connection did not live to bring an answer to the hello: it says why, and whether another one
+ * would fare better. */
+static int explain_lost(
+    const struct knit *k, const struct knit_url *url, int code, struct knit_error *ret_error)
+{
+    const struct knit_transport *transport = &k->handles.stream.transport;
+    const char *perhaps = "";
+
+    if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(&k->handles.stream) ||
+        code != KNIT_DISCONNECTED)
+        return code;
+    if (transport->refusal != 0)
+        code = transport->refusal;
+    else if (!url->is_encrypted)
+        perhaps = " (one that speaks TLS there does so: its URL begins with knits://)";
+    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s:%s: %s%s", url->host,
+        url->port, k->handles.stream.reason, perhaps);
+    if (ret_error != NULL)
+        ret_error->retryable = transport->refusal == 0;
+    return code;
+}
+
 int knit_open(const char *url, const struct knit_open_options *options, struct knit **ret,
     struct knit_error *ret_error)
 {
     static const struct knit_open_options defaults;
     struct knit_url where;
-    struct knit *k;
+    struct knit_tls *tls;
+    struct knit *k = NULL;
     const char *reason;
     uint64_t until_ns;
     int fd, code;
@@ -159,8 +219,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
         options = &defaults;
     if (url == NULL)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "the URL is NULL: knit://, unix:// or "
-            "shm:// with a place is expected");
+            "the URL is NULL: knit://, knits://, unix:// or shm:// with a place is expected");
     code = knit_open_check(options, ret_error);
     if (code != KNIT_OK)
         return code;
@@ -169,15 +228,20 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "bad URL \"%s\": %s", url, reason);
     until_ns = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
     until_ns = knit_clock_ns() + until_ns * 1000000;
-    code = knit_connect(&where, until_ns, &fd, ret_error);
+    code = make_tls(&where, options, &tls, ret_error);
     if (code != KNIT_OK)
         return code;
-    k = knit_open_new(fd, options);
-    if (k == NULL)
-        return knit_error_make(
-            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    code = knit_connect(&where, until_ns, &fd, ret_error);
+    if (code != KNIT_OK) {
+        (void)knit_tls_free(tls);
+        return code;
+    }
+    code = make_session(fd, &where, options, tls, &k, ret_error);
+    if (code != KNIT_OK)
+        return code;
 
     code = send_hello(k, options, until_ns, ret_error);
+    code = explain_lost(k, &where, code, ret_error);
     if (code == KNIT_OK && where.scheme == KNIT_URL_SHM)
         code = knit_attach(k, options, until_ns, &k->handles.lanes, ret_error);
     if (code != KNIT_OK) {

@@ -73,8 +73,7 @@ void knit_stream_set_limits(
 
 void knit_stream_fini(struct knit_stream *stream)
 {
-    knit_transport_close(&stream->transport);
-    knit_transport_close_fds(&stream->transport);
+    knit_transport_fini(&stream->transport);
     free(stream->places);
     free(stream->in);
     stream->places = NULL;
@@ -86,7 +85,7 @@ void knit_stream_fini(struct knit_stream *stream)
 
 bool knit_stream_has_output(const struct knit_stream *stream)
 {
-    return stream->out_sent < stream->out.len;
+    return stream->out_sent < stream->out.len || stream->transport.unsent != 0;
 }
 
 bool knit_stream_wants_write(const struct knit_stream *stream)
@@ -286,6 +285,18 @@ static enum knit_transport_result send_output(struct knit_stream *stream)
     return result;
 }
 
+/* What a transport says itself is a sentence; the error of a socket is none. */
+static void break_off(
+    struct knit_stream *stream, const char *what, const struct knit_transport *transport)
+{
+    const char *reason = knit_transport_reason(transport);
+
+    if (transport->kind->reason != NULL)
+        knit_stream_break(stream, "%s", reason);
+    else
+        knit_stream_break(stream, "%s: %s", what, reason);
+}
+
 void knit_stream_flush(struct knit_stream *stream)
 {
     if (!knit_stream_is_open(stream))
@@ -304,10 +315,10 @@ void knit_stream_flush(struct knit_stream *stream)
     case KNIT_TRANSPORT_END:
     case KNIT_TRANSPORT_BROKEN: {
         /* Answers that the server sent before it closed may still be there to read. */
-        int error = stream->transport.error;
+        struct knit_transport as_it_broke = stream->transport;
 
         knit_stream_receive(stream);
-        knit_stream_break(stream, "the connection broke: %s", strerror(error));
+        break_off(stream, "the connection broke", &as_it_broke);
         return;
     }
     }
@@ -406,6 +417,20 @@ static bool take_scanned(struct knit_stream *stream)
     return take_message(stream, &message, stream->scan.used);
 }
 
+/* What stands at in_begin is no message. A server that encrypts answers what is not encrypted with
+ * an alert: content type 21, major version 3. */
+static void refuse_input(struct knit_stream *stream)
+{
+    const uint8_t *bytes = stream->in + stream->in_begin;
+
+    if (stream->in_len - stream->in_begin >= 2 && bytes[0] == 21 && bytes[1] == 3) {
+        stream->transport.refusal = KNIT_DISCONNECTED;
+        knit_stream_break(stream, "the server speaks TLS there, so its URL begins with knits://");
+        return;
+    }
+    knit_stream_break(stream, "the server sent what is no message: %s", stream->scan.reason);
+}
+
 static void scan_input(struct knit_stream *stream)
 {
     while (stream->in_fed < stream->in_len) {
@@ -424,8 +449,7 @@ static void scan_input(struct knit_stream *stream)
         if (r == 0)
             return;
         if (r != KNIT_SCAN_E_DONE) {
-            knit_stream_break(
-                stream, "the server sent what is no message: %s", stream->scan.reason);
+            refuse_input(stream);
             return;
         }
         if (!take_scanned(stream))
@@ -465,7 +489,7 @@ static bool make_room(struct knit_stream *stream)
     return true;
 }
 
-void knit_stream_receive(struct knit_stream *stream)
+static void receive(struct knit_stream *stream)
 {
     for (int i = 0; i < READS_MAX && knit_stream_is_open(stream); i++) {
         size_t asked, len = 0;
@@ -489,14 +513,21 @@ void knit_stream_receive(struct knit_stream *stream)
             knit_stream_break(stream, "the server closed the connection");
             return;
         case KNIT_TRANSPORT_BROKEN:
-            knit_stream_break(
-                stream, "the server closed the connection: %s", strerror(stream->transport.error));
+            break_off(stream, "the server closed the connection", &stream->transport);
             return;
         }
         /* A short read has emptied the socket: another one would only return EAGAIN. */
         if (len < asked && !knit_stream_has_pending(stream))
             return;
     }
+}
+
+void knit_stream_receive(struct knit_stream *stream)
+{
+    receive(stream);
+    /* What it waited for may have come just now, of which the descriptor tells no more. */
+    if (stream->send_wants == KNIT_TRANSPORT_WANT_READ)
+        knit_stream_flush(stream);
 }
 
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms)

@@ -65,7 +65,7 @@ struct knit_stream {
     struct knit_transport transport;
     enum knit_transport_result send_wants;    /* what the last send answered */
     enum knit_transport_result receive_wants; /* what the last receive answered */
-    char reason[192];                         /* why the connection ended; "" = it did not */
+    char reason[320];                         /* why the connection ended; "" = it did not */
 
     struct knit_scan scan;
     uint8_t *in;
@@ -158,7 +158,7 @@ bool knit_stream_wants_write(const struct knit_stream *stream);
 /* Whether input waits in the transport, for which the descriptor does not become readable. */
 static inline bool knit_stream_has_pending(const struct knit_stream *stream)
 {
-    return knit_stream_is_open(stream) && knit_transport_pending(&stream->transport) > 0;
+    return knit_stream_is_open(stream) && knit_transport_has_pending(&stream->transport);
 }
 
 /* Ask the server to cancel a request. reason: one msgpack value, or absent. False: the request is

@@ -106,12 +106,6 @@ static enum knit_transport_result plain_send(
     return KNIT_TRANSPORT_OK;
 }
 
-static size_t plain_pending(const struct knit_transport *transport)
-{
-    (void)transport;
-    return 0;
-}
-
 static void plain_shut_down(struct knit_transport *transport)
 {
     (void)shutdown(transport->fd, SHUT_RDWR);
@@ -130,7 +124,6 @@ void knit_transport_init_plain(struct knit_transport *transport, int fd)
     static const struct knit_transport_kind plain = {
         .receive = plain_receive,
         .send = plain_send,
-        .pending = plain_pending,
         .shut_down = plain_shut_down,
     };
 
@@ -152,6 +145,20 @@ void knit_transport_close(struct knit_transport *transport)
     knit_fd_close(&transport->fd);
 }
 
+void knit_transport_fini(struct knit_transport *transport)
+{
+    knit_transport_close(transport);
+    knit_transport_close_fds(transport);
+    if (transport->kind != NULL && transport->kind->free != NULL)
+        transport->kind->free(transport);
+}
+
+const char *knit_transport_reason(const struct knit_transport *transport)
+{
+    return transport->kind->reason != NULL ? transport->kind->reason(transport)
+                                           : strerror(transport->error);
+}
+
 void knit_transport_close_fds(struct knit_transport *transport)
 {
     for (uint32_t i = 0; i < transport->fds_count; i++)
@@ -165,6 +172,6 @@ void knit_transport_wait(const struct knit_transport *transport, bool wants_writ
 
     if (wants_write)
         item.events |= POLLOUT;
-    if (knit_transport_pending(transport) == 0)
+    if (!knit_transport_has_pending(transport))
         (void)poll(&item, 1, wait_ms);
 }

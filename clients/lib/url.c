@@ -53,7 +53,7 @@ static int parse_authority(const char *text, struct knit_url *url, const char **
     url->host[len] = '\0';
 
     if (strcmp(end, "") == 0 || strcmp(end, "/") == 0)
-        return parse_port("5648", url, ret_reason);
+        return parse_port(url->is_encrypted ? "5649" : "5648", url, ret_reason);
     if (end[0] == ':')
         return parse_port(end + 1, url, ret_reason);
     return bad(ret_reason, "behind the host only :PORT may stand, and no path");
@@ -78,25 +78,25 @@ int knit_url_parse(const char *text, struct knit_url *ret_url, const char **ret_
         enum knit_url_scheme scheme;
     } schemes[] = {
         {"knit://", KNIT_URL_TCP},
+        {"knits://", KNIT_URL_TCP},
         {"unix://", KNIT_URL_UNIX},
         {"shm://", KNIT_URL_SHM},
     };
     struct knit_url url = {0};
     int r;
 
-    if (strncmp(text, "knits://", 8) == 0)
-        return bad(ret_reason, "knits:// (TLS) is not built in");
     for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
         size_t len = strlen(schemes[i].prefix);
 
         if (strncmp(text, schemes[i].prefix, len) != 0)
             continue;
         url.scheme = schemes[i].scheme;
+        url.is_encrypted = strcmp(schemes[i].prefix, "knits://") == 0;
         r = url.scheme == KNIT_URL_TCP ? parse_authority(text + len, &url, ret_reason)
                                        : parse_path(text + len, &url, ret_reason);
         if (r == 0)
             *ret_url = url;
         return r;
     }
-    return bad(ret_reason, "it must begin with knit://, unix:// or shm://");
+    return bad(ret_reason, "it must begin with knit://, knits://, unix:// or shm://");
 }

@@ -2,6 +2,7 @@
 /* A pool's URL, taken apart. <knitting/knitting.h> describes the schemes. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <knitting/code.h>
@@ -10,13 +11,12 @@ enum {
     KNIT_URL_E_BAD = 1, /* ret_reason has the reason */
 };
 
-enum { KNIT_URL_PORT_DEFAULT = 5648 };
-
 enum knit_url_scheme { KNIT_URL_TCP, KNIT_URL_UNIX, KNIT_URL_SHM };
 
 struct knit_url {
     enum knit_url_scheme scheme;
-    char host[256]; /* of TCP; an IPv6 address without its brackets */
+    bool is_encrypted; /* TCP with TLS */
+    char host[256];    /* of TCP; an IPv6 address without its brackets */
     char port[6];
     char path[108]; /* of UNIX and SHM: absolute, fits a socket's address */
 };

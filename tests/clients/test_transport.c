@@ -34,6 +34,7 @@ static struct {
     size_t held_len;
     size_t most; /* bytes that one receive gives out */
     size_t sent;
+    bool opens; /* a receive brings what a send waits for */
 } script;
 
 static enum knit_transport_result scripted_receive(
@@ -42,6 +43,8 @@ static enum knit_transport_result scripted_receive(
     size_t len = script.held_len < script.most ? script.held_len : script.most;
 
     (void)transport;
+    if (script.opens)
+        script.send = KNIT_TRANSPORT_OK;
     if (script.receive != KNIT_TRANSPORT_OK)
         return script.receive;
     if (len == 0)
@@ -57,19 +60,19 @@ static enum knit_transport_result scripted_receive(
 static enum knit_transport_result scripted_send(
     struct knit_transport *transport, const void *bytes, size_t len, size_t *ret_len)
 {
-    (void)transport;
     (void)bytes;
     if (script.send != KNIT_TRANSPORT_OK)
         return script.send;
+    transport->unsent = 0;
     script.sent += len;
     *ret_len = len;
     return KNIT_TRANSPORT_OK;
 }
 
-static size_t scripted_pending(const struct knit_transport *transport)
+static bool scripted_has_pending(const struct knit_transport *transport)
 {
     (void)transport;
-    return script.held_len;
+    return script.held_len != 0;
 }
 
 static void scripted_shut_down(struct knit_transport *transport)
@@ -80,7 +83,7 @@ static void scripted_shut_down(struct knit_transport *transport)
 static const struct knit_transport_kind scripted = {
     .receive = scripted_receive,
     .send = scripted_send,
-    .pending = scripted_pending,
+    .has_pending = scripted_has_pending,
     .shut_down = scripted_shut_down,
 };
 
@@ -178,6 +181,46 @@ static void input_may_wait_for_room(void **state)
     assert_false(knit_stream_wants_write(stream()));
 }
 
+/* The descriptor would not become readable for it again. */
+static void output_that_waits_for_input_goes_when_that_has_come(void **state)
+{
+    (void)state;
+    (void)start();
+    script.send = KNIT_TRANSPORT_WANT_READ;
+    knit_stream_flush(stream());
+    assert_int_equal(script.sent, 0);
+    script.opens = true;
+    knit_stream_receive(stream());
+    assert_false(knit_stream_has_output(stream()));
+    assert_true(script.sent > 0);
+}
+
+static void bytes_that_the_transport_could_not_send_are_output(void **state)
+{
+    (void)state;
+    stream()->transport.unsent = 5;
+    script.send = KNIT_TRANSPORT_WANT_WRITE;
+    knit_stream_flush(stream());
+    assert_true(knit_stream_wants_write(stream()));
+    script.send = KNIT_TRANSPORT_OK;
+    knit_stream_flush(stream());
+    assert_false(knit_stream_has_output(stream()));
+    assert_false(knit_stream_wants_write(stream()));
+}
+
+/* Its answer to what is no TLS is an alert. */
+static void a_server_that_speaks_tls_is_named(void **state)
+{
+    static const uint8_t alert[] = {21, 3, 3, 0, 2, 2, 70};
+
+    (void)state;
+    hold(alert, sizeof(alert), sizeof(alert));
+    knit_stream_receive(stream());
+    assert_false(knit_stream_is_open(stream()));
+    assert_non_null(strstr(stream()->reason, "knits://"));
+    assert_int_equal(stream()->transport.refusal, KNIT_DISCONNECTED);
+}
+
 /* Each receive gives less than was asked for, which from a socket would mean that it is empty. */
 static void held_bytes_are_read_to_their_end(void **state)
 {
@@ -236,7 +279,7 @@ static void a_socket_gives_bytes_then_its_end(void **state)
     assert_int_equal(
         knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_OK);
     assert_int_equal(len, 3);
-    assert_int_equal(knit_transport_pending(transport), 0);
+    assert_false(knit_transport_has_pending(transport));
     assert_int_equal(shutdown(other_fd, SHUT_RDWR), 0);
     assert_int_equal(
         knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_END);
@@ -301,6 +344,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SCRIPTED(output_that_waits_for_input_does_not_wait_for_room),
+        SCRIPTED(output_that_waits_for_input_goes_when_that_has_come),
+        SCRIPTED(bytes_that_the_transport_could_not_send_are_output),
+        SCRIPTED(a_server_that_speaks_tls_is_named),
         SCRIPTED(input_may_wait_for_room),
         SCRIPTED(held_bytes_are_read_to_their_end),
         SCRIPTED(no_sleep_while_bytes_are_held),

@@ -15,6 +15,7 @@ static void tcp_urls_give_host_and_port(void **state)
 {
     static const struct {
         const char *text, *host, *port;
+        bool is_encrypted;
     } cases[] = {
         {"knit://localhost", "localhost", "5648"},
         {"knit://localhost/", "localhost", "5648"},
@@ -23,6 +24,9 @@ static void tcp_urls_give_host_and_port(void **state)
         {"knit://[::1]", "::1", "5648"},
         {"knit://[fe80::1%eth0]:99", "fe80::1%eth0", "99"},
         {"knit://h:00080", "h", "80"},
+        {"knits://localhost", "localhost", "5649", true},
+        {"knits://[::1]", "::1", "5649", true},
+        {"knits://h:5648", "h", "5648", true},
     };
 
     (void)state;
@@ -34,6 +38,7 @@ static void tcp_urls_give_host_and_port(void **state)
         assert_int_equal(url.scheme, KNIT_URL_TCP);
         assert_string_equal(url.host, cases[i].host);
         assert_string_equal(url.port, cases[i].port);
+        assert_int_equal(url.is_encrypted, cases[i].is_encrypted);
     }
 }
 
@@ -77,8 +82,9 @@ static void mistakes_are_named(void **state)
         {"", "begin with"},
         {"localhost", "begin with"},
         {"http://localhost", "begin with"},
-        {"knits://localhost", "TLS"},
         {"knit://", "no host"},
+        {"knits://", "no host"},
+        {"knits:///run/a", "no host"},
         {"knit://:5", "no host"},
         {"knit://[::1", "bracket"},
         {"knit://[]", "no host"},

@@ -59,9 +59,9 @@ ROOMS = {
 LAYERS = {
     'clients/lib': [
         {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
-        {'args', 'lanes', 'resolve', 'stream', 'transport_plain', 'watcher'},
-        {'connect', 'late', 'members', 'prepared', 'promise'},
-        {'handle'},
+        {'args', 'lanes', 'resolve', 'stream', 'tls_peer', 'transport_plain', 'watcher'},
+        {'connect', 'late', 'members', 'prepared', 'promise', 'tls'},
+        {'handle', 'tls_none', 'transport_tls'},
         {'handle_inline', 'handle_late', 'handle_set'},
         {'client', 'handle_promise'},
         {'admin_calls'},
@@ -80,7 +80,7 @@ THIRD_PARTY = [
     (r'event2/.*|event\.h|evutil\.h', {'server'}),
     (r'msgpack(\.h|/.*)', {'proto'}),
     (r'json-c/.*', {'clients'}),
-    (r'openssl/.*', {'server'}),
+    (r'openssl/.*', {'clients', 'server'}),
     (r'cmocka\.h', set()),
     (r'seccomp\.h', {'fastpath'}),
     (r'zmq\.h|nats/.*|nng/.*|hiredis/.*|libgearman/.*', set()),  # peers of bench/

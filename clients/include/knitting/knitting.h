@@ -15,6 +15,7 @@
  *
  * URLs:
  *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets
+ *     knits://HOST[:PORT]  the same with TLS; the port is 5649 unless given
  *     unix:///PATH         the daemon's unix stream socket
  *     shm:///PATH          the same socket, but calls travel through memory shared with the workers
  * Calling code is the same for all of them. A transport that cannot be had is an error; the library
@@ -59,6 +60,7 @@
 #include <knitting/code.h>
 #include <knitting/error.h>
 #include <knitting/progress.h>
+#include <knitting/tls_options.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -94,15 +96,18 @@ struct knit_open_options {
     bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
     uint32_t connect_ms;  /* for the whole of knit_open(); 0 = 10 s */
     const char *name;     /* sent to the daemon, for its logs; NULL = the library's name */
+    const struct knit_tls_options *tls; /* of knits://; NULL = every default. With knit:// it is
+                                           refused, other URLs do not look at it */
     uint64_t reserved[4];
 };
 
 /* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's name
  * is looked up and its addresses are tried, side by side where one is slow. On failure *ret is
  * NULL, so that a knit_close() at the end needs no condition.
- * Fails with KNIT_BAD_ARGUMENT (the URL), KNIT_DISCONNECTED (no server listens there, or what
- * listens does not speak this version of the protocol), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT,
- * KNIT_INTERNAL (out of memory). */
+ * Fails with KNIT_BAD_ARGUMENT (the URL, a file of `tls`), KNIT_DISCONNECTED (no server listens
+ * there, or what listens does not speak this version of the protocol, or not TLS),
+ * KNIT_UNAUTHENTICATED (the server did not show whom it has to be, or does not accept who the
+ * caller is), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (out of memory). */
 KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *options,
     struct knit **ret, struct knit_error *ret_error);
 
