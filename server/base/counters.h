@@ -15,6 +15,7 @@
     X(connections_closed)                                                                          \
     X(handshakes_done)                                                                             \
     X(handshakes_failed)                                                                           \
+    X(handshakes_resumed)                                                                          \
     X(bytes_in)                                                                                    \
     X(bytes_out)                                                                                   \
     X(requests)                                                                                    \

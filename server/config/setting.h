@@ -107,6 +107,7 @@ struct knit_settings {
     uint64_t tls_client; /* enum knit_tls_client_choice */
     char *tls_client_ca;
     char *tls_crl;
+    char *tls_ticket_keys;
     char *socket;
     uint64_t socket_mode;
     char *socket_group;

@@ -54,6 +54,11 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "tls_crl", NULL, KNIT_SETTING_PATH, AT(tls_crl), 0, 0, NULL, NULL, "PATH",
         "File with lists of the certificates that these authorities have revoked, in PEM. Given, "
         "each authority needs one that is valid, or its certificates are refused."},
+    {"server", "tls_ticket_keys", NULL, KNIT_SETTING_PATH, AT(tls_ticket_keys), 0, 0, NULL, NULL,
+        "PATH",
+        "File with one to three keys of tickets, 80 random bytes each, by which clients resume "
+        "their sessions: tickets are made with the first and taken with each. Left out, they are "
+        "random, and change every 12 hours."},
     {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
         "Unix socket to listen on; the word none switches it off. Left out, it is "
         "$RUNTIME_DIRECTORY/knitting.sock where systemd has set that, else "

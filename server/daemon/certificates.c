@@ -2,22 +2,32 @@
 /* What is in force is one pointer, so it changes as a whole. */
 #include "server/daemon/certificates.h"
 
+#include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "server/tls/tls_context.h"
 
 static int prepare(void *arg, struct knit_sentence *why)
 {
     struct knit_certificates *certificates = arg;
+    const struct knit_settings *settings = certificates->settings;
+    int r = 0;
 
-    return knit_tls_context_new(certificates->settings, &certificates->next, why);
+    if (settings->tls_ticket_keys != NULL)
+        r = knit_tls_tickets_read(settings->tls_ticket_keys, &certificates->next_ring, why);
+    return r == 0 ? knit_tls_context_new(settings, &certificates->tickets, &certificates->next, why)
+                  : r;
 }
 
 static void commit(void *arg)
 {
     struct knit_certificates *certificates = arg;
 
+    if (certificates->settings->tls_ticket_keys != NULL)
+        knit_tls_tickets_set(&certificates->tickets, &certificates->next_ring);
+    OPENSSL_cleanse(&certificates->next_ring, sizeof(certificates->next_ring));
     knit_tls_store_replace(certificates->store, certificates->next);
     certificates->next = NULL;
 }
@@ -26,6 +36,7 @@ static void abandon(void *arg)
 {
     struct knit_certificates *certificates = arg;
 
+    OPENSSL_cleanse(&certificates->next_ring, sizeof(certificates->next_ring));
     SSL_CTX_free(certificates->next);
     certificates->next = NULL;
 }
@@ -33,25 +44,41 @@ static void abandon(void *arg)
 int knit_certificates_init(struct knit_certificates *certificates,
     const struct knit_settings *settings, struct knit_sentence *why)
 {
-    SSL_CTX *context;
     int r;
 
     *certificates = (struct knit_certificates){.settings = settings};
-    if (!knit_tls_context_is_wanted(settings))
-        return 0;
-    r = knit_tls_context_new(settings, &context, why);
+    r = knit_tls_tickets_init(&certificates->tickets);
     if (r != 0)
-        return r;
-    knit_tls_store_init(&certificates->memory, context);
-    certificates->store = &certificates->memory;
-    return 0;
+        return knit_sentence_set(why, r, "cannot get random bytes: %s", strerror(-r));
+    r = prepare(certificates, why);
+    if (r == 0 && certificates->next != NULL) {
+        knit_tls_store_init(&certificates->memory);
+        certificates->store = &certificates->memory;
+        commit(certificates);
+    } else {
+        abandon(certificates);
+    }
+    return r;
+}
+
+int knit_certificates_check(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    struct knit_certificates certificates;
+    int r = knit_certificates_init(&certificates, settings, why);
+
+    knit_certificates_fini(&certificates);
+    return r;
 }
 
 void knit_certificates_fini(struct knit_certificates *certificates)
 {
+    if (certificates->settings == NULL)
+        return;
     if (certificates->store != NULL)
         knit_tls_store_fini(certificates->store);
     certificates->store = NULL;
+    knit_tls_tickets_fini(&certificates->tickets);
+    certificates->settings = NULL;
 }
 
 struct knit_reload_part knit_certificates_part(struct knit_certificates *certificates)

@@ -12,15 +12,24 @@
 #include "server/config/setting.h"
 #include "server/daemon/reload.h"
 #include "server/tls/tls_store.h"
+#include "server/tls/tls_tickets.h"
 
 struct knit_certificates {
     const struct knit_settings *settings;
     struct knit_tls_store *store; /* NULL: there is no TLS */
     struct knit_tls_store memory;
-    SSL_CTX *next; /* read, and not in force yet; or NULL */
+    struct knit_tls_tickets tickets;
+    /* Read, and not in force yet. */
+    SSL_CTX *next; /* or NULL */
+    struct knit_tls_ticket_ring next_ring;
 };
 
-/* Returns 0, KNIT_TLS_CONTEXT_E_REFUSED, -ENOMEM, with a sentence; end it in any case. */
+/* Whether all can be read. Returns 0, or a code of tls_context.h or tls_tickets.h, or -errno, with
+ * a sentence. */
+KNIT_MUST_CHECK int knit_certificates_check(
+    const struct knit_settings *settings, struct knit_sentence *why);
+
+/* The same; end it in any case. */
 KNIT_MUST_CHECK int knit_certificates_init(struct knit_certificates *certificates,
     const struct knit_settings *settings, struct knit_sentence *why);
 /* Accepts a zeroed one. */

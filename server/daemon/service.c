@@ -43,7 +43,6 @@
 #include "server/net/listening.h"
 #include "server/policy/access.h"
 #include "server/policy/principals.h"
-#include "server/tls/tls_context.h"
 
 /* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
  * many times as many. */
@@ -560,7 +559,7 @@ int knit_service_check(
     if (r == 0)
         r = knit_listening_check(settings, why);
     if (r == 0)
-        r = knit_tls_context_check(settings, why);
+        r = knit_certificates_check(settings, why);
     if (r == 0)
         r = knit_workers_check(settings, why);
     if (r == 0)

@@ -137,6 +137,8 @@ static void finish(struct knit_handshake *handshake)
         return;
     }
     KNIT_COUNT(net->turn, handshakes_done);
+    if (knit_tls_stream_is_resumed(handshake->stream))
+        KNIT_COUNT(net->turn, handshakes_resumed);
     forget(handshake);
     (void)knit_connection_open(net, transport);
 }

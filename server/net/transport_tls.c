@@ -172,6 +172,11 @@ const char *knit_tls_stream_flaw(const struct knit_tls_stream *stream)
     return result != X509_V_OK ? X509_verify_cert_error_string(result) : NULL;
 }
 
+bool knit_tls_stream_is_resumed(const struct knit_tls_stream *stream)
+{
+    return SSL_session_reused(stream->ssl) == 1;
+}
+
 X509 *knit_tls_stream_peer(const struct knit_tls_stream *stream)
 {
     return SSL_get0_peer_certificate(stream->ssl);

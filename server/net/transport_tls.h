@@ -37,6 +37,9 @@ KNIT_MUST_CHECK enum knit_transport_result knit_tls_stream_handshake(
 /* Of one whose handshake has failed: what was wrong with the peer's certificate, or NULL. */
 const char *knit_tls_stream_flaw(const struct knit_tls_stream *stream);
 
+/* Whether its handshake, which is over, went on with what an earlier one has come to. */
+bool knit_tls_stream_is_resumed(const struct knit_tls_stream *stream);
+
 /* The certificate that its peer has the key of, or NULL. Borrowed. */
 X509 *knit_tls_stream_peer(const struct knit_tls_stream *stream);
 

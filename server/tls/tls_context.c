@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "server/tls/tls_parts.h"
+#include "server/tls/tls_tickets.h"
 
 #define REFUSED KNIT_TLS_CONTEXT_E_REFUSED
 
@@ -80,16 +81,20 @@ static bool set_fixed(SSL_CTX *context)
            SSL_CTX_set_ciphersuites(context, ciphers_1_3) == 1 &&
            SSL_CTX_set1_groups_list(context, groups) == 1 &&
            SSL_CTX_set_max_early_data(context, 0) == 1 &&
-           SSL_CTX_set_num_tickets(context, 0) == 1 &&
            SSL_CTX_set_session_id_context(
                context, (const unsigned char *)KNIT_TLS_ALPN, sizeof(KNIT_TLS_ALPN) - 1) == 1;
+}
+
+static bool is_wanted(const struct knit_settings *settings)
+{
+    return settings->listen_tls.count > 0 && strcmp(settings->listen_tls.items[0], "none") != 0;
 }
 
 static int check_clients(const struct knit_settings *settings, struct knit_sentence *why)
 {
     bool is_asked = settings->tls_client != KNIT_TLS_CLIENT_CHOICE_NONE;
 
-    if (is_asked && !knit_tls_context_is_wanted(settings))
+    if (is_asked && !is_wanted(settings))
         return knit_sentence_set(
             why, REFUSED, "server.tls_client: means nothing without listen_tls");
     if (is_asked && settings->tls_client_ca == NULL)
@@ -102,6 +107,9 @@ static int check_clients(const struct knit_settings *settings, struct knit_sente
     if (settings->tls_client_ca == NULL && settings->tls_crl != NULL)
         return knit_sentence_set(
             why, REFUSED, "server.tls_crl: means nothing without tls_client_ca");
+    if (settings->tls_ticket_keys != NULL && !is_wanted(settings))
+        return knit_sentence_set(
+            why, REFUSED, "server.tls_ticket_keys: means nothing without listen_tls");
     return 0;
 }
 
@@ -115,58 +123,45 @@ static int check_together(const struct knit_settings *settings, struct knit_sent
             "server.tls_key: expected as many as tls_certificate, one for each in the same order, "
             "%zu and not %zu",
             certificates, keys);
-    if (knit_tls_context_is_wanted(settings) && certificates == 0)
+    if (is_wanted(settings) && certificates == 0)
         return knit_sentence_set(
             why, REFUSED, "server.listen_tls: expected tls_certificate and tls_key beside it");
-    if (!knit_tls_context_is_wanted(settings) && certificates != 0)
+    if (!is_wanted(settings) && certificates != 0)
         return knit_sentence_set(
             why, REFUSED, "server.tls_certificate: means nothing without listen_tls");
     return check_clients(settings, why);
 }
 
-int knit_tls_context_new(
-    const struct knit_settings *settings, SSL_CTX **ret_context, struct knit_sentence *why)
+static int fill(SSL_CTX *context, const struct knit_settings *settings,
+    struct knit_tls_tickets *tickets, struct knit_sentence *why)
 {
-    SSL_CTX *context;
-    int r = check_together(settings, why);
+    int r = knit_tls_parts_add(context, settings);
 
-    if (r != 0)
-        return r;
-    ERR_clear_error();
-    context = SSL_CTX_new(TLS_server_method());
-    if (context == NULL)
-        return -ENOMEM;
-    if (!set_fixed(context))
+    if (r == 0 && !set_fixed(context))
         r = knit_sentence_set(why, REFUSED,
             "server.listen_tls: the OpenSSL of this system lacks a part of TLS that is needed: %s",
             knit_tls_context_reason());
     if (r == 0)
-        r = knit_tls_parts_add(context, settings);
-    if (r == 0)
         r = knit_tls_identities_read(context, settings, why);
     if (r == 0)
         r = knit_tls_clients_read(context, settings, why);
+    return r == 0 ? knit_tls_tickets_use(tickets, context) : r;
+}
+
+int knit_tls_context_new(const struct knit_settings *settings, struct knit_tls_tickets *tickets,
+    SSL_CTX **ret_context, struct knit_sentence *why)
+{
+    SSL_CTX *context = NULL;
+    int r = check_together(settings, why);
+
+    if (r == 0 && is_wanted(settings)) {
+        ERR_clear_error();
+        context = SSL_CTX_new(TLS_server_method());
+        r = context != NULL ? fill(context, settings, tickets, why) : -ENOMEM;
+    }
     if (r != 0)
         SSL_CTX_free(context);
     else
         *ret_context = context;
-    return r;
-}
-
-bool knit_tls_context_is_wanted(const struct knit_settings *settings)
-{
-    return settings->listen_tls.count > 0 && strcmp(settings->listen_tls.items[0], "none") != 0;
-}
-
-int knit_tls_context_check(const struct knit_settings *settings, struct knit_sentence *why)
-{
-    SSL_CTX *context;
-    int r;
-
-    if (!knit_tls_context_is_wanted(settings))
-        return check_together(settings, why);
-    r = knit_tls_context_new(settings, &context, why);
-    if (r == 0)
-        SSL_CTX_free(context);
-    return r;
+    return r == -ENOMEM ? knit_sentence_set(why, r, "out of memory") : r;
 }

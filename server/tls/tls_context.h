@@ -15,7 +15,6 @@
 #pragma once
 
 #include <openssl/types.h>
-#include <stdbool.h>
 
 #include <knitting/code.h>
 
@@ -24,21 +23,16 @@
 
 #define KNIT_TLS_ALPN "knit/1"
 
+struct knit_tls_tickets;
+
 enum {
     KNIT_TLS_CONTEXT_E_REFUSED = 1, /* the sentence says why */
 };
 
-/* Whether there is anything to listen on with TLS. */
-bool knit_tls_context_is_wanted(const struct knit_settings *settings);
-
-/* From files that the settings name. Returns 0, KNIT_TLS_CONTEXT_E_REFUSED, -ENOMEM. */
-KNIT_MUST_CHECK int knit_tls_context_new(
-    const struct knit_settings *settings, SSL_CTX **ret_context, struct knit_sentence *why);
-
-/* Whether the settings of TLS fit each other and the files that they name. Returns as above; 0 as
- * well where nothing asks for TLS. */
-KNIT_MUST_CHECK int knit_tls_context_check(
-    const struct knit_settings *settings, struct knit_sentence *why);
+/* From files that the settings name; *ret_context is NULL where nothing asks for TLS. The tickets
+ * stay as long as the context. Returns 0, KNIT_TLS_CONTEXT_E_REFUSED, -ENOMEM. */
+KNIT_MUST_CHECK int knit_tls_context_new(const struct knit_settings *settings,
+    struct knit_tls_tickets *tickets, SSL_CTX **ret_context, struct knit_sentence *why);
 
 /* The library's own words for what went wrong on this thread, first of all; it forgets it. */
 const char *knit_tls_context_reason(void);

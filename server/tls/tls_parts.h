@@ -18,6 +18,8 @@
 
 #define KNIT_TLS_DIGEST_BYTES 32
 
+struct knit_tls_tickets;
+
 /* One of several certificates. */
 struct knit_tls_identity {
     X509 *leaf;
@@ -38,6 +40,7 @@ struct knit_tls_parts {
     size_t expiry_count;
     /* Of whose certificates are taken, and which not. */
     uint8_t trust[KNIT_TLS_DIGEST_BYTES];
+    struct knit_tls_tickets *tickets; /* borrowed; NULL: none are made */
 };
 
 /* Gives the context empty parts, which end with it. Returns 0 or -ENOMEM. */

@@ -6,10 +6,10 @@
 
 #include <openssl/ssl.h>
 
-void knit_tls_store_init(struct knit_tls_store *store, SSL_CTX *context)
+void knit_tls_store_init(struct knit_tls_store *store)
 {
     (void)pthread_mutex_init(&store->mutex, NULL);
-    store->context = context;
+    store->context = NULL;
 }
 
 void knit_tls_store_fini(struct knit_tls_store *store)

@@ -11,11 +11,11 @@
 
 struct knit_tls_store {
     pthread_mutex_t mutex;
-    SSL_CTX *context; /* NULL: there is no TLS */
+    SSL_CTX *context;
 };
 
-/* Takes the context over. */
-void knit_tls_store_init(struct knit_tls_store *store, SSL_CTX *context);
+/* Without a context. */
+void knit_tls_store_init(struct knit_tls_store *store);
 
 /* Connections that it has made may outlive it. */
 void knit_tls_store_fini(struct knit_tls_store *store);
