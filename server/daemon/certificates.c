@@ -2,12 +2,66 @@
 /* What is in force is one pointer, so it changes as a whole. */
 #include "server/daemon/certificates.h"
 
+#include <errno.h>
+#include <event2/event.h>
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
+#include "server/base/log.h"
 #include "server/tls/tls_context.h"
+
+enum { SOON_DAYS = 14, DAY_S = 86400 };
+
+static void warn(struct knit_log *log, const struct knit_tls_expiry *expiry, time_t now)
+{
+    if (expiry->at <= now)
+        knit_log(log, KNIT_LOG_ERROR, "a certificate, or a list of revoked ones, has expired",
+            KNIT_LOG_TEXT("file", expiry->path));
+    else if (expiry->at - now < SOON_DAYS * DAY_S)
+        knit_log(log, KNIT_LOG_WARNING, "a certificate, or a list of revoked ones, expires soon",
+            KNIT_LOG_TEXT("file", expiry->path),
+            KNIT_LOG_NUMBER("days_left", (expiry->at - now) / DAY_S));
+}
+
+static void look(const struct knit_certificates *certificates)
+{
+    const struct knit_tls_expiry *expiries;
+    size_t count = knit_tls_context_expiries(certificates->store->context, &expiries);
+
+    for (size_t i = 0; i < count; i++)
+        warn(certificates->log, &expiries[i], time(NULL));
+}
+
+static void on_day(evutil_socket_t fd, short events, void *arg)
+{
+    (void)fd, (void)events;
+    look(arg);
+}
+
+int knit_certificates_watch(
+    struct knit_certificates *certificates, struct event_base *base, struct knit_log *log)
+{
+    static const struct timeval day = {DAY_S, 0};
+
+    if (certificates->store == NULL)
+        return 0;
+    certificates->log = log;
+    certificates->day_event = event_new(base, -1, EV_PERSIST, on_day, certificates);
+    if (certificates->day_event == NULL || event_add(certificates->day_event, &day) < 0)
+        return -ENOMEM;
+    look(certificates);
+    return 0;
+}
+
+void knit_certificates_unwatch(struct knit_certificates *certificates)
+{
+    if (certificates->day_event != NULL)
+        event_free(certificates->day_event);
+    certificates->day_event = NULL;
+}
 
 static int prepare(void *arg, struct knit_sentence *why)
 {
@@ -30,6 +84,8 @@ static void commit(void *arg)
     OPENSSL_cleanse(&certificates->next_ring, sizeof(certificates->next_ring));
     knit_tls_store_replace(certificates->store, certificates->next);
     certificates->next = NULL;
+    if (certificates->log != NULL)
+        look(certificates);
 }
 
 static void abandon(void *arg)

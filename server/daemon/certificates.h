@@ -14,11 +14,17 @@
 #include "server/tls/tls_store.h"
 #include "server/tls/tls_tickets.h"
 
+struct event;
+struct event_base;
+struct knit_log;
+
 struct knit_certificates {
     const struct knit_settings *settings;
     struct knit_tls_store *store; /* NULL: there is no TLS */
     struct knit_tls_store memory;
     struct knit_tls_tickets tickets;
+    struct event *day_event; /* while they are watched */
+    struct knit_log *log;
     /* Read, and not in force yet. */
     SSL_CTX *next; /* or NULL */
     struct knit_tls_ticket_ring next_ring;
@@ -34,6 +40,13 @@ KNIT_MUST_CHECK int knit_certificates_init(struct knit_certificates *certificate
     const struct knit_settings *settings, struct knit_sentence *why);
 /* Accepts a zeroed one. */
 void knit_certificates_fini(struct knit_certificates *certificates);
+
+/* From now on the log says of each file that something in it is about to end, or has ended: now,
+ * after each reload and each day. The log is borrowed. Returns 0 or -ENOMEM. */
+KNIT_MUST_CHECK int knit_certificates_watch(
+    struct knit_certificates *certificates, struct event_base *base, struct knit_log *log);
+/* Before the base is freed. Accepts one that is not watched. */
+void knit_certificates_unwatch(struct knit_certificates *certificates);
 
 /* All that they are made of, read anew. */
 struct knit_reload_part knit_certificates_part(struct knit_certificates *certificates);

@@ -505,6 +505,9 @@ static int start(struct service *service, struct knit_sentence *why)
         r = start_closer(service, why);
     if (r == 0)
         r = start_loops(service, why);
+    if (r == 0 &&
+        knit_certificates_watch(&service->certificates, service->base, &service->log) != 0)
+        r = refuse_memory(why);
     if (r == 0 && (knit_signals_start(&service->signals, service->base, on_signal, service) != 0 ||
                       knit_listening_start(&service->listening, service->base, on_accept,
                           on_exhausted, service) != 0))
@@ -539,6 +542,7 @@ static void stop(struct service *service)
         knit_closer_stop(&service->closer);
     knit_signals_close(&service->signals);
     free_event(&service->outbox_event);
+    knit_certificates_unwatch(&service->certificates);
     if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);

@@ -15,6 +15,8 @@
 #pragma once
 
 #include <openssl/types.h>
+#include <stddef.h>
+#include <time.h>
 
 #include <knitting/code.h>
 
@@ -33,6 +35,16 @@ enum {
  * stay as long as the context. Returns 0, KNIT_TLS_CONTEXT_E_REFUSED, -ENOMEM. */
 KNIT_MUST_CHECK int knit_tls_context_new(const struct knit_settings *settings,
     struct knit_tls_tickets *tickets, SSL_CTX **ret_context, struct knit_sentence *why);
+
+/* When the first of a file's certificates, or lists of revoked ones, is not valid any more. */
+struct knit_tls_expiry {
+    const char *path; /* of the settings */
+    time_t at;
+};
+
+/* Of all files of a context; borrowed. Returns how many there are. */
+size_t knit_tls_context_expiries(
+    const SSL_CTX *context, const struct knit_tls_expiry **ret_expiries);
 
 /* The library's own words for what went wrong on this thread, first of all; it forgets it. */
 const char *knit_tls_context_reason(void);

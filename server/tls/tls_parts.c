@@ -61,6 +61,15 @@ struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context)
     return SSL_CTX_get_ex_data(context, place);
 }
 
+size_t knit_tls_context_expiries(
+    const SSL_CTX *context, const struct knit_tls_expiry **ret_expiries)
+{
+    const struct knit_tls_parts *parts = knit_tls_parts_of(context);
+
+    *ret_expiries = parts->expiries;
+    return parts->expiry_count;
+}
+
 void knit_tls_parts_note_expiry(struct knit_tls_parts *parts, const char *path, const ASN1_TIME *at)
 {
     struct knit_tls_expiry *expiry;

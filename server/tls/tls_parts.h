@@ -9,12 +9,12 @@
 #include <openssl/x509.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include <knitting/code.h>
 
 #include "proto/sentence.h"
 #include "server/config/setting.h"
+#include "server/tls/tls_context.h"
 
 #define KNIT_TLS_DIGEST_BYTES 32
 
@@ -25,12 +25,6 @@ struct knit_tls_identity {
     X509 *leaf;
     STACK_OF(X509) * chain; /* may be NULL */
     EVP_PKEY *key;
-};
-
-/* When the first of a file's certificates, or lists of revoked ones, is not valid any more. */
-struct knit_tls_expiry {
-    const char *path; /* of the settings */
-    time_t at;
 };
 
 struct knit_tls_parts {

@@ -498,6 +498,23 @@ class Reload(Case):
             with daemon.tls() as rpc:
                 self.assertEqual(rpc.call('echo', 1), 1)
 
+    def test_what_expires_soon_is_said_at_the_start_and_after_a_reload(self):
+        """Of each file that names one, with the days that are left; and what has expired."""
+        self.assertNotIn('expire', self.daemon.log())
+        words = ('level=warning msg="a certificate, or a list of revoked ones, expires soon" '
+                 f'file={authority.path("now.pem")} days_left=4')
+        with self.daemon as daemon:
+            self.show('server_soon')
+            self.reload(daemon, words)
+            self.show('server_expired')
+            self.reload(daemon, f'level=error msg="a certificate, or a list of revoked ones, has expired" file={authority.path("now.pem")}')
+        self.show('server_soon')
+        with TlsDaemon(authority, certificate='server_soon', tls_client='optional', tls_client_ca=authority.path('ca.pem'),
+                       tls_crl=authority.path('crl_old.pem')) as daemon:
+            self.assertIn(f'expires soon" file={authority.path("server_soon.pem")} days_left=4', daemon.log())
+            self.assertIn(f'has expired" file={authority.path("crl_old.pem")}', daemon.log())
+            self.assertEqual(daemon.log().count('expire'), 2)
+
     def test_handshakes_while_it_changes_succeed(self):
         with self.daemon as daemon:
             context = authority.client()
