@@ -27,7 +27,7 @@ enum {
     RECORD_BYTES = 16 * 1024,
     SENT_MAX = 256 * 1024, /* in one go, whatever the socket takes */
     HANDSHAKE_BYTES_MAX = 64 * 1024,
-    MESSAGES_MAX = 16, /* that are no data, and again for each ... */
+    MESSAGES_MAX = 32, /* that are no data, and again for each ... */
     MESSAGES_PER_BYTES = 1024 * 1024,
 };
 
@@ -126,14 +126,16 @@ static BIO *new_bio(struct knit_tls_stream *stream)
 
 /* ---- streams ------------------------------------------------------------------------------- */
 
-/* Of what a peer sends after its handshake, data brings none of these. One that sends too much else
- * is not listened to any more: the library stops when it has seen the end. */
+/* Data that a peer sends after its handshake brings none of these; a change of its keys brings one,
+ * another if it wants ours changed. One that sends too many is not listened to any more: the
+ * library stops when it has seen the end. */
 static void on_message(const SSL *ssl, int where, int value)
 {
     struct knit_tls_stream *stream = SSL_get_app_data(ssl);
 
-    (void)where, (void)value;
-    if (!stream->is_open || ++stream->messages <= MESSAGES_MAX)
+    (void)value;
+    if (!stream->is_open || !(where == SSL_CB_ACCEPT_EXIT || where & SSL_CB_ALERT) ||
+        ++stream->messages <= MESSAGES_MAX)
         return;
     stream->is_broken = true;
     SSL_set_shutdown(stream->ssl, SSL_get_shutdown(stream->ssl) | SSL_RECEIVED_SHUTDOWN);

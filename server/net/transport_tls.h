@@ -11,8 +11,8 @@
  * - A record is written for each 16 KiB, or for all that waits if that is less.
  * - No signal is raised by a peer that is gone.
  *
- * Limits: 64 KiB from the peer before its handshake is over; after it 16 messages of the protocol
- * that are no data (new keys, refused renegotiations) and 16 more with each MiB of data.
+ * Limits: 64 KiB from the peer before its handshake is over; after it 32 messages of the protocol
+ * that are no data (new keys and ours in return, alerts), and as many with each MiB of data.
  *
  * Threads: its loop's.
  */
