@@ -16,6 +16,10 @@
     X(handshakes_done)                                                                             \
     X(handshakes_failed)                                                                           \
     X(handshakes_resumed)                                                                          \
+    X(authentications)                                                                             \
+    X(authentications_failed)                                                                      \
+    X(strangers_refused)                                                                           \
+    X(strangers_dropped)                                                                           \
     X(bytes_in)                                                                                    \
     X(bytes_out)                                                                                   \
     X(requests)                                                                                    \

@@ -102,6 +102,8 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     if (settings->steal == KNIT_AUTO)
         settings->steal =
             settings->workers > 1 && !knit_setting_is_given(settings, "pool", "balancer");
+    if (settings->require_authentication == KNIT_AUTO)
+        settings->require_authentication = settings->tokens != NULL;
     knit_confinement_resolve(settings);
 
     if (settings->call_max_bytes > eighth)

@@ -114,6 +114,8 @@ struct knit_settings {
     struct knit_list attach_users;
     struct knit_list attach_groups;
     uint64_t allow_remote_without_authentication;
+    char *tokens;
+    uint64_t require_authentication;
     uint64_t threads_io;
     uint64_t max_connections;
     uint64_t message_max_bytes;

@@ -78,6 +78,15 @@ const struct knit_setting knit_setting_table[] = {
         AT(allow_remote_without_authentication), 0, 1, NULL, "off", "on|off",
         "Listen on addresses other machines can reach although anybody who reaches them may then "
         "run every task."},
+    {"server", "tokens", NULL, KNIT_SETTING_PATH, AT(tokens), 0, 0, NULL, NULL, "PATH",
+        "File with the names of callers and the digests of their tokens, a line each, as 'knit "
+        "token' prints it. A caller that says one of them in $/hello is the principal token:NAME. "
+        "Read again after SIGHUP."},
+    {"server", "require_authentication", NULL, KNIT_SETTING_AUTO_SWITCH, AT(require_authentication),
+        0, 1, NULL, "auto", "on|off|auto",
+        "Whether callers by TCP must say who they are before all else; until then they have "
+        "$/hello and $/ping, 64 KiB each way and 10 seconds, 256 of them at a time. auto is on "
+        "where tokens are given. Those on the unix socket are known by their uid."},
     {"server", "threads_io", NULL, KNIT_SETTING_AUTO_NUMBER, AT(threads_io), 1, 64, NULL, "auto",
         "COUNT",
         "Event loops that serve connections; auto is one for every four processors that the daemon "

@@ -145,6 +145,9 @@ void knit_loop_read_inbox(struct knit_loop *loop)
         case KNIT_MAILBOX_EVICTED:
             knit_connections_end_session(&loop->net, message.value);
             break;
+        case KNIT_MAILBOX_RECHECK:
+            knit_connections_recheck(&loop->net);
+            break;
         case KNIT_MAILBOX_OUTCOMES:
         case KNIT_MAILBOX_ASKED:
         case KNIT_MAILBOX_DRAINS:

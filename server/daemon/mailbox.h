@@ -18,6 +18,7 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_DRAIN,      /* value = ms until FINISH at the latest; again, with 0: hurry */
     KNIT_MAILBOX_FINISH,     /* deliver what there is, close everything, end */
     KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */
+    KNIT_MAILBOX_RECHECK,    /* callers may not be any more who they said they are */
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
     /* To the main thread. */
     KNIT_MAILBOX_ASKED,    /* `$/drain` came */

@@ -30,6 +30,7 @@
 #include "server/daemon/announce.h"
 #include "server/daemon/certificates.h"
 #include "server/daemon/descriptors.h"
+#include "server/daemon/identity.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 #include "server/daemon/notify.h"
@@ -42,7 +43,6 @@
 #include "server/net/endpoint.h"
 #include "server/net/listening.h"
 #include "server/policy/access.h"
-#include "server/policy/principals.h"
 
 /* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
  * many times as many. */
@@ -60,7 +60,7 @@ struct service {
     struct knit_log log;
     struct knit_access access;
     struct knit_instance instance;
-    struct knit_principals principals;
+    struct knit_identity identity;
     struct knit_ready_file ready;
     enum service_state state;
 
@@ -267,7 +267,8 @@ static void reap_orphans(struct service *service)
 /* Settings are read at start alone; files that they name are read again. */
 static void reload(struct service *service)
 {
-    const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates)};
+    const struct knit_reload_part parts[] = {
+        knit_certificates_part(&service->certificates), knit_identity_part(&service->identity)};
     struct knit_sentence why = {""};
     int r = knit_reload(parts, sizeof(parts) / sizeof(parts[0]), &why);
 
@@ -276,6 +277,7 @@ static void reload(struct service *service)
             KNIT_LOG_TEXT("reason", why.text));
         return;
     }
+    send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
     knit_log(&service->log, KNIT_LOG_INFO, "reloaded");
 }
 
@@ -391,7 +393,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 
     service->loops = (struct knit_loops){.settings = service->settings,
         .log = &service->log,
-        .principals = &service->principals,
+        .principals = &service->identity.principals,
         .outbox = &service->outbox,
         .closer = service->listening.socket.closer,
         .tls = service->certificates.store,
@@ -399,6 +401,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .keys = knit_keys_new(),
         .backend = {.pool = service->pool,
             .access = &service->access,
+            .authentication = &service->identity.authentication,
             .stats = &service->loops.stats,
             .instance = service->instance.text,
             .on_drain = on_drain,
@@ -483,8 +486,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r != 0)
         return knit_sentence_set(why, r, "cannot get random bytes: %s", strerror(-r));
     r = knit_access_init(&service->access, service->settings, why);
-    if (r == 0 && knit_principals_init(&service->principals) != 0)
-        r = refuse_memory(why);
+    if (r == 0)
+        r = knit_identity_init(&service->identity, service->settings, why);
     if (r == 0)
         r = knit_descriptors_deal(service->settings, &service->descriptors, why);
     if (r == 0)
@@ -546,7 +549,7 @@ static void stop(struct service *service)
     if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
-    knit_principals_fini(&service->principals);
+    knit_identity_fini(&service->identity);
     knit_certificates_fini(&service->certificates);
     knit_access_fini(&service->access);
 }
@@ -560,6 +563,8 @@ int knit_service_check(
 
     if (r == 0)
         r = knit_access_init(&access, settings, why);
+    if (r == 0)
+        r = knit_identity_check(settings, why);
     if (r == 0)
         r = knit_listening_check(settings, why);
     if (r == 0)

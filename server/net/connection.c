@@ -19,6 +19,7 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/net/strangers.h"
 #include "server/net/transport_tls.h"
 #include "server/policy/certificate.h"
 #include "server/policy/principals.h"
@@ -133,6 +134,20 @@ static void resume(struct knit_caller *caller)
     knit_connection_resume(connection_of(caller));
 }
 
+static bool is_private(const struct knit_caller *caller)
+{
+    const struct knit_connection *connection =
+        (const struct knit_connection *)(const void *)((const char *)caller -
+                                                       offsetof(struct knit_connection, caller));
+
+    return knit_transport_is_private(&connection->transport);
+}
+
+static void end_caller(struct knit_caller *caller)
+{
+    knit_sending_close(connection_of(caller));
+}
+
 static void close_caller(struct knit_caller *caller)
 {
     knit_connection_close(connection_of(caller));
@@ -155,6 +170,8 @@ static const struct knit_caller_ops caller_ops = {.deliver = deliver,
     .hand_over = hand_over,
     .ready = ready,
     .resume = resume,
+    .is_private = is_private,
+    .end = end_caller,
     .close = close_caller,
     .close_without_memory = close_without_memory};
 
@@ -193,6 +210,7 @@ static int begin_caller(struct knit_connection *connection, struct knit_net *net
         .turn = net->turn,
         .principal = principal,
         .credentials = credentials,
+        .address = connection->tenant->key,
         .form = KNIT_FAILURE_PLAIN,
         .takes_descriptors = knit_transport_passes_descriptors(transport)};
     return 0;
@@ -232,6 +250,7 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
     knit_interest_set(connection, KNIT_INTEREST_INPUT);
     if (!connection->is_dead && knit_transport_pending(&connection->transport))
         knit_net_add_ready(connection);
+    knit_strangers_join(connection);
     return 0;
 }
 
@@ -246,6 +265,7 @@ static void leave_lists(struct knit_connection *connection)
     if (connection->lists & KNIT_IN_IDLE)
         TAILQ_REMOVE(&net->idle, connection, in_idle);
     knit_lookahead_forget(connection);
+    knit_strangers_leave(connection);
     connection->lists &= KNIT_IN_LARGE | KNIT_IN_WAITING_FOR_BUDGET;
 }
 
@@ -306,10 +326,18 @@ static bool may_read_pending(const struct knit_connection *connection)
 static enum knit_transport_result receive(
     struct knit_connection *connection, void *room, size_t size, size_t *ret_len)
 {
-    enum knit_transport_result result =
-        knit_transport_receive(&connection->transport, room, size, ret_len);
+    enum knit_transport_result result;
 
+    if (connection->is_stranger && size >= knit_strangers_room(connection)) {
+        size = knit_strangers_room(connection);
+        if (size == 0) {
+            knit_strangers_drop_sender(connection);
+            return KNIT_TRANSPORT_WANT_READ;
+        }
+    }
+    result = knit_transport_receive(&connection->transport, room, size, ret_len);
     if (result == KNIT_TRANSPORT_OK) {
+        knit_strangers_count(connection, *ret_len);
         knit_net_begin_input(connection->net);
         connection->received_ns = connection->net->turn->now_ns;
         knit_counter_add(&connection->net->turn->counters.bytes_in, *ret_len);

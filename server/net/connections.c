@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
 #include "server/net/hangup.h"
@@ -12,6 +13,8 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/net/strangers.h"
+#include "server/rpc/identify.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -34,6 +37,7 @@ int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct k
     TAILQ_INIT(&net->stalled);
     TAILQ_INIT(&net->idle);
     TAILQ_INIT(&net->dead);
+    TAILQ_INIT(&net->strangers);
     knit_inputs_init(&net->inputs);
     knit_lookaheads_init(&net->lookaheads);
     net->slice_ns = KNIT_NET_FRESH_SLICE_NS;
@@ -179,6 +183,7 @@ void knit_connections_sweep(struct knit_net *net)
 {
     knit_handshakes_sweep(net);
     sweep_stalled(net);
+    knit_strangers_sweep(net);
     knit_inputs_sweep(net);
     knit_output_make_room(net);
     if (net->turn->settings->idle_timeout_s > 0)
@@ -234,6 +239,22 @@ void knit_connections_end_session(struct knit_net *net, uint64_t session_id)
         next = TAILQ_NEXT(connection, in_all);
         if (connection->caller.session_id == session_id)
             knit_connection_close(connection);
+    }
+}
+
+void knit_connections_recheck(struct knit_net *net)
+{
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
+        next = TAILQ_NEXT(connection, in_all);
+        if (knit_identify_holds(&connection->caller))
+            continue;
+        if (knit_turn_may_warn(net->turn))
+            knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its token is gone",
+                KNIT_LOG_TEXT("principal", connection->caller.principal->name),
+                KNIT_LOG_CALLER(&connection->caller));
+        knit_connection_close(connection);
     }
 }
 

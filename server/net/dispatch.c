@@ -19,6 +19,7 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/net/strangers.h"
 #include "server/rpc/method.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
@@ -131,6 +132,15 @@ static void dispatch_ours(struct knit_connection *connection, const struct knit_
         knit_sending_goaway(connection, 0);
 }
 
+/* From one who has to say who it is first. */
+static __attribute__((noinline)) void dispatch_stranger(
+    struct knit_connection *connection, const struct knit_message *message)
+{
+    if (knit_strangers_admit(connection, message))
+        dispatch_ours(connection, message);
+    knit_strangers_settle(connection);
+}
+
 /* A call that the router did not settle. False: it must be brought again later. */
 static __attribute__((noinline)) bool bring_again(struct knit_connection *connection,
     const struct knit_message *message, enum knit_router_verdict verdict)
@@ -162,6 +172,10 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         return true;
     if (message->kind == KNIT_MESSAGE_RESPONSE) {
         end_bad_stream(connection, NULL, KNIT_BAD_MESSAGE, "a response was sent to the server");
+        return true;
+    }
+    if (connection->is_stranger) {
+        dispatch_stranger(connection, message);
         return true;
     }
     if (knit_method_is_ours(message)) {
@@ -302,11 +316,12 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
     return connection->has_message;
 }
 
-/* A message begins at the front, nothing before it waits, and the caller is there. */
+/* A message begins at the front, nothing before it waits, and the caller is there and known. */
 static bool is_between_messages(const struct knit_connection *connection)
 {
     return connection->fed == 0 && connection->scan.used == 0 && !connection->has_message &&
-           connection->lookahead == NULL && connection->caller.gone_ns == 0;
+           connection->lookahead == NULL && connection->caller.gone_ns == 0 &&
+           !connection->is_stranger;
 }
 
 /* The message must be brought again later: from now on the scanner has it, as one that is whole. */

@@ -203,6 +203,15 @@ int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
     return 0;
 }
 
+bool knit_endpoint_stays_here(int fd)
+{
+    struct knit_endpoint own = {.address_len = sizeof(own.address)};
+
+    if (getsockname(fd, (struct sockaddr *)&own.address, &own.address_len) < 0)
+        return false;
+    return own.address.ss_family == AF_UNIX || knit_endpoint_is_loopback(&own);
+}
+
 /* Each kind has a range of its own: no address of IPv6 begins with 16 bits of zero, but for those
  * that stand for addresses of IPv4 and the loopback address. */
 #define LOOPBACK      (UINT64_C(1) << 32)

@@ -60,6 +60,10 @@ KNIT_MUST_CHECK int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_
 /* Whose process is at the other end of a unix socket. 0 or -errno. */
 KNIT_MUST_CHECK int knit_endpoint_peer_credentials(int fd, struct ucred *ret_credentials);
 
+/* Whether what goes over the connection does not leave this machine: a unix socket, or the loopback
+ * address. */
+bool knit_endpoint_stays_here(int fd);
+
 /* A number for whoever is behind an address, as tenant.h says. */
 uint64_t knit_endpoint_tenant(const struct knit_endpoint *endpoint);
 

@@ -57,7 +57,8 @@ static int read_endpoint(const struct knit_settings *settings, size_t place,
     const char *text = text_of(settings, place), *key = key_of(settings, place);
     int r = knit_endpoint_parse(text, key, ret_endpoint, why);
     bool is_known =
-        is_tls(settings, place) && settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED;
+        is_tls(settings, place) && (settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED ||
+                                       settings->require_authentication);
 
     if (r == 0 && !knit_endpoint_is_loopback(ret_endpoint) && !is_known &&
         !settings->allow_remote_without_authentication)

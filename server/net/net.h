@@ -87,6 +87,8 @@ struct knit_net {
     struct knit_connection_list stalled;
     struct knit_connection_list idle; /* all, longest idle first; with idle_timeout_s alone */
     struct knit_connection_list dead;
+    struct knit_connection_list strangers; /* see strangers.h; the oldest first */
+    uint32_t stranger_count;
     struct knit_inputs inputs;
     struct knit_lookaheads lookaheads;
     struct knit_stages stages;
@@ -136,6 +138,7 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_to_scan;
     TAILQ_ENTRY(knit_connection) in_large;
     TAILQ_ENTRY(knit_connection) in_waiting_for_budget; /* of its tenant */
+    TAILQ_ENTRY(knit_connection) in_strangers;
     struct knit_net *net;
     struct knit_tenant *tenant;
     struct knit_transport transport;
@@ -148,6 +151,9 @@ struct knit_connection {
     bool is_backlogged;  /* has more input than it was given time for; in `ready` */
     bool writes_to_read; /* its transport reads on when the socket takes more, ... */
     bool reads_to_write; /* ... or writes on when more has come */
+    bool is_stranger;    /* has to say who it is before all else */
+    uint32_t stranger_bytes, stranger_sent_bytes; /* while it is one: read, and written */
+    uint64_t opened_ns;                           /* of a stranger */
 
     struct event input_event;
     struct event output_event; /* pending while the socket takes no more */

@@ -407,6 +407,8 @@ enum knit_output_result knit_output_flush(struct knit_connection *connection)
     charge_copied(connection, copied_of(connection, waiting));
     if (sent > 0) {
         knit_counter_add(&net->turn->counters.bytes_out, sent);
+        if (connection->is_stranger)
+            connection->stranger_sent_bytes += (uint32_t)sent;
         connection->activity_ns = net->turn->now_ns;
         note_moved(connection, (uint32_t)sent);
         if (!pins_too_much(connection))

@@ -166,3 +166,8 @@ int knit_transport_address(
 {
     return knit_endpoint_peer_name(transport->fd, ret_text);
 }
+
+bool knit_transport_is_private(const struct knit_transport *transport)
+{
+    return transport->ops->encrypts || knit_endpoint_stays_here(transport->fd);
+}

@@ -52,6 +52,7 @@ enum knit_transport_result {
 
 struct knit_transport_ops {
     const char *name; /* for the log */
+    bool encrypts;    /* nobody on the way reads what goes */
     /* OK: between 1 and `size` bytes came. */
     enum knit_transport_result (*receive)(
         struct knit_transport *transport, void *room, size_t size, size_t *ret_len);
@@ -120,6 +121,9 @@ KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send_des
 {
     return transport->ops->send_descriptors(transport, bytes, fds, count, ret_len);
 }
+
+/* Whether nobody on the way reads what goes: it is encrypted, or does not leave this machine. */
+bool knit_transport_is_private(const struct knit_transport *transport);
 
 static inline bool knit_transport_passes_descriptors(const struct knit_transport *transport)
 {

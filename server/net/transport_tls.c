@@ -373,6 +373,7 @@ static void close_tls(struct knit_transport *transport)
 }
 
 static const struct knit_transport_ops tls_ops = {.name = "tls",
+    .encrypts = true,
     .receive = receive,
     .send = send_buffer,
     .send_bytes = send_bytes,

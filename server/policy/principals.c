@@ -71,6 +71,21 @@ void knit_principals_fini(struct knit_principals *principals)
     *principals = (struct knit_principals){0};
 }
 
+/* With the lock. */
+static void classify(struct knit_principals *principals, struct knit_principal *principal)
+{
+    principals->rule(principals->arg, principal);
+    /* relaxed: as in allow_all(). */
+    if (principals->is_required && principal->kind == KNIT_PRINCIPAL_ANONYMOUS)
+        atomic_store_explicit(&principal->class_id, KNIT_CLASS_NOTHING, memory_order_relaxed);
+}
+
+void knit_principals_require(struct knit_principals *principals)
+{
+    principals->is_required = true;
+    classify(principals, principals->anonymous);
+}
+
 void knit_principals_set_rule(
     struct knit_principals *principals, knit_principals_rule *rule, void *arg)
 {
@@ -79,10 +94,10 @@ void knit_principals_set_rule(
     (void)pthread_mutex_lock(&principals->mutex);
     principals->rule = rule;
     principals->arg = arg;
-    rule(arg, principals->anonymous);
+    classify(principals, principals->anonymous);
     for (size_t i = 0; i < KNIT_PRINCIPALS_BUCKETS; i++)
         LIST_FOREACH(principal, &principals->buckets[i], in_bucket)
-    rule(arg, principal);
+    classify(principals, principal);
     (void)pthread_mutex_unlock(&principals->mutex);
 }
 
@@ -117,7 +132,7 @@ static struct knit_principal *share(
     if (principal == NULL) {
         principal = brought;
         brought = NULL;
-        principals->rule(principals->arg, principal);
+        classify(principals, principal);
         LIST_INSERT_HEAD(bucket, principal, in_bucket);
     }
     principal->refs++;

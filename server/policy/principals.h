@@ -37,6 +37,7 @@ struct knit_principals {
     knit_principals_rule *rule;
     void *arg;
     struct knit_principal *anonymous; /* always there */
+    bool is_required;                 /* that callers say who they are */
     struct knit_principal_bucket buckets[KNIT_PRINCIPALS_BUCKETS];
 };
 
@@ -49,6 +50,9 @@ void knit_principals_fini(struct knit_principals *principals);
 /* From now on this rule decides: for all that there are, before it returns, and for all to come. */
 void knit_principals_set_rule(
     struct knit_principals *principals, knit_principals_rule *rule, void *arg);
+
+/* Before the first connection: whatever the rule says, the anonymous one may do nothing. */
+void knit_principals_require(struct knit_principals *principals);
 
 /* The principal of a peer: its user's, or anonymous if it is not local. Give it back by
  * knit_principals_drop(). NULL: no memory. */

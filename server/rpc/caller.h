@@ -65,6 +65,10 @@ struct knit_caller_ops {
     void (*ready)(struct knit_caller *caller);
     /* It is its turn: bring the messages that waited, now. */
     void (*resume)(struct knit_caller *caller);
+    /* Whether nobody but the daemon reads what it sends: not over a network, or encrypted. */
+    bool (*is_private)(const struct knit_caller *caller);
+    /* It brings no more, and ends when it has what it was answered. */
+    void (*end)(struct knit_caller *caller);
     /* It ends. Why is in the log, or its peer has ended it. */
     void (*close)(struct knit_caller *caller);
     /* Memory for it ran out: the log says so, and it ends. */
@@ -77,6 +81,8 @@ struct knit_caller {
     struct knit_turn *turn;
     struct knit_principal *principal;
     struct knit_credentials credentials;
+    uint64_t token_key; /* of a principal by token: which; see tokens.h */
+    uint64_t address;   /* where it comes from: the key of its tenant */
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
     struct knit_references *references;     /* references.h; NULL: there are none */

@@ -21,6 +21,7 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/rpc/attach.h"
+#include "server/rpc/identify.h"
 #include "server/rpc/router.h"
 
 static void answer(
@@ -74,6 +75,12 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         refuse(caller, message, KNIT_BAD_ARGUMENT, reason);
         return;
     }
+    caller->form = KNIT_FAILURE_FULL;
+    (void)snprintf(caller->name, sizeof(caller->name), "%.*s",
+        (int)knit_text_cut(hello.name.bytes, hello.name.len, sizeof(caller->name) - 1),
+        (const char *)hello.name.bytes);
+    if (hello.token.bytes != NULL && !knit_identify_by_token(caller, message, hello.token))
+        return;
     reply.principal = knit_span_text(caller->principal->name);
     if (backend != NULL && backend->instance != NULL)
         reply.instance = knit_span_text(backend->instance);
@@ -93,10 +100,6 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.feature[reply.feature_count++] = knit_span_text("timeout");
     if (caller->takes_descriptors)
         reply.feature[reply.feature_count++] = knit_span_text("attach");
-    caller->form = KNIT_FAILURE_FULL;
-    (void)snprintf(caller->name, sizeof(caller->name), "%.*s",
-        (int)knit_text_cut(hello.name.bytes, hello.name.len, sizeof(caller->name) - 1),
-        (const char *)hello.name.bytes);
     knit_buffer_reset(scratch);
     if (knit_hello_reply_put(scratch, &reply) != 0)
         caller->ops->close_without_memory(caller);

@@ -37,6 +37,7 @@
 #define KNIT_ROUTER_WAITED "the call waited for a slot for as long as it may"
 
 struct knit_access;
+struct knit_authentication;
 struct knit_host;
 struct knit_host_own_session;
 struct knit_kept;
@@ -72,6 +73,7 @@ struct knit_record {
 struct knit_router_backend {
     struct knit_host *pool;
     const struct knit_access *access;
+    struct knit_authentication *authentication;
     const struct knit_stats_sources *stats;
     const char *instance;
     bool (*on_drain)(void *arg); /* `$/drain`, of any loop's thread; false: not now */
