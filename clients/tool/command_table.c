@@ -51,6 +51,10 @@ const struct knit_tool_command knit_tool_commands[] = {
         "It accepts no more connections and tells its callers to go elsewhere. Returns when it\n"
         "has begun to.\n",
         "", false, knit_tool_drain},
+    {"token", "NAME FILE", "make a token for a caller, and its line for the daemon",
+        "Writes 256 random bits to FILE, which must be new and is for the caller alone, and\n"
+        "prints the line for the daemon's file of tokens, which is no secret.\n",
+        "", false, knit_tool_token},
     {"check", "PID", "look through a daemon's memory for what is broken",
         "For the daemon's own user and root. It only reads, and asks the daemon nothing, so\n"
         "it works on one that is stuck.\n",

@@ -52,6 +52,7 @@ int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_help(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_token(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_version(const struct knit_tool *tool, int argc, char **argv);
 
 /* Opens the session, within --timeout; options NULL: for one call at a time. Returns KNIT_OK, or

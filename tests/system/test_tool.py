@@ -332,6 +332,29 @@ class Tool(DaemonCase):
             self.assertEqual(self.knit('--json', 'lift', 'crash', url=daemon.urls[1]).stdout, '{"lifted":false}\n')
             self.knit('call', 'crash', '"kind"', url=daemon.urls[1], status=FAILED)
 
+    def test_a_token_is_made_and_taken(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path, tokens = os.path.join(folder, 'token'), os.path.join(folder, 'tokens')
+            line = self.knit('token', 'ops/a', path).stdout
+            with open(path) as file:
+                token = file.read()
+            self.assertRegex(token, r'\A[0-9a-f]{64}\n\Z')
+            self.assertEqual(line, f'ops/a sha256:{hashlib.sha256(token.strip().encode()).hexdigest()}\n')
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+            self.assertIn('File exists', self.knit('token', 'ops/a', path, status=USAGE).stderr)
+            with open(path) as file:
+                self.assertEqual(file.read(), token)
+            other = json.loads(self.knit('--json', 'token', 'b', path + '2').stdout)
+            self.assertEqual(other['name'], 'b')
+            self.assertNotEqual(f'ops/a {other["digest"]}\n', line)
+            self.assertIn('no name', self.knit('token', 'a b', path + '3', status=USAGE).stderr)
+            self.knit('token', 'a', status=USAGE)
+            with open(tokens, 'w') as file:
+                file.write(line)
+            with Daemon(tokens=tokens) as daemon, daemon.tcp() as rpc:
+                reply = rpc.call('$/hello', {'name': 'test', 'token': token.strip()})
+                self.assertEqual(reply['principal'], 'token:ops/a')
+
     def test_mistakes_on_the_command_line(self):
         for arguments, sentence in (
                 ((), 'which command'), (('bogus',), 'unknown command "bogus"'), (('--bogus', 'ping'), '--bogus'),
