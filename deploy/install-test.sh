@@ -33,7 +33,7 @@ installed()
   echo "$found"
 }
 
-for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service $(cd "$source/deploy/man" && basename -s .scd ./*.scd) \
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knittingd@.service knittingd.socket $(cd "$source/deploy/man" && basename -s .scd ./*.scd) \
   tasks.c caller.py knit.fish _knit TUTORIAL.md; do
   installed "$name" >/dev/null
 done

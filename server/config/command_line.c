@@ -16,6 +16,7 @@ enum word {
     WORD_SETTING,
     WORD_CONFIG,
     WORD_READY_FILE,
+    WORD_TAKE_OVER,
     WORD_CHECK_CONFIG,
     WORD_PRINT_CONFIG,
     WORD_HELP,
@@ -34,6 +35,10 @@ static const struct {
         "/knittingd.conf if that is there."},
     {"ready-file", WORD_READY_FILE, "FILE",
         "Write FILE once calls are served: one url=... for each way to call, and pid=..."},
+    {"take-over", WORD_TAKE_OVER, NULL,
+        "Serve in the place of the daemon that serves the unix socket now: go on with its "
+        "listening "
+        "sockets, and have it drain once calls are served here. Without such a one, just start."},
     {"check-config", WORD_CHECK_CONFIG, NULL,
         "Read all settings, look at what they name, load the modules in a worker, say what is "
         "wrong, "
@@ -163,7 +168,7 @@ int knit_command_line_parse(
         [WORD_VERSION] = KNIT_COMMAND_VERSION,
         [WORD_SAMPLE_CONFIG] = KNIT_COMMAND_SAMPLE_CONFIG};
     struct walk walk = {argc, argv, 1};
-    struct knit_command_line line = {KNIT_COMMAND_RUN, NULL, NULL};
+    struct knit_command_line line = {.command = KNIT_COMMAND_RUN};
 
     while (walk.next < argc) {
         struct option option;
@@ -175,6 +180,8 @@ int knit_command_line_parse(
             line.config = option.value;
         else if (option.word == WORD_READY_FILE)
             line.ready_file = option.value;
+        else if (option.word == WORD_TAKE_OVER)
+            line.takes_over = true;
         else if (option.word != WORD_SETTING)
             line.command = commands[option.word];
     }

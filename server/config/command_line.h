@@ -24,6 +24,7 @@ struct knit_command_line {
     enum knit_command command;
     const char *config;     /* NULL = the usual file, if there is one */
     const char *ready_file; /* NULL = none */
+    bool takes_over;
 };
 
 /* What is not a setting, and whether each name is known. knit_command_line_apply() reads the values

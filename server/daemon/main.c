@@ -97,7 +97,8 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
     /* Below 0 it is the system that refuses. */
     status = r > 0 ? EXIT_SETTINGS : EXIT_START;
     if (r == 0 && line->command == KNIT_COMMAND_RUN)
-        r = knit_service_run(&settings, line->ready_file, &why);
+        r = knit_service_run(
+            &settings, &(struct knit_service_options){line->ready_file, line->takes_over}, &why);
     else if (r == 0)
         r = knit_workers_try(&settings, &why);
     if (r != 0) {

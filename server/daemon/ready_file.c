@@ -98,11 +98,13 @@ static bool is_held(const char *path)
 }
 
 /* As look(), for what is about to be replaced. */
-static int look_to_replace(const char *path, struct stat *ret_there, struct knit_sentence *why)
+static int look_to_replace(
+    const struct knit_ready_file *file, struct stat *ret_there, struct knit_sentence *why)
 {
+    const char *path = file->path;
     int r = look(path, ret_there, why);
 
-    if (r == 0 && ret_there->st_ino != 0 && is_held(path))
+    if (r == 0 && ret_there->st_ino != 0 && !file->replaces && is_held(path))
         return knit_sentence_set(why, REFUSED,
             "cannot write the ready file %s: it is that of a daemon that serves; name another",
             path);
@@ -116,7 +118,7 @@ int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_senten
 
     if (file->path == NULL)
         return 0;
-    r = look_to_replace(file->path, &there, why);
+    r = look_to_replace(file, &there, why);
     /* A process that made an empty one may hold it open; it announces nothing, and stays until the
      * end. */
     if (r == 0 && there.st_ino != 0 && there.st_size != 0 && is_named(file->path, &there))
@@ -155,7 +157,7 @@ int knit_ready_file_write(
 
     if (file->path == NULL)
         return 0;
-    r = look_to_replace(file->path, &there, why);
+    r = look_to_replace(file, &there, why);
     if (r != 0)
         return r;
     if (asprintf(&other, "%s.%ld", file->path, (long)getpid()) < 0)

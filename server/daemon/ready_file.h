@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <knitting/code.h>
@@ -30,6 +31,7 @@ struct knit_listening;
 
 struct knit_ready_file {
     const char *path; /* borrowed; NULL = none is wanted */
+    bool replaces;    /* also that of a daemon which serves: it is about to end */
     int fd;           /* of what was written, so that no other file gets its inode; -1 = nothing */
 };
 

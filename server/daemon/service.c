@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/fd.h"
 #include "fastpath/worker/inline_tasks.h"
 #include "server/base/instance.h"
 #include "server/base/log.h"
@@ -38,6 +39,7 @@
 #include "server/daemon/ready_file.h"
 #include "server/daemon/reload.h"
 #include "server/daemon/signals.h"
+#include "server/daemon/takeover.h"
 #include "server/daemon/workers.h"
 #include "server/net/closer.h"
 #include "server/net/endpoint.h"
@@ -73,6 +75,9 @@ struct service {
     struct knit_mailbox outbox;
 
     struct knit_listening listening;
+    struct knit_takeover takeover; /* by another daemon */
+    bool takes_over;
+    int elder_fd; /* of the daemon that this one takes over from; -1 = none */
     struct knit_certificates certificates;
     struct knit_closer closer; /* if the socket needs one */
     bool has_closer;
@@ -197,6 +202,7 @@ static void begin_drain(struct service *service)
     service->drain_until_ns = knit_clock_ns() + settings->drain_ms * UINT64_C(1000000);
     knit_host_refuse_callers(service->pool);
     knit_notify("STOPPING=1");
+    knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_listening_close(&service->listening);
@@ -224,6 +230,7 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
                 service->is_hurried ? knit_clock_ns() : service->drain_until_ns);
             end_if_stopped(service);
         } else if (message.kind == KNIT_MAILBOX_ASKED && service->state == SERVING) {
+            service->listening.socket.leaves_files |= message.value != 0;
             begin_drain(service);
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
                    ++service->finished == service->loops.count) {
@@ -232,13 +239,28 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
     }
 }
 
-/* `$/drain`, on a loop's thread. */
-static bool on_drain(void *arg)
+/* ---- what loops ask, on their threads ------------------------------------------------------- */
+
+static bool on_drain(void *arg, bool is_taken_over)
 {
     struct service *service = arg;
 
     return knit_mailbox_send(
-        &service->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_ASKED, -1, 0});
+        &service->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_ASKED, -1, is_taken_over});
+}
+
+static uint32_t on_takeover(void *arg, int ret_fds[KNIT_ROUTER_SOCKETS_MAX])
+{
+    struct service *service = arg;
+
+    return knit_takeover_give(&service->takeover, ret_fds);
+}
+
+static void on_takeover_end(void *arg)
+{
+    struct service *service = arg;
+
+    knit_takeover_give_back(&service->takeover);
 }
 
 /* ---- signals ------------------------------------------------------------------------------- */
@@ -405,6 +427,8 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .stats = &service->loops.stats,
             .instance = service->instance.text,
             .on_drain = on_drain,
+            .on_takeover = on_takeover,
+            .on_takeover_end = on_takeover_end,
             .arg = service},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
@@ -479,6 +503,30 @@ static int start_closer(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
+/* New ones, or those of a service manager, or of the daemon that this one takes over from. */
+static int open_sockets(struct service *service, struct knit_sentence *why)
+{
+    struct knit_inherited inherited = KNIT_INHERITED_INIT;
+    int r = knit_inherited_from_environment(&inherited, why);
+
+    if (r == 0 && service->takes_over && !inherited.is_all)
+        r = knit_takeover_ask(service->settings, &inherited, &service->elder_fd, why);
+    service->ready.replaces = service->elder_fd >= 0;
+    if (r == 0)
+        r = knit_listening_open(&service->listening, service->settings, &inherited, why);
+    knit_inherited_close(&inherited);
+    return r;
+}
+
+/* From here on the elder ends, and what it left is this daemon's. */
+static void take_over(struct service *service)
+{
+    if (service->elder_fd < 0)
+        return;
+    knit_takeover_finish(&service->elder_fd, &service->log);
+    service->listening.socket.leaves_files = service->listening.socket.lock_fd < 0;
+}
+
 static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_instance_make(&service->instance);
@@ -497,10 +545,10 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = make_base(service, why);
     if (r == 0)
-        r = knit_listening_open(&service->listening, service->settings, why);
+        r = open_sockets(service, why);
     /* A ready file that a daemon left behind must not announce this one. That daemon does not run,
-     * since its sockets could be opened. */
-    if (r == 0)
+     * since its sockets could be opened. One that is taken over from keeps it for a while. */
+    if (r == 0 && !service->ready.replaces)
         r = knit_ready_file_clear(&service->ready, why);
     if (r == 0)
         r = start_pool(service, why);
@@ -515,7 +563,11 @@ static int start(struct service *service, struct knit_sentence *why)
                       knit_listening_start(&service->listening, service->base, on_accept,
                           on_exhausted, service) != 0))
         r = refuse_memory(why);
-    return r == 0 ? announce(service, why) : r;
+    if (r == 0)
+        r = announce(service, why);
+    if (r == 0)
+        knit_takeover_offer(&service->takeover, &service->listening);
+    return r;
 }
 
 static void free_event(struct event **event)
@@ -528,6 +580,8 @@ static void free_event(struct event **event)
 static void stop(struct service *service)
 {
     knit_signals_hold();
+    knit_fd_close(&service->elder_fd);
+    knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     stop_loops(service);
@@ -589,11 +643,14 @@ static enum knit_log_level level_of(const struct knit_settings *settings)
     return (enum knit_log_level)settings->level;
 }
 
-int knit_service_run(
-    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
+int knit_service_run(const struct knit_settings *settings,
+    const struct knit_service_options *options, struct knit_sentence *why)
 {
     struct service service = {.settings = settings,
-        .ready = {.path = ready_file, .fd = -1},
+        .ready = {.path = options->ready_file, .fd = -1},
+        .takes_over = options->takes_over,
+        .takeover = KNIT_TAKEOVER_INIT,
+        .elder_fd = -1,
         .outbox = {-1, -1},
         .listening = {.socket = {.fd = -1, .lock_fd = -1}},
         .signals = {.stop_fd = -1}};
@@ -604,6 +661,7 @@ int knit_service_run(
     r = start(&service, why);
     if (r == 0) {
         knit_notify("READY=1");
+        take_over(&service);
         (void)event_base_dispatch(service.base);
     }
     if (service.is_given_up)

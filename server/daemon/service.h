@@ -12,6 +12,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include <knitting/code.h>
 
 #include "proto/sentence.h"
@@ -24,11 +26,14 @@
 KNIT_MUST_CHECK int knit_service_check(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);
 
+struct knit_service_options {
+    const char *ready_file; /* NULL = none */
+    bool takes_over;        /* from the daemon that serves the unix socket, if there is one */
+};
+
 /* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
  * ends what the first left running.
  *
- * ready_file  NULL = none
- *
  * Returns 0; or not 0 with the sentence that says why it did not start, or ended by itself. */
-KNIT_MUST_CHECK int knit_service_run(
-    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_service_run(const struct knit_settings *settings,
+    const struct knit_service_options *options, struct knit_sentence *why);

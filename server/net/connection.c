@@ -26,6 +26,7 @@
 #include "server/rpc/attach.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
+#include "server/rpc/takeover.h"
 
 /* Of one message, before they count as traffic. */
 enum { TRICKLE_BYTES = 4096 };
@@ -111,10 +112,10 @@ static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit
 }
 
 static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
-    struct knit_host_grant *grant)
+    const int *fds, uint32_t count)
 {
     struct knit_connection *connection = connection_of(caller);
-    int r = knit_handover_begin(connection, msgid, response, grant);
+    int r = knit_handover_begin(connection, msgid, response, fds, count);
 
     if (r == 0)
         knit_sending_flush(connection);
@@ -281,6 +282,7 @@ void knit_connection_close(struct knit_connection *connection)
     knit_router_forget(&connection->caller);
     knit_handover_drop(connection);
     knit_attach_end(&connection->caller);
+    knit_takeover_end(&connection->caller);
     knit_interest_set(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
     connection->transport.ops->close(&connection->transport);

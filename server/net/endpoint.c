@@ -98,6 +98,33 @@ bool knit_endpoint_is_same(const struct knit_endpoint *a, const struct knit_endp
            memcmp(&a->address, &b->address, a->address_len) == 0;
 }
 
+bool knit_endpoint_answers(const struct knit_endpoint *bound, const struct knit_endpoint *wanted)
+{
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)&bound->address;
+    const struct sockaddr_in *b4 = (const struct sockaddr_in *)&wanted->address;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)&bound->address;
+    const struct sockaddr_in6 *b6 = (const struct sockaddr_in6 *)&wanted->address;
+
+    if (bound->address.ss_family != wanted->address.ss_family)
+        return false;
+    if (bound->address.ss_family == AF_INET)
+        return a4->sin_addr.s_addr == b4->sin_addr.s_addr &&
+               (b4->sin_port == 0 || a4->sin_port == b4->sin_port);
+    return bound->address.ss_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(&a6->sin6_addr, &b6->sin6_addr) &&
+           (b6->sin6_port == 0 || a6->sin6_port == b6->sin6_port);
+}
+
+int knit_endpoint_of(int fd, struct knit_endpoint *ret_endpoint)
+{
+    struct knit_endpoint endpoint = {.address_len = sizeof(endpoint.address)};
+
+    if (getsockname(fd, (struct sockaddr *)&endpoint.address, &endpoint.address_len) < 0)
+        return -errno;
+    *ret_endpoint = endpoint;
+    return 0;
+}
+
 static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
 {
     const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
@@ -111,6 +138,11 @@ static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_E
         (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
         (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
     }
+}
+
+void knit_endpoint_text(const struct knit_endpoint *endpoint, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    name_of(&endpoint->address, ret_text);
 }
 
 int knit_endpoint_try(const struct knit_endpoint *endpoint, struct knit_sentence *why)

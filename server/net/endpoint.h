@@ -46,6 +46,16 @@ KNIT_MUST_CHECK int knit_endpoint_try(
 /* Whether both are one address and port. Port 0 is another one each time. */
 bool knit_endpoint_is_same(const struct knit_endpoint *a, const struct knit_endpoint *b);
 
+/* "host:port", with brackets round IPv6. */
+void knit_endpoint_text(
+    const struct knit_endpoint *endpoint, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+
+/* Whether a socket that is bound to `bound` is one for `wanted`, whose port 0 is any. */
+bool knit_endpoint_answers(const struct knit_endpoint *bound, const struct knit_endpoint *wanted);
+
+/* Where a socket is bound. 0 or -errno. */
+KNIT_MUST_CHECK int knit_endpoint_of(int fd, struct knit_endpoint *ret_endpoint);
+
 /* A non-blocking listening socket; connections wait in its backlog until they are accepted.
  * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
 KNIT_MUST_CHECK int knit_endpoint_listen(

@@ -16,12 +16,11 @@
 #include "proto/span.h"
 
 struct knit_connection;
-struct knit_host_grant;
 
 /* Takes it over, to be sent when the output is empty; the bytes are copied. Returns 0, and the
- * grant's descriptors are taken over, or -ENOMEM. At most one waits at a time. */
+ * descriptors are taken over, or -ENOMEM. At most one waits at a time. */
 KNIT_MUST_CHECK int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
-    struct knit_span response, const struct knit_host_grant *grant);
+    struct knit_span response, const int *fds, uint32_t count);
 
 /* The output has become empty, or the socket takes more: send what waits. */
 void knit_handover_send(struct knit_connection *connection);

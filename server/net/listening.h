@@ -18,6 +18,7 @@
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 #include "server/net/endpoint.h"
+#include "server/net/inherited.h"
 #include "server/net/listener.h"
 #include "server/net/socket_file.h"
 
@@ -44,10 +45,17 @@ struct knit_listening {
 KNIT_MUST_CHECK int knit_listening_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
-/* listening: { .socket = {.fd = -1, .lock_fd = -1} }. Returns 0, KNIT_LISTENING_E_REFUSED, -errno,
- * always with a sentence; close it in any case. */
+/* listening: { .socket = {.fd = -1, .lock_fd = -1} }. Takes of the inherited sockets those that it
+ * needs, and opens the others. Returns 0, KNIT_LISTENING_E_REFUSED, -errno, always with a sentence;
+ * close it in any case. */
 KNIT_MUST_CHECK int knit_listening_open(struct knit_listening *listening,
-    const struct knit_settings *settings, struct knit_sentence *why);
+    const struct knit_settings *settings, struct knit_inherited *inherited,
+    struct knit_sentence *why);
+
+/* Descriptors of the same sockets, and of the unix socket's lock, which stand first; the caller's.
+ * Returns how many, 0: not all could be made, and so none were. */
+size_t knit_listening_duplicate(
+    const struct knit_listening *listening, int ret_fds[KNIT_LISTENING_MAX + 1]);
 
 /* Begins to accept; the callbacks are those of listener.h. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_listening_start(struct knit_listening *listening, struct event_base *base,

@@ -344,6 +344,46 @@ int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint3
     return r;
 }
 
+/* Whether the lock is the file of that name, and held by whoever holds this descriptor. */
+static bool is_own_lock(const struct knit_socket_file *file)
+{
+    return is_named(file->lock_fd, file->lock_path) && flock(file->lock_fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+int knit_socket_file_adopt(
+    struct knit_socket_file *file, const char *path, int fd, int lock_fd, struct knit_sentence *why)
+{
+    struct stat status;
+    int r = 0;
+
+    *file = (struct knit_socket_file){.lock_fd = lock_fd, .fd = fd, .leaves_files = true};
+    file->path = new_absolute(path);
+    if (file->path == NULL || asprintf(&file->lock_path, "%s.lock", file->path) < 0) {
+        file->lock_path = NULL;
+        r = -ENOMEM;
+    } else if (lstat(file->path, &status) < 0 || !S_ISSOCK(status.st_mode)) {
+        r = knit_sentence_set(
+            why, REFUSED, "the socket that was handed over does not lie at %s any more", path);
+    } else if (lock_fd >= 0 && !is_own_lock(file)) {
+        r = knit_sentence_set(
+            why, REFUSED, "the lock that was handed over is not that of %s", file->path);
+    }
+    if (r != 0) {
+        knit_socket_file_close(file);
+        return r;
+    }
+    file->device = status.st_dev;
+    file->inode = status.st_ino;
+    file->brings_gifts = !can_refuse_descriptors(fd);
+    return 0;
+}
+
+int knit_socket_file_set_rights(const struct knit_socket_file *file, uint32_t mode,
+    const char *group, struct knit_sentence *why)
+{
+    return set_rights(file->path, mode, group, why);
+}
+
 /* The socket holds its inode, so no other file has that number while it is open. */
 static bool is_own_socket(const struct knit_socket_file *file)
 {
@@ -355,13 +395,16 @@ static bool is_own_socket(const struct knit_socket_file *file)
 
 void knit_socket_file_close(struct knit_socket_file *file)
 {
-    if (file->path != NULL && file->fd >= 0) {
-        if (is_own_socket(file))
+    bool removes = file->path != NULL && !file->leaves_files;
+    bool is_open = file->path != NULL || file->leaves_files;
+
+    if (is_open && file->fd >= 0) {
+        if (removes && is_own_socket(file))
             (void)unlink(file->path);
         knit_closer_close(file->closer, file->fd);
     }
-    if (file->path != NULL && file->lock_fd >= 0) {
-        if (is_named(file->lock_fd, file->lock_path))
+    if (is_open && file->lock_fd >= 0) {
+        if (removes && is_named(file->lock_fd, file->lock_path))
             (void)unlink(file->lock_path);
         (void)close(file->lock_fd);
     }

@@ -30,6 +30,7 @@ struct knit_socket_file {
     dev_t device; /* of the socket's file, and its inode */
     ino_t inode;
     bool brings_gifts;          /* the kernel cannot refuse the descriptors that peers send */
+    bool leaves_files;          /* another process goes on with them: they are not removed */
     struct knit_closer *closer; /* closes fd; NULL: knit_socket_file_close() itself */
 };
 
@@ -51,6 +52,16 @@ KNIT_MUST_CHECK int knit_socket_file_check(const char *path, struct knit_sentenc
  * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */
 KNIT_MUST_CHECK int knit_socket_file_open(struct knit_socket_file *file, const char *path,
     uint32_t mode, const char *group, struct knit_sentence *why);
+
+/* The same with a socket that another process has opened at that path, and its lock. lock_fd: -1 =
+ * there is none, since the socket is a service manager's, who gave it mode and group. The files
+ * stay at the end, until the caller says otherwise. Takes over both descriptors, in any case. */
+KNIT_MUST_CHECK int knit_socket_file_adopt(struct knit_socket_file *file, const char *path, int fd,
+    int lock_fd, struct knit_sentence *why);
+
+/* Sets mode and group of an adopted one. Returns 0 or KNIT_SOCKET_FILE_E_REFUSED. */
+KNIT_MUST_CHECK int knit_socket_file_set_rights(const struct knit_socket_file *file, uint32_t mode,
+    const char *group, struct knit_sentence *why);
 
 /* Whether there is such a group, and this process may give files to it. Returns 0,
  * KNIT_SOCKET_FILE_E_REFUSED, or -errno; with a sentence. */

@@ -82,7 +82,7 @@ struct knit_transport {
     struct knit_tls_stream *tls; /* or NULL */
 };
 
-#define KNIT_TRANSPORT_DESCRIPTORS_MAX 8
+#define KNIT_TRANSPORT_DESCRIPTORS_MAX 40
 
 /* Takes over a socket that does not block. A unix socket whose peer can send descriptors needs a
  * closer; for all others it is NULL. */

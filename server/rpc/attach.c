@@ -117,6 +117,16 @@ static const char *why_not(const struct knit_caller *caller)
     return NULL;
 }
 
+static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
+    const struct knit_host_grant *grant)
+{
+    const int fds[KNIT_HOST_GRANT_FDS] = {
+        grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd, grant->host_fd};
+
+    return caller->ops->hand_over(caller, msgid, response, fds,
+        grant->asks_host ? KNIT_HOST_GRANT_FDS : KNIT_HOST_GRANT_FDS - 1);
+}
+
 static void attach(
     struct knit_caller *caller, uint32_t msgid, const struct knit_attach_request *request)
 {
@@ -139,7 +149,7 @@ static void attach(
     knit_buffer_reset(scratch);
     r = encode(scratch, msgid, &grant, caller->turn->settings->balancer);
     if (r == 0)
-        r = caller->ops->hand_over(caller, msgid, knit_buffer_span(scratch), &grant);
+        r = hand_over(caller, msgid, knit_buffer_span(scratch), &grant);
     if (r != 0) {
         knit_host_grant_close(&grant);
         knit_attach_end(caller);

@@ -57,10 +57,10 @@ struct knit_caller_ops {
     /* A result that the daemon made itself. */
     void (*reply)(struct knit_caller *caller, uint32_t msgid, struct knit_span result);
     void (*refuse)(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure);
-    /* A reply with which descriptors go: response is the whole message. Takes the grant's
-     * descriptors over when it returns 0; -ENOMEM. NULL unless `takes_descriptors`. */
+    /* A reply with which descriptors go: response is the whole message. Takes them over when it
+     * returns 0; -ENOMEM. NULL unless `takes_descriptors`. */
     int (*hand_over)(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
-        struct knit_host_grant *grant);
+        const int *fds, uint32_t count);
     /* Its last pause is over: bring messages, in a turn of the caller's own. */
     void (*ready)(struct knit_caller *caller);
     /* It is its turn: bring the messages that waited, now. */
@@ -92,6 +92,7 @@ struct knit_caller {
     uint32_t named_epoch;
     enum knit_failure_form form; /* of errors: what it understands */
     bool takes_descriptors;
+    bool takes_over;     /* it has the daemon's sockets, to serve in its place */
     bool has_waited;     /* the message that it brings was counted in the router's `waiting` */
     uint8_t pauses;      /* KNIT_PAUSE_* */
     uint16_t waiting_in; /* enum knit_share_queue_kind */

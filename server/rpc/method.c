@@ -23,6 +23,7 @@
 #include "server/rpc/attach.h"
 #include "server/rpc/identify.h"
 #include "server/rpc/router.h"
+#include "server/rpc/takeover.h"
 
 static void answer(
     struct knit_caller *caller, const struct knit_message *message, struct knit_span result)
@@ -229,13 +230,19 @@ static void drain(struct knit_caller *caller, const struct knit_message *message
 
     if (!is_operator(caller, message))
         return;
-    if (is_first && !backend->on_drain(backend->arg)) {
+    if (is_first && !backend->on_drain(backend->arg, caller->takes_over)) {
         refuse(caller, message, KNIT_OVERLOADED, "$/drain: the daemon does not keep up; try again");
         return;
     }
     if (is_first)
         knit_log(caller->turn->log, KNIT_LOG_INFO, "asked to drain", KNIT_LOG_CALLER(caller));
     answer(caller, message, knit_span(&truths[is_first], 1));
+}
+
+static void take_over(struct knit_caller *caller, const struct knit_message *message)
+{
+    if (is_operator(caller, message))
+        knit_takeover_handle(caller, message);
 }
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
@@ -287,6 +294,7 @@ static const struct {
     {"$/stats", stats, true},
     {"$/lift", lift, false},
     {"$/drain", drain, false},
+    {"$/takeover", take_over, false},
     {"$/attach", knit_attach_handle, false},
     {"$/attached", knit_attach_confirm, false},
 };
@@ -314,5 +322,5 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/lift, $/drain, $/attach and $/attached");
+        "$/lift, $/drain, $/takeover, $/attach and $/attached");
 }

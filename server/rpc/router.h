@@ -69,6 +69,8 @@ struct knit_record {
     struct knit_late *late;  /* what its caller gets at the deadline; NULL = TIMEOUT */
 };
 
+#define KNIT_ROUTER_SOCKETS_MAX 40
+
 /* What all routers of a daemon ask. Constant while they run; may be NULL where no method does. */
 struct knit_router_backend {
     struct knit_host *pool;
@@ -76,7 +78,13 @@ struct knit_router_backend {
     struct knit_authentication *authentication;
     const struct knit_stats_sources *stats;
     const char *instance;
-    bool (*on_drain)(void *arg); /* `$/drain`, of any loop's thread; false: not now */
+    /* These are called from any loop's thread. `$/drain`, of one that takes over or not; false: not
+     * now. */
+    bool (*on_drain)(void *arg, bool is_taken_over);
+    /* `$/takeover`: copies of the listening sockets, and their number; 0: not now. Until the end of
+     * its caller nobody else gets them. */
+    uint32_t (*on_takeover)(void *arg, int ret_fds[KNIT_ROUTER_SOCKETS_MAX]);
+    void (*on_takeover_end)(void *arg);
     void *arg;
 };
 

@@ -52,10 +52,13 @@ static void the_same_address_twice_is_seen_whatever_its_spelling(void **state)
 {
     static const struct {
         const char *a, *b;
-        bool is_same;
-    } cases[] = {{"127.0.0.1:5", "127.0.0.1:05", true}, {"[::1]:5", "[0:0::1]:5", true},
-        {"127.0.0.1:5", "127.0.0.2:5", false}, {"127.0.0.1:5", "127.0.0.1:6", false},
-        {"127.0.0.1:0", "127.0.0.1:0", false}, {"0.0.0.0:5", "[::]:5", false}};
+        bool is_same, answers;
+    } cases[] = {{"127.0.0.1:5", "127.0.0.1:05", true, true}, {"[::1]:5", "[0:0::1]:5", true, true},
+        {"127.0.0.1:5", "127.0.0.2:5", false, false}, {"127.0.0.1:5", "127.0.0.1:6", false, false},
+        {"127.0.0.1:0", "127.0.0.1:0", false, true}, {"0.0.0.0:5", "[::]:5", false, false},
+        {"127.0.0.1:5", "127.0.0.1:0", false, true}, {"[::1]:5", "[::1]:0", false, true},
+        {"[::1]:5", "[::1]:6", false, false}, {"[::1]:5", "[::2]:0", false, false},
+        {"127.0.0.1:0", "127.0.0.1:5", false, false}};
     struct knit_endpoint a, b;
     struct knit_sentence why;
 
@@ -64,6 +67,7 @@ static void the_same_address_twice_is_seen_whatever_its_spelling(void **state)
         assert_int_equal(knit_endpoint_parse(cases[i].a, "server.listen", &a, &why), 0);
         assert_int_equal(knit_endpoint_parse(cases[i].b, "server.listen", &b, &why), 0);
         assert_int_equal(knit_endpoint_is_same(&a, &b), cases[i].is_same);
+        assert_int_equal(knit_endpoint_answers(&a, &b), cases[i].answers);
     }
 }
 

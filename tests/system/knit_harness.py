@@ -164,12 +164,23 @@ def worker_with(folder, environment):
     return path
 
 
+# Passes descriptors as sd_listen_fds(3) says: from 3 on, with the process id of who is to have them.
+PASS_SOCKETS = '''
+import fcntl, os, sys
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 100) for fd in sys.argv[1].split(',')]
+for place, fd in enumerate(high):
+    os.dup2(fd, 3 + place)
+os.execve(sys.argv[2], sys.argv[2:], {**os.environ, 'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': str(len(high))})
+'''
+
+
 class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
     def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
-                 worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, cwd=None, **options):
-        """Its log goes to log_fd where that is given, and log() is what workers print to stdout."""
+                 worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, cwd=None, passed=(), **options):
+        """Its log goes to log_fd where that is given, and log() is what workers print to stdout. passed: listening
+        sockets, which it gets as from systemd."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
         self.ready_file = os.path.join(self.dir, 'ready')
@@ -185,10 +196,13 @@ class Daemon:
         for name, value in options.items():
             command.append(f'--{name.replace("_", "-")}={value}')
         command += arguments
+        fds = [sock.fileno() for sock in passed]
+        if passed:
+            command = [sys.executable, '-c', PASS_SOCKETS, ','.join(map(str, fds)), *command]
         env = {**os.environ, **(environment or {})}
         with open(self.log_path, 'ab') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, env=env, cwd=cwd,
-                                            stderr=log if log_fd is None else log_fd)
+                                            stderr=log if log_fd is None else log_fd, pass_fds=fds)
         self.pid = self.process.pid
         if wait:
             try:
