@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that know MessagePack-RPC and nothing of Knitting: Neovim, pynvim's session, the Python of the examples."""
+"""Programs that know MessagePack-RPC and nothing of Knitting: Neovim, pynvim's session, msgpack of Python, with TLS too,
+and of Ruby. tests/run.sh installs what they need."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import unittest
 
+import pynvim.msgpack_rpc as pynvim_rpc
+
+from knit_foreign import ANSWERS, run_foreign
 from knit_harness import PATIENCE, DaemonCase, main
+from knit_tls import Authority, TlsDaemon
 
-try:
-    import pynvim.msgpack_rpc as pynvim_rpc
-except ImportError:
-    pynvim_rpc = None
-
-NEOVIM = shutil.which('nvim')
+NEOVIM, RUBY = 'nvim', 'ruby'
 
 # Writes what it got as JSON, one value a line.
 SCRIPT = '''
@@ -34,7 +33,10 @@ qall!
 
 
 class Foreign(DaemonCase):
-    @unittest.skipUnless(NEOVIM, 'Neovim is not installed')
+    def test_ruby(self):
+        self.assertEqual(run_foreign(RUBY, 'caller.rb', 'tcp', '127.0.0.1', self.daemon.port), ANSWERS)
+        self.assertEqual(run_foreign(RUBY, 'caller.rb', 'unix', self.daemon.socket), ANSWERS)
+
     def test_neovim(self):
         script = self.daemon.write('script.vim', SCRIPT)
         output = os.path.join(self.daemon.dir, 'output')
@@ -51,7 +53,6 @@ class Foreign(DaemonCase):
                 self.assertIn('600 TASK_FAILED: out of wool', failure)
                 os.unlink(output)
 
-    @unittest.skipUnless(pynvim_rpc, 'pynvim is not installed')
     def test_pynvim(self):
         sessions = {'tcp': lambda: pynvim_rpc.tcp_session('127.0.0.1', self.daemon.port),
                     'unix': lambda: pynvim_rpc.socket_session(self.daemon.socket)}
@@ -76,8 +77,18 @@ class Foreign(DaemonCase):
                 self.assertIn('fail failed: 600 TASK_FAILED', done.stdout)
 
 
+class ForeignTls(unittest.TestCase):
+    """Those whose languages bring TLS along."""
+
+    def test_ruby_and_python(self):
+        authority = Authority()
+        self.addCleanup(authority.close)
+        with TlsDaemon(authority) as daemon:
+            port = int(next(u for u in daemon.urls if u.startswith('knits://')).rsplit(':', 1)[1])
+            self.assertEqual(run_foreign(RUBY, 'caller.rb', 'tls', 'localhost', port, authority.path('ca.pem')), ANSWERS)
+            with daemon.tls(authority.client()) as rpc:
+                self.assertEqual(rpc.call('add', 2, 40), 42)
+
+
 if __name__ == '__main__':
-    if not NEOVIM and not pynvim_rpc:
-        print('neither Neovim nor pynvim is installed')
-        sys.exit(77)
     main()
