@@ -87,7 +87,7 @@ static void start(struct library *library, struct knit_counts_lanes *lanes)
     library->peer_fd = fds[1];
     knit_transport_init_plain(&transport, fds[0]);
     if (knit_stream_init(
-            &k->handles.stream, &knit_handle_stream_callbacks, &transport, options.slots) != 0)
+            k->handles.stream, &knit_handle_stream_callbacks, &transport, options.slots) != 0)
         knit_counts_fail("no stream for the library");
     k->handles.lanes = knit_lanes_new(&options);
     if (k->handles.lanes == NULL)

@@ -32,6 +32,8 @@ static int check(struct knit *k, struct knit_error *ret_error)
 {
     int code = knit_client_check_waiting(k, ret_error);
 
+    if (code == KNIT_OK && !knit_handles_has_lease(&k->handles))
+        code = knit_client_wait_for_lease(k, admin_until_ns(k), ret_error);
     if (code != KNIT_OK || knit_lanes_local(k->handles.lanes) == NULL)
         return code;
     knit_client_progress(k);
@@ -47,6 +49,11 @@ int knit_admin_call(struct knit *k, const char *method, struct knit_span params,
     if (handle == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
+    if (!knit_handles_has_lease(&k->handles) &&
+        (code = knit_client_wait_for_lease(k, until_ns, ret_error)) != KNIT_OK) {
+        knit_handle_drop(handle);
+        return code;
+    }
     while ((code = knit_handle_start_on_stream(handle, method, params, NULL)) == KNIT_WOULD_BLOCK &&
            knit_clock_ns() < until_ns) {
         knit_client_progress(k);
@@ -61,7 +68,7 @@ int knit_admin_call(struct knit *k, const char *method, struct knit_span params,
             ret_error, KNIT_TIMEOUT, KNIT_STARTED_UNKNOWN, "no answer to %s in time", method);
     else
         code = knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s could not be sent%s%s", method,
-            !knit_handles_has_lease(&k->handles) ? ": " : "", k->handles.stream.reason);
+            !knit_handles_has_lease(&k->handles) ? ": " : "", k->handles.stream->reason);
     if (code == KNIT_OK)
         *ret_handle = handle;
     else
@@ -232,26 +239,37 @@ static int read_page(struct knit_span result, struct knit_admin_page *page,
     return code;
 }
 
+struct knit_admin_page knit_admin_first_page(void)
+{
+    return (struct knit_admin_page){.after = KNIT_TASKS_FIRST, .more = true};
+}
+
+struct knit_span knit_admin_put_query(const struct knit_admin_page *page, uint8_t *bytes)
+{
+    const struct knit_tasks_query query = {.after = page->after};
+    struct knit_buffer params;
+
+    knit_buffer_init_fixed(&params, bytes, KNIT_ADMIN_QUERY_BYTES);
+    (void)knit_tasks_query_put(&params, &query);
+    return knit_buffer_span(&params);
+}
+
 int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *on_entry,
     void *user, struct knit_error *ret_error)
 {
-    struct knit_admin_page page = {.after = KNIT_TASKS_FIRST, .more = true};
+    struct knit_admin_page page = knit_admin_first_page();
     const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     int code = KNIT_OK;
 
     if (local != NULL)
         return local->each_task(knit_lanes_local_arg(k->handles.lanes), on_entry, user, ret_error);
     while (code == KNIT_OK && page.more) {
-        const struct knit_tasks_query query = {.after = page.after};
-        uint8_t bytes[64];
-        struct knit_buffer params;
+        uint8_t bytes[KNIT_ADMIN_QUERY_BYTES];
         struct knit_handle *handle;
         struct knit_span result;
 
-        knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-        (void)knit_tasks_query_put(&params, &query);
-        code = knit_admin_call(
-            k, "$/tasks", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
+        code = knit_admin_call(k, "$/tasks", knit_admin_put_query(&page, bytes), until_ns, &handle,
+            &result, ret_error);
         if (code != KNIT_OK)
             break;
         code = read_page(result, &page, on_entry, user, ret_error);
@@ -291,6 +309,12 @@ static int add_entry(
             (int)entry->signature.len, (const char *)entry->signature.bytes);
     }
     return KNIT_OK;
+}
+
+int knit_admin_read_tasks(struct knit_span result, struct knit_admin_page *page,
+    struct knit_registry **registry, struct knit_error *ret_error)
+{
+    return read_page(result, page, add_entry, registry, ret_error);
 }
 
 int knit_admin_fetch_registry(

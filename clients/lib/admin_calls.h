@@ -35,6 +35,16 @@ struct knit_admin_page {
     bool more;
 };
 
+enum { KNIT_ADMIN_QUERY_BYTES = 64 };
+
+/* For who asks page by page: the params of `$/tasks`, in bytes[KNIT_ADMIN_QUERY_BYTES]; and what
+ * was answered, which comes into *registry (NULL: nothing did yet, or there are no tasks). The
+ * latter returns KNIT_OK, or a code. */
+struct knit_admin_page knit_admin_first_page(void);
+struct knit_span knit_admin_put_query(const struct knit_admin_page *page, uint8_t *bytes);
+KNIT_MUST_CHECK int knit_admin_read_tasks(struct knit_span result, struct knit_admin_page *page,
+    struct knit_registry **registry, struct knit_error *ret_error);
+
 /* Every task, in the order of ids. Blocks until until_ns. Returns KNIT_OK, or a code. */
 KNIT_MUST_CHECK int knit_admin_each_task(struct knit *k, uint64_t until_ns,
     knit_lanes_on_task *on_entry, void *user, struct knit_error *ret_error);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nothing that comes with `$/attach` is trusted: the number of descriptors, the geometry, the seals
+/* Attaching goes by questions: for the segments, for the host's clock if it differs from ours, for
+ * the tasks. Each answer leads to the next one, so nobody waits here.
+ *
+ * Nothing that comes with `$/attach` is trusted: the number of descriptors, the geometry, the seals
  * and sizes of the segments are checked before anything is mapped. Forked children do not inherit
  * the mappings, so a child that goes on using the session can only be told so.
  *
@@ -21,6 +24,7 @@
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
 #include "config.h"
+#include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/clock.h"
 #include "fastpath/lane/fd.h"
@@ -35,9 +39,17 @@ enum {
     CLOCK_ASKS_MAX = 8, /* until the clock of the day has to stand still for one of them */
 };
 
-/* What lanes of this source lie in. */
-struct attachment {
+/* What lanes of this source lie in, and how far attaching is. */
+struct knit_attachment {
     struct knit *k;
+    struct knit_open_options options;
+    struct knit_question *question; /* NULL once the lanes are there */
+    enum { ATTACH_GRANT, ATTACH_CLOCK, ATTACH_TASKS } asked;
+    uint64_t asked_at; /* the difference of our clocks then */
+    int clock_asks;
+    struct knit_lanes *lanes;       /* until they are given away */
+    struct knit_admin_page page;    /* of the tasks that are asked for, */
+    struct knit_registry *registry; /* and those that came */
     struct knit_geometry geometry;
     struct knit_mapping board, request, reply;
     uint64_t argument_max;
@@ -49,7 +61,7 @@ struct attachment {
 };
 
 /* An answer's `clock`, with what ours was before the question. Without one there is one clock. */
-static void note_clock(struct attachment *attachment, uint64_t before, struct knit_span result)
+static void note_clock(struct knit_attachment *attachment, uint64_t before, struct knit_span result)
 {
     uint64_t host = knit_attach_clock(result);
 
@@ -74,7 +86,7 @@ static enum knit_balancer balancer_of(struct knit_span name)
 
 /* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
 static int read_grant(
-    struct knit_span result, struct attachment *attachment, struct knit_error *ret_error)
+    struct knit_span result, struct knit_attachment *attachment, struct knit_error *ret_error)
 {
     struct knit_geometry *geometry = &attachment->geometry;
     struct knit_attach_reply reply;
@@ -131,7 +143,8 @@ static int read_grant(
     return KNIT_OK;
 }
 
-static int map_segments(struct attachment *attachment, const int *fds, struct knit_error *ret_error)
+static int map_segments(
+    struct knit_attachment *attachment, const int *fds, struct knit_error *ret_error)
 {
     const struct knit_geometry *geometry = &attachment->geometry;
     const struct {
@@ -165,7 +178,7 @@ static int map_segments(struct attachment *attachment, const int *fds, struct kn
 static const uint8_t no_params = 0x90;
 
 /* What the pool waits for before it looks at our requests. */
-static int seal(struct attachment *attachment, int request_fd, struct knit_error *ret_error)
+static int seal(struct knit_attachment *attachment, int request_fd, struct knit_error *ret_error)
 {
     int r = knit_segment_seal(request_fd);
 
@@ -174,41 +187,11 @@ static int seal(struct attachment *attachment, int request_fd, struct knit_error
             "the daemon's request segment cannot be used: it takes no further seal (%s); use "
             "unix:// or install the same version of both",
             strerror(-r));
-    if (knit_stream_notify(
-            &attachment->k->handles.stream, "$/attached", knit_span(&no_params, 1)) != KNIT_OK)
+    if (knit_stream_notify(attachment->question->stream, "$/attached", knit_span(&no_params, 1)) !=
+        KNIT_OK)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     return KNIT_OK;
-}
-
-/* A shift counts when two answers in a row tell of it: had the clock of the day been set forth and
- * back while the daemon answered, one alone would be wrong. */
-static int confirm_clock(
-    struct attachment *attachment, uint64_t until_ns, struct knit_error *ret_error)
-{
-    for (int i = 0; i < CLOCK_ASKS_MAX; i++) {
-        bool knew_clock = attachment->knows_clock;
-        int64_t known = attachment->clock_shift;
-        uint64_t before = knit_clock_difference();
-        struct knit_handle *handle;
-        struct knit_span result;
-        int code;
-
-        if (knew_clock && known == 0)
-            return KNIT_OK;
-        code = knit_admin_call(attachment->k, "$/attached", knit_span(&no_params, 1), until_ns,
-            &handle, &result, ret_error);
-        if (code != KNIT_OK)
-            return code;
-        note_clock(attachment, before, result);
-        knit_handle_drop(handle);
-        if (knew_clock && attachment->knows_clock &&
-            knit_clock_is_near(known, attachment->clock_shift))
-            return KNIT_OK;
-    }
-    return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
-        "the clock of this machine is set again and again, so this process's clock cannot be "
-        "compared with the daemon's; try again");
 }
 
 /* Of a socket of another kind the last close could wait. */
@@ -234,7 +217,7 @@ static bool is_eventfd(int fd)
     return is_one;
 }
 
-static int open_session(const struct attachment *attachment,
+static int open_session(const struct knit_attachment *attachment,
     const struct knit_open_options *options, const struct knit_lanes_options *lanes,
     struct knit_session **ret, struct knit_error *ret_error)
 {
@@ -270,19 +253,20 @@ static int open_session(const struct attachment *attachment,
 static int fetch_registry(
     void *arg, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error)
 {
-    const struct attachment *attachment = arg;
+    const struct knit_attachment *attachment = arg;
 
     return knit_admin_fetch_registry(attachment->k, until_ns, ret, ret_error);
 }
 
 /* A forked child does not have the mappings, and may have others in their place. */
-static void free_attachment(struct attachment *attachment, bool is_ours)
+static void free_attachment(struct knit_attachment *attachment, bool is_ours)
 {
     if (is_ours) {
         knit_segment_unmap(&attachment->board);
         knit_segment_unmap(&attachment->request);
         knit_segment_unmap(&attachment->reply);
     }
+    (void)knit_registry_free(attachment->registry);
     free(attachment);
 }
 
@@ -303,43 +287,17 @@ static const struct knit_lanes_source attach_source = {
 
 /* ---- attaching ---- */
 
-/* Ask for segments, and check and map them. The descriptors stay in the transport. */
-static int ask_for_segments(struct attachment *attachment, const struct knit_open_options *options,
-    uint64_t until_ns, struct knit_error *ret_error)
+/* The descriptors that came, for what the daemon granted. */
+static int take_grant(struct knit_attachment *attachment, struct knit_error *ret_error)
 {
-    const struct knit_attach_request request = {
-        .version = KNIT_LAYOUT_VERSION,
-        .slots = options->slots,
-        .arena_bytes = options->arena_bytes,
-        .features = KNIT_FEATURES,
-        .classes = KNIT_CLASSES_MAX,
-    };
-    struct knit_transport *transport = &attachment->k->handles.stream.transport;
-    uint64_t before = knit_clock_difference();
-    uint8_t bytes[128];
-    struct knit_buffer params;
-    struct knit_handle *handle;
-    struct knit_span result;
-    uint32_t wanted;
+    struct knit_transport *transport = &attachment->question->stream->transport;
+    uint32_t wanted = attachment->asks_host ? FDS : FDS - 1;
     int code;
 
-    knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-    (void)knit_attach_request_put(&params, &request);
-    knit_transport_want_fds(transport, true);
-    code = knit_admin_call(attachment->k, "$/attach", knit_buffer_span(&params), until_ns, &handle,
-        &result, ret_error);
-    knit_transport_want_fds(transport, false);
-    if (code != KNIT_OK)
-        return code;
-    note_clock(attachment, before, result);
-    code = read_grant(result, attachment, ret_error);
-    knit_handle_drop(handle);
-    wanted = attachment->asks_host ? FDS : FDS - 1;
-    if (code == KNIT_OK && transport->fds_count != wanted)
-        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+    if (transport->fds_count != wanted)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon sent %u descriptors instead of %u", transport->fds_count, wanted);
-    if (code == KNIT_OK)
-        code = map_segments(attachment, transport->fds, ret_error);
+    code = map_segments(attachment, transport->fds, ret_error);
     if (code == KNIT_OK && !is_unix_socket(transport->fds[BELL_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's bell cannot be used: it is no unix socket");
@@ -357,11 +315,10 @@ static int take_fd(struct knit_transport *transport, int index)
     return fd;
 }
 
-/* Takes over attachment and the descriptors that the session uses, even when it fails. */
-static int make_lanes(struct attachment *attachment, const struct knit_open_options *options,
-    struct knit_lanes **ret, struct knit_error *ret_error)
+/* The lanes own the attachment from now on. */
+static int make_lanes(struct knit_attachment *attachment, struct knit_error *ret_error)
 {
-    struct knit_transport *transport = &attachment->k->handles.stream.transport;
+    struct knit_transport *transport = &attachment->question->stream->transport;
     struct knit_lanes_options lanes = {
         .source = &attach_source,
         .arg = attachment,
@@ -371,52 +328,168 @@ static int make_lanes(struct attachment *attachment, const struct knit_open_opti
         .reply_arena_bytes = attachment->geometry.reply_arena_bytes,
         .argument_max = attachment->argument_max,
     };
-    int code = open_session(attachment, options, &lanes, &lanes.session, ret_error);
+    int code = open_session(attachment, &attachment->options, &lanes, &lanes.session, ret_error);
 
     if (code == KNIT_OK) {
-        *ret = knit_lanes_new(&lanes);
-        if (*ret != NULL)
+        attachment->lanes = knit_lanes_new(&lanes);
+        if (attachment->lanes != NULL)
             return KNIT_OK;
         code = knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     }
-    free_lanes(&lanes, true);
+    (void)knit_session_free(lanes.session);
+    knit_fd_close(&lanes.bell_fd);
+    knit_fd_close(&lanes.host_fd);
     return code;
 }
 
-int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
-    struct knit_lanes **ret, struct knit_error *ret_error)
+/* `$/attach` was answered. */
+static int take_answer(
+    struct knit_attachment *attachment, struct knit_span result, struct knit_error *ret_error)
 {
-    struct knit_transport *transport = &k->handles.stream.transport;
-    struct attachment *attachment = calloc(1, sizeof(*attachment));
-    struct knit_lanes *lanes = NULL;
+    struct knit_transport *transport = &attachment->question->stream->transport;
+    int code;
+
+    knit_transport_want_fds(transport, false);
+    note_clock(attachment, attachment->asked_at, result);
+    code = read_grant(result, attachment, ret_error);
+    if (code == KNIT_OK)
+        code = take_grant(attachment, ret_error);
+    /* A daemon that grants what cannot be used will do so again. */
+    if (code == KNIT_DISCONNECTED)
+        knit_error_set_lasting(ret_error);
+    if (code == KNIT_OK)
+        code = make_lanes(attachment, ret_error);
+    if (code == KNIT_OK)
+        code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
+    knit_transport_close_fds(transport);
+    return code;
+}
+
+static int ask_for_tasks(struct knit_attachment *attachment, struct knit_error *ret_error)
+{
+    uint8_t bytes[KNIT_ADMIN_QUERY_BYTES];
+    const struct knit_span params = knit_admin_put_query(&attachment->page, bytes);
+
+    attachment->asked = ATTACH_TASKS;
+    return knit_question_ask(attachment->question, "$/tasks", params, ret_error);
+}
+
+/* A shift counts when two answers in a row tell of it: had the clock of the day been set forth and
+ * back while the daemon answered, one alone would be wrong. */
+static int ask_for_clock(
+    struct knit_attachment *attachment, bool is_sure, struct knit_error *ret_error)
+{
+    if (is_sure || (attachment->knows_clock && attachment->clock_shift == 0)) {
+        knit_lanes_set_clock_shift(attachment->lanes, attachment->clock_shift);
+        return ask_for_tasks(attachment, ret_error);
+    }
+    if (attachment->clock_asks++ == CLOCK_ASKS_MAX)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the clock of this machine is set again and again, so this process's clock cannot be "
+            "compared with the daemon's; try again");
+    attachment->asked = ATTACH_CLOCK;
+    attachment->asked_at = knit_clock_difference();
+    return knit_question_ask(
+        attachment->question, "$/attached", knit_span(&no_params, 1), ret_error);
+}
+
+static int take_clock(
+    struct knit_attachment *attachment, struct knit_span result, struct knit_error *ret_error)
+{
+    const bool knew_clock = attachment->knows_clock;
+    const int64_t known = attachment->clock_shift;
+
+    note_clock(attachment, attachment->asked_at, result);
+    return ask_for_clock(attachment,
+        knew_clock && attachment->knows_clock && knit_clock_is_near(known, attachment->clock_shift),
+        ret_error);
+}
+
+/* KNIT_OK: there are no more. */
+static int take_tasks(
+    struct knit_attachment *attachment, struct knit_span result, struct knit_error *ret_error)
+{
+    int code = knit_admin_read_tasks(result, &attachment->page, &attachment->registry, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    if (!attachment->page.more)
+        return KNIT_OK;
+    code = ask_for_tasks(attachment, ret_error);
+    return code == KNIT_OK ? KNIT_PENDING : code;
+}
+
+int knit_attach_begin(struct knit *k, struct knit_question *question,
+    const struct knit_open_options *options, struct knit_attachment **ret,
+    struct knit_error *ret_error)
+{
+    const struct knit_attach_request request = {
+        .version = KNIT_LAYOUT_VERSION,
+        .slots = options->slots,
+        .arena_bytes = options->arena_bytes,
+        .features = KNIT_FEATURES,
+        .classes = KNIT_CLASSES_MAX,
+    };
+    struct knit_attachment *attachment = calloc(1, sizeof(*attachment));
+    uint8_t bytes[128];
+    struct knit_buffer params;
     int code;
 
     if (attachment == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     attachment->k = k;
-    code = ask_for_segments(attachment, options, until_ns, ret_error);
-    /* A daemon that grants what cannot be used will do so again. */
-    if (code == KNIT_DISCONNECTED && knit_handles_has_lease(&k->handles))
-        knit_error_set_lasting(ret_error);
+    attachment->options = *options;
+    attachment->question = question;
+    attachment->page = knit_admin_first_page();
+    knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
+    (void)knit_attach_request_put(&params, &request);
+    knit_transport_want_fds(&question->stream->transport, true);
+    attachment->asked_at = knit_clock_difference();
+    code = knit_question_ask(question, "$/attach", knit_buffer_span(&params), ret_error);
     if (code == KNIT_OK)
-        code = make_lanes(attachment, options, &lanes, ret_error);
+        *ret = attachment;
     else
-        free_attachment(attachment, true);
-    if (code == KNIT_OK)
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): make_lanes() frees it when it fails. */
-        code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
-    knit_transport_close_fds(transport);
-    if (code == KNIT_OK)
-        code = confirm_clock(attachment, until_ns, ret_error);
-    if (code == KNIT_OK)
-        knit_lanes_set_clock_shift(lanes, attachment->clock_shift);
-    if (code == KNIT_OK)
-        code = knit_lanes_fetch_registry(lanes, until_ns, ret_error);
-    if (code == KNIT_OK)
-        *ret = lanes;
-    else
-        (void)knit_lanes_free(lanes, true);
+        free(attachment);
     return code;
+}
+
+int knit_attach_step(struct knit_attachment *attachment, struct knit_buffer *copy,
+    struct knit_lanes **ret, struct knit_error *ret_error)
+{
+    struct knit_span result;
+    int code = knit_question_step(attachment->question, copy, &result, ret_error);
+
+    if (code == KNIT_OK && attachment->asked == ATTACH_GRANT) {
+        code = take_answer(attachment, result, ret_error);
+        if (code == KNIT_OK)
+            code = ask_for_clock(attachment, false, ret_error);
+    } else if (code == KNIT_OK && attachment->asked == ATTACH_CLOCK) {
+        code = take_clock(attachment, result, ret_error);
+    } else if (code == KNIT_OK) {
+        code = take_tasks(attachment, result, ret_error);
+        if (code != KNIT_OK)
+            return code;
+        knit_lanes_take_registry(attachment->lanes, attachment->registry);
+        *ret = attachment->lanes;
+        attachment->registry = NULL;
+        attachment->lanes = NULL;
+        attachment->question = NULL;
+        return KNIT_OK;
+    }
+    return code == KNIT_OK ? KNIT_PENDING : code;
+}
+
+struct knit_attachment *knit_attach_free(struct knit_attachment *attachment, bool is_ours)
+{
+    if (attachment == NULL)
+        return NULL;
+    if (is_ours && attachment->lanes == NULL)
+        knit_transport_close_fds(&attachment->question->stream->transport);
+    if (attachment->lanes != NULL)
+        (void)knit_lanes_free(attachment->lanes, is_ours);
+    else
+        free_attachment(attachment, is_ours);
+    return NULL;
 }

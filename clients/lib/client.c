@@ -8,9 +8,11 @@
 #include "clients/lib/client.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "clients/lib/error.h"
 #include "clients/lib/handle_inline.h"
+#include "clients/lib/lost.h"
 #include "fastpath/lane/bell.h"
 #include "proto/options.h"
 
@@ -26,8 +28,10 @@ int knit_client_refuse(struct knit *k, struct knit_error *ret_error)
     if (!knit_client_is_ours(k))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this session belongs to the parent process; open one of your own after fork()");
+    if (knit_link_is_open(&k->link))
+        return KNIT_OK;
     return knit_error_make(
-        ret_error, k->handles.lost_code, KNIT_STARTED_NO, "%s", k->handles.stream.reason);
+        ret_error, k->handles.lost_code, KNIT_STARTED_NO, "%s", k->handles.stream->reason);
 }
 
 int knit_client_refuse_local(const char *method, struct knit_error *ret_error)
@@ -94,7 +98,7 @@ static __attribute__((noinline)) void run_promises(struct knit *k)
     knit_promises_run(&k->handles);
     if (k->handles.lanes != NULL)
         knit_lanes_flush(k->handles.lanes);
-    knit_stream_flush(&k->handles.stream);
+    knit_stream_flush(k->handles.stream);
 }
 
 static inline void run_due_promises(struct knit *k)
@@ -135,21 +139,29 @@ static void run_inline(struct knit *k)
     (void)knit_inliner_turn(k->handles.inliner);
 }
 
+void knit_client_return(struct knit *k)
+{
+    if (k->handles.lanes != NULL)
+        knit_handles_disconnect(&k->handles);
+    if (k->link.step != NULL)
+        k->link.step(k);
+}
+
 void knit_client_progress(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
 
-    knit_stream_flush(&handles->stream);
-    knit_stream_receive(&handles->stream);
+    knit_stream_flush(handles->stream);
+    knit_stream_receive(handles->stream);
     if (handles->lanes != NULL) {
         knit_lanes_flush(handles->lanes);
         check_local_lease(k);
         if (knit_session_is_watching(handles->lanes->session))
             knit_handles_take_values(handles);
         knit_handles_collect(handles);
-        if (!knit_handles_has_lease(handles))
-            knit_handles_disconnect(handles);
     }
+    if (!knit_handles_has_lease(handles))
+        knit_client_return(k);
     run_inline(k);
     if (handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
@@ -163,7 +175,7 @@ uint32_t knit_client_in_flight(const struct knit *k)
 
     return own + k->handles.promises.count +
            (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes)
-                                     : k->handles.stream.places_taken);
+                                     : k->handles.stream->places_taken);
 }
 
 static bool is_drained(const struct knit *k)
@@ -175,7 +187,7 @@ void knit_client_flush(struct knit *k)
 {
     if (k->handles.lanes != NULL)
         knit_lanes_flush_and_part(k->handles.lanes);
-    knit_stream_flush(&k->handles.stream);
+    knit_stream_flush(k->handles.stream);
 }
 
 /* Looks at the lease when it is due and not more often. The session remembers when that is, because
@@ -187,11 +199,11 @@ static void check_lease(struct knit *k, uint64_t now_ns)
     if (now_ns < k->next_lease_check_ns && !knit_lanes_is_closed(handles->lanes))
         return;
     k->next_lease_check_ns = now_ns + k->lease_check_ns;
-    knit_stream_flush(&handles->stream);
-    knit_stream_receive(&handles->stream);
+    knit_stream_flush(handles->stream);
+    knit_stream_receive(handles->stream);
     check_local_lease(k);
     if (!knit_handles_has_lease(handles))
-        knit_handles_disconnect(handles);
+        knit_client_return(k);
 }
 
 static void wait_lanes(
@@ -208,30 +220,71 @@ static void wait_lanes(
     r = knit_lanes_wait(k->handles.lanes, handle != NULL ? handle->slot : KNIT_SLOT_ANY,
         check_ns < until_ns ? check_ns : until_ns);
     if (r == KNIT_LANES_E_CLOSED)
-        knit_stream_sleep(&k->handles.stream, CLOSED_CHECK_MS);
+        knit_stream_sleep(k->handles.stream, CLOSED_CHECK_MS);
     /* An answer is given to its handle before anything else is looked at. */
     if (r != 0)
         check_lease(k, knit_clock_ns());
+}
+
+/* How long poll() may sleep. */
+static int wait_ms_until(uint64_t until_ns, uint64_t now_ns)
+{
+    if (until_ns <= now_ns)
+        return 0;
+    if (until_ns - now_ns >= UINT64_C(3600) * 1000000000)
+        return -1;
+    return (int)((until_ns - now_ns + 999999) / 1000000);
+}
+
+/* There is no connection: until the next step to another one. */
+static void wait_link(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
+{
+    const struct knit_link *link = &k->link;
+    struct pollfd item = {.fd = link->fd, .events = POLLIN};
+
+    if (!knit_link_is_opening(link))
+        return;
+    if (link->wants_write)
+        item.events |= POLLOUT;
+    if (link->due_ns < until_ns)
+        until_ns = link->due_ns;
+    (void)poll(&item, 1, wait_ms_until(until_ns, now_ns));
+}
+
+int knit_client_wait_for_lease(struct knit *k, uint64_t until_ns, struct knit_error *ret_error)
+{
+    while (!knit_handles_has_lease(&k->handles)) {
+        uint64_t now_ns = knit_clock_ns();
+
+        knit_client_progress(k);
+        if (knit_handles_has_lease(&k->handles))
+            break;
+        if (!knit_link_is_open(&k->link) || !k->handles.returns || now_ns >= until_ns)
+            return knit_error_make(
+                ret_error, k->handles.lost_code, KNIT_STARTED_NO, "%s", k->handles.stream->reason);
+        wait_link(k, now_ns, until_ns);
+    }
+    return KNIT_OK;
 }
 
 void knit_client_wait(
     struct knit *k, enum knit_handle_via via, struct knit_handle *handle, uint64_t until_ns)
 {
     uint64_t now_ns = knit_clock_ns();
-    int wait_ms = -1;
 
     if (k->handles.next_deadline_ns < until_ns)
         until_ns = k->handles.next_deadline_ns;
-    if (until_ns <= now_ns || !knit_handles_has_lease(&k->handles) ||
-        knit_handles_has_inline(&k->handles))
+    if (until_ns <= now_ns || knit_handles_has_inline(&k->handles))
         return;
+    if (!knit_handles_has_lease(&k->handles)) {
+        wait_link(k, now_ns, until_ns);
+        return;
+    }
     if (via == KNIT_VIA_LANES) {
         wait_lanes(k, handle, now_ns, until_ns);
         return;
     }
-    if (until_ns - now_ns < UINT64_C(3600) * 1000000000)
-        wait_ms = (int)((until_ns - now_ns + 999999) / 1000000);
-    knit_stream_sleep(&k->handles.stream, wait_ms);
+    knit_stream_sleep(k->handles.stream, wait_ms_until(until_ns, now_ns));
 }
 
 bool knit_client_is_late(struct knit_handle *handle, uint64_t until_ns)
@@ -263,7 +316,7 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
         knit_handles_collect(handles);
     }
     if (!knit_handles_has_lease(handles))
-        knit_handles_disconnect(handles);
+        knit_client_return(k);
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
     run_due_promises(k);
@@ -293,7 +346,7 @@ void knit_client_send_first(struct knit_handle *handle, uint64_t until_ns)
 {
     struct knit *k = handle->handles->session;
 
-    if (knit_handle_via(handle) == KNIT_VIA_STREAM && knit_stream_has_output(&k->handles.stream)) {
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM && knit_stream_has_output(k->handles.stream)) {
         knit_client_flush(k);
         knit_client_wait(k, KNIT_VIA_STREAM, handle, until_ns);
     }
@@ -372,10 +425,10 @@ void knit_client_end_turn(struct knit *k)
 
 /* When the descriptor becomes readable without any other descriptor's doing. At once (0) for work
  * that is there already: callbacks that became due outside of a dispatch, answers that came while
- * the lanes' bell was being armed, bytes that wait in the transport, a session that has broken. At
- * the next deadline. And at the next check of the lease while calls are in the lanes: a worker that
- * is stopped between its answer and the bell wakes its caller not at all, nor does one for whose
- * byte the kernel lacks memory. */
+ * the lanes' bell was being armed, bytes that wait in the transport, a session that has broken and
+ * stays so. At the next deadline, and at the next step to another connection. And at the next check
+ * of the lease while calls are in the lanes: a worker that is stopped between its answer and the
+ * bell wakes its caller not at all, nor does one for whose byte the kernel lacks memory. */
 static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 {
     struct knit_lanes *lanes = k->handles.lanes;
@@ -384,7 +437,12 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 
     if (lanes != NULL && check_ns < at_ns && knit_lanes_in_flight(lanes) != 0)
         at_ns = check_ns;
-    if (!knit_handles_has_lease(&k->handles) || knit_stream_has_pending(&k->handles.stream))
+    if (!knit_handles_has_lease(&k->handles)) {
+        const uint64_t due_ns = knit_link_is_opening(&k->link) ? k->link.due_ns : 0;
+
+        at_ns = due_ns < at_ns ? due_ns : at_ns;
+    }
+    if (knit_stream_has_pending(k->handles.stream))
         at_ns = 0;
     if (is_drained(k) || knit_handles_has_inline(&k->handles))
         at_ns = 0;
@@ -397,12 +455,13 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 
 void knit_client_update_poll_fd(struct knit *k)
 {
-    const struct knit_stream *stream = &k->handles.stream;
+    const struct knit_stream *stream = k->handles.stream;
     uint64_t now_ns;
 
     if (!knit_poll_fd_is_open(&k->poll_fd))
         return;
     now_ns = knit_clock_ns();
+    knit_poll_fd_set_opening(&k->poll_fd, k->link.fd, k->link.wants_write);
     knit_poll_fd_update(&k->poll_fd, stream->transport.fd, knit_stream_wants_write(stream),
         wake_ns(k, now_ns), now_ns);
 }
@@ -426,7 +485,7 @@ int knit_fd(struct knit *k)
 
     if (knit_client_is_ours(k)) {
         bell_fd = handles->lanes != NULL ? knit_lanes_bell_fd(handles->lanes) : -1;
-        r = knit_poll_fd_open(&k->poll_fd, handles->stream.transport.fd, bell_fd);
+        r = knit_poll_fd_open(&k->poll_fd, handles->stream->transport.fd, bell_fd);
     }
     if (r < 0) {
         errno = -r;

@@ -14,6 +14,7 @@
 #include <knitting/knitting.h>
 
 #include "clients/lib/handle.h"
+#include "clients/lib/link.h"
 #include "clients/lib/poll_fd.h"
 #include "clients/lib/prepared.h"
 #include "proto/buffer.h"
@@ -29,6 +30,7 @@ struct knit {
     uint32_t admin_ms; /* how long a call of the protocol's own methods may take */
     struct knit_handles handles;
     struct knit_tls *tls; /* of its connections, if they encrypt; NULL: they do not */
+    struct knit_link link;
     struct knit_poll_fd poll_fd;
     uint64_t lease_check_ns;      /* how long waiting for lanes sleeps, and then: */
     uint64_t next_lease_check_ns; /* when it looks at the lease again */
@@ -63,7 +65,7 @@ static inline bool knit_client_is_ours(const struct knit *k)
     return *k->alive != 0;
 }
 
-/* Why the session cannot be used. */
+/* Why the session cannot be used; KNIT_OK if another connection will be there. */
 int knit_client_refuse(struct knit *k, struct knit_error *ret_error);
 
 /* Why a pool of this process takes no call. method: of the protocol, which is no task; or NULL. */
@@ -108,6 +110,15 @@ KNIT_MUST_CHECK static inline int knit_client_outcome(
  * slot. Raw arguments that lie in it move to the session's scratch. False: there is no memory. */
 KNIT_MUST_CHECK bool knit_client_end_last(struct knit *k, struct knit_span *params);
 
+/* There is no lease any more: what waits has its outcome, or waits for another connection, of which
+ * this is one step. */
+void knit_client_return(struct knit *k);
+
+/* For who needs a connection and may wait: until there is one, at most until until_ns. Returns
+ * KNIT_OK, or the code of an error. */
+KNIT_MUST_CHECK int knit_client_wait_for_lease(
+    struct knit *k, uint64_t until_ns, struct knit_error *ret_error);
+
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);
 
@@ -130,10 +141,11 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_client_try_await(struct knit_handle
            handle->handles->lanes->session->dirty == 0 && knit_handle_try_collect(handle);
 }
 
-/* The way on which an outcome comes, or what the call waits for. */
+/* The way on which an outcome comes, or what the call waits for. Lanes that are lost have answered
+ * what they will. */
 static inline enum knit_handle_via knit_client_way(const struct knit_handle *handle)
 {
-    if ((handle->flags & KNIT_HANDLE_PROMISED) == 0)
+    if ((handle->flags & (KNIT_HANDLE_PROMISED | KNIT_HANDLE_BY_LANES)) == 0)
         return knit_handle_via(handle);
     return handle->handles->lanes != NULL ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
 }

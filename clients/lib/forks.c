@@ -36,7 +36,10 @@ static void in_child(void)
     struct knit *k;
 
     LIST_FOREACH(k, &sessions, in_process)
-    knit_transport_close(&k->handles.stream.transport);
+    {
+        knit_transport_close(&k->link.stream.transport);
+        knit_connect_close(k->link.connecting);
+    }
     pthread_mutex_unlock(&mutex);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "clients/lib/error.h"
+#include "clients/lib/lost.h"
 #include "clients/lib/members.h"
 #include "fastpath/worker/inliner.h"
 #include "proto/cancel.h"
@@ -39,7 +40,9 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
     *handles = (struct knit_handles){.session = session,
         .alive = alive,
         .next_deadline_ns = UINT64_MAX,
+        .stream = &handles->lost,
         .lost_code = KNIT_DISCONNECTED};
+    knit_transport_init_plain(&handles->lost.transport, -1);
     TAILQ_INIT(&handles->timed);
     TAILQ_INIT(&handles->ready);
     TAILQ_INIT(&handles->fresh);
@@ -82,6 +85,7 @@ void knit_handles_fini(struct knit_handles *handles)
         free(chunk);
     }
     handles->chunks = NULL;
+    knit_handles_free_reasons(handles);
     knit_buffer_fini(&handles->error);
 }
 
@@ -107,7 +111,7 @@ int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
     struct knit_span params, const struct knit_options *options)
 {
     int code =
-        knit_stream_start(&handle->handles->stream, method, params, options, handle, &handle->slot);
+        knit_stream_start(handle->handles->stream, method, params, options, handle, &handle->slot);
 
     if (code == KNIT_OK)
         handle->flags |= KNIT_HANDLE_BY_STREAM;
@@ -225,15 +229,15 @@ void knit_handle_cancel(struct knit_handle *handle)
     else if ((handle->flags & KNIT_HANDLE_BY_INLINER) != 0)
         knit_inliner_cancel(handle->handles->inliner, handle->slot);
     else if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 &&
-             knit_stream_take_back(&handle->handles->stream, handle->slot))
+             knit_stream_take_back(handle->handles->stream, handle->slot))
         knit_handle_fail(handle, KNIT_CANCELLED, KNIT_STARTED_NO, CANCELLED);
     else
-        (void)knit_stream_cancel(&handle->handles->stream, handle->slot, knit_span(NULL, 0));
+        (void)knit_stream_cancel(handle->handles->stream, handle->slot, knit_span(NULL, 0));
 }
 
 /* ---- outcomes ---- */
 
-static void leave_lists(struct knit_handle *handle)
+void knit_handle_leave_lists(struct knit_handle *handle)
 {
     struct knit_handles *handles = handle->handles;
 
@@ -279,7 +283,7 @@ static void end(struct knit_handle *handle, uint32_t flags)
     const uint32_t told = KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE |
                           KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING;
 
-    leave_lists(handle);
+    knit_handle_leave_lists(handle);
     uncount(handle);
     handle->flags = (handle->flags & ~(uint32_t)KNIT_HANDLE_WAITING) | KNIT_HANDLE_DONE | flags;
     if ((handle->flags & told) != 0)
@@ -376,7 +380,12 @@ static void on_answer(void *user, bool is_error, struct knit_span outcome, void 
 
 static void on_broken(void *user, enum knit_started started, const char *reason)
 {
-    knit_handle_fail(user, KNIT_DISCONNECTED, started, reason);
+    struct knit_handle *handle = user;
+
+    if (started == KNIT_STARTED_NO && knit_handle_wait_for_another(handle))
+        return;
+    knit_handle_fail(
+        handle, KNIT_DISCONNECTED, started, knit_handles_keep_reason(handle->handles, reason));
 }
 
 static void on_progress(void *user, const struct knit_progress *progress)
@@ -458,6 +467,7 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
         return;
     if (outcome->held && (handle->flags & KNIT_HANDLE_SOURCE) == 0 &&
         knit_lanes_try_hold(lanes, outcome->len)) {
+        handle->held_in = lanes;
         finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
         knit_handle_finish_copied(handle, is_error, payload);
@@ -493,42 +503,12 @@ bool knit_handle_collect(struct knit_handle *handle)
     return true;
 }
 
-static void disconnect(struct knit_handle *handle)
-{
-    struct knit_handles *handles = handle->handles;
-    enum knit_started started;
-
-    if ((handle->flags & KNIT_HANDLE_WAITING) == 0)
-        return;
-    if (knit_handle_via(handle) == KNIT_VIA_INLINER) {
-        started = knit_inliner_remove(handles->inliner, handle->slot);
-        knit_handle_fail(handle, handles->lost_code, started, handles->stream.reason);
-    }
-    if (knit_handle_via(handle) != KNIT_VIA_LANES)
-        return;
-    if (knit_lanes_settle(handles->lanes, handle->slot, &started))
-        knit_handle_fail(handle, handles->lost_code, started, handles->stream.reason);
-    else
-        (void)knit_handle_collect(handle);
-}
-
-void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason)
-{
-    if (!knit_handles_has_lease(handles))
-        return;
-    handles->lost_code = code;
-    if (handles->has_local_lease)
-        (void)snprintf(handles->stream.reason, sizeof(handles->stream.reason), "%s", reason);
-    handles->has_local_lease = false;
-    knit_stream_break(&handles->stream, "%s", reason);
-}
-
 void knit_handles_disconnect(struct knit_handles *handles)
 {
     knit_handles_collect(handles);
     for (struct knit_handle_chunk *chunk = handles->chunks; chunk != NULL; chunk = chunk->next) {
         for (int i = 0; i < HANDLES_CHUNK; i++)
-            disconnect(&chunk->handle[i]);
+            knit_handle_disconnect(&chunk->handle[i]);
     }
 }
 
@@ -537,7 +517,7 @@ void knit_handles_disconnect(struct knit_handles *handles)
 /* True: the server has seen nothing of the request and never will. */
 static bool withdraw_request(struct knit_handle *handle, struct knit_span reason)
 {
-    struct knit_stream *stream = &handle->handles->stream;
+    struct knit_stream *stream = handle->handles->stream;
 
     if (knit_stream_take_back(stream, handle->slot))
         return true;
@@ -560,6 +540,15 @@ static void withdraw(struct knit_handle *handle)
         (void)knit_handle_collect(handle);
 }
 
+static void release_held(const struct knit_handle *handle)
+{
+    struct knit_lanes *lanes = handle->held_in;
+
+    knit_lanes_release_held(lanes, handle->slot, handle->outcome.len);
+    if (lanes->is_lost && lanes->held == 0)
+        knit_handles_sweep_lanes(handle->handles);
+}
+
 /* In a forked child only the child's memory is freed: lanes and stream are the parent's. */
 void knit_handle_drop(struct knit_handle *handle)
 {
@@ -580,8 +569,8 @@ void knit_handle_drop(struct knit_handle *handle)
         withdraw(handle);
     uncount(handle);
     if ((handle->flags & KNIT_HANDLE_HELD) != 0 && is_ours)
-        knit_lanes_release_held(handles->lanes, handle->slot, handle->outcome.len);
-    leave_lists(handle);
+        release_held(handle);
+    knit_handle_leave_lists(handle);
     if (handle->aligned_copies != NULL)
         knit_aligned_copies_free(&handle->aligned_copies);
     if ((handle->flags & KNIT_HANDLE_HEAP) != 0)

@@ -56,7 +56,10 @@ struct knit_handle {
         struct knit_set *set;
     };
     void *user;
-    void *heap;
+    union {
+        void *heap;                 /* HEAP */
+        struct knit_lanes *held_in; /* HELD */
+    };
     struct knit_watcher *watcher; /* of what the task emits */
     uint64_t affinity;            /* PINNED */
     struct knit_span late;        /* a map of substitute.h, to be freed */
@@ -80,7 +83,11 @@ struct knit_handles {
     struct knit_handle_list ready;
     struct knit_watcher_list fresh; /* those with a value for a callback */
     uint64_t next_deadline_ns;      /* no deadline in `timed` is earlier; UINT64_MAX = none */
-    struct knit_stream stream;
+    struct knit_stream *stream;     /* the one that calls take; or, where there is none: */
+    struct knit_stream lost;        /* which is closed, and has the reason */
+    struct knit_lanes *lost_lanes;  /* results are read there still; by `next` */
+    struct knit_kept_reason *kept_reasons;
+    bool returns;         /* another connection is opened: calls wait for it */
     bool has_local_lease; /* by a pool of this process, which lives; there is no stream then */
     int lost_code;        /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
@@ -89,7 +96,7 @@ struct knit_handles {
     struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
 
-/* The stream is for the caller to open, and the lanes to attach. alive: read whenever a handle is
+/* Without a stream, which is for the caller to open, and lanes. alive: read whenever a handle is
  * dropped, so it outlives them. */
 void knit_handles_init(struct knit_handles *handles, struct knit *session, const uint8_t *alive);
 
@@ -102,12 +109,8 @@ extern const struct knit_stream_callbacks knit_handle_stream_callbacks;
 /* The stream is the session's lease too: by its end, daemon and caller learn of each other's. */
 static inline bool knit_handles_has_lease(const struct knit_handles *handles)
 {
-    return knit_stream_is_open(&handles->stream) || handles->has_local_lease;
+    return knit_stream_is_open(handles->stream) || handles->has_local_lease;
 }
-
-/* End the lease, if there is one. What waits is settled by knit_handles_disconnect(), with that
- * code and reason. */
-void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason);
 
 static inline enum knit_handle_via knit_handle_via(const struct knit_handle *handle)
 {
@@ -292,9 +295,6 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_collect(struct knit_hand
 
 /* The same for one handle that waits. Whether it is done now. */
 bool knit_handle_collect(struct knit_handle *handle);
-
-/* The lease is gone: give calls in the lanes their answers, or else the stream's reason. */
-void knit_handles_disconnect(struct knit_handles *handles);
 
 /* Settle what has expired by now_ns. */
 void knit_handles_expire(struct knit_handles *handles, uint64_t now_ns);

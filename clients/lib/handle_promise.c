@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clients/lib/handle_inline.h"
+#include "clients/lib/lost.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "proto/failure.h"
@@ -16,6 +17,9 @@
 enum {
     PARAMS_MAX = 1024 * 1024 * 1024,
     REFERENCES_MAX = 16, /* of a call, as PROTOCOL.md has it */
+    /* Of calls that wait for a connection. */
+    SHELVED_MAX = KNIT_STREAM_PLACES_MAX,
+    SHELVED_BYTES_MAX = KNIT_STREAM_OUT_MAX,
 };
 
 /* ---- life ---- */
@@ -69,6 +73,7 @@ struct knit_promise *knit_promise_new(struct knit_span params, struct knit_handl
         return NULL;
     promise->options = knit_options();
     knit_buffer_init(&promise->params, PARAMS_MAX);
+    knit_buffer_init(&promise->texts, PARAMS_MAX);
     if (knit_buffer_append(&promise->params, params.bytes, params.len) != 0) {
         knit_promise_free(promise);
         return NULL;
@@ -102,7 +107,28 @@ void knit_promise_free(struct knit_promise *promise)
     leave_list(promise);
     leave_holes(promise);
     knit_buffer_fini(&promise->params);
+    knit_buffer_fini(&promise->texts);
     free(promise);
+}
+
+/* Of those that the daemon is asked only once: queue_max was looked at, and the end of the timeout
+ * is the handle's. */
+bool knit_promise_take_options(struct knit_promise *promise, const struct knit_options *options)
+{
+    struct knit_buffer *texts = &promise->texts;
+
+    promise->options = *options;
+    promise->options.queue_max = KNIT_OPTION_NONE;
+    promise->options.substitute = (struct knit_substitute){0};
+    knit_buffer_reset(texts);
+    if (knit_buffer_append(texts, options->key.bytes, options->key.len) != 0 ||
+        knit_buffer_append(texts, options->trace.bytes, options->trace.len) != 0)
+        return false;
+    if (options->key.bytes != NULL)
+        promise->options.key = knit_span(texts->bytes, options->key.len);
+    if (options->trace.bytes != NULL)
+        promise->options.trace = knit_span(texts->bytes + options->key.len, options->trace.len);
+    return true;
 }
 
 /* ---- waiting ---- */
@@ -134,7 +160,7 @@ static void stop_referring(struct knit_handle *handle)
 {
     handle->flags &= ~(uint32_t)KNIT_HANDLE_REFERRING;
     handle->handles->promises.referring--;
-    give_place(handle->promise, &handle->handles->stream);
+    give_place(handle->promise, handle->handles->stream);
 }
 
 void knit_promise_end(struct knit_handle *handle)
@@ -143,6 +169,11 @@ void knit_promise_end(struct knit_handle *handle)
         stop_referring(handle);
     else
         handle->handles->promises.count--;
+    if (handle->promise->is_shelved) {
+        handle->handles->promises.shelved--;
+        handle->handles->promises.shelved_bytes -= handle->promise->params.len;
+        handle->promise->is_shelved = false;
+    }
     handle->flags &= ~(uint32_t)KNIT_HANDLE_PROMISED;
     knit_promise_free(handle->promise);
 }
@@ -206,7 +237,7 @@ static int put_argument(struct knit_writer *writer, struct knit_handle *source)
 {
     if ((source->flags & KNIT_HANDLE_WAITING) == 0)
         return put_result(writer, source);
-    knit_writer_reference(writer, knit_stream_msgid(&source->handles->stream, source->slot));
+    knit_writer_reference(writer, knit_stream_msgid(source->handles->stream, source->slot));
     return 0;
 }
 
@@ -367,14 +398,15 @@ static const char *explain(const struct knit_handle *handle, int code)
     case KNIT_TOO_LARGE:
         return "with its results the arguments are larger than is allowed (call_max_bytes)";
     case KNIT_STALE_EPOCH:
-        return "the tasks have changed while the call waited for its arguments";
+        return "the tasks have changed while the call waited";
     case KNIT_DRAINING:
         return "the server is shutting down";
     case KNIT_SHUTDOWN:
         return "the pool is shut down";
     case KNIT_DISCONNECTED:
-        return knit_handles_has_lease(handle->handles) ? "the pool has closed this session"
-                                                       : handle->handles->stream.reason;
+        return knit_handles_has_lease(handle->handles)
+                   ? "the pool has closed this session"
+                   : knit_handles_keep_reason(handle->handles, handle->handles->stream->reason);
     default:
         return "not enough memory to start the call";
     }
@@ -386,10 +418,13 @@ static bool start(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     struct knit_promise *promise = handle->promise;
     const bool is_local = knit_lanes_local(handles->lanes) != NULL;
-    int code = handles->lanes != NULL
-                   ? start_on_lanes(handle, promise)
-                   : start_on_stream(handle, promise, knit_buffer_span(&promise->params));
+    int code;
 
+    if (!knit_handles_has_lease(handles) && handles->returns)
+        return false;
+    code = handles->lanes != NULL
+               ? start_on_lanes(handle, promise)
+               : start_on_stream(handle, promise, knit_buffer_span(&promise->params));
     if (code == KNIT_WOULD_BLOCK && knit_handles_has_lease(handles))
         return false;
     if (code == KNIT_WOULD_BLOCK || code == KNIT_DISCONNECTED)
@@ -435,6 +470,70 @@ void knit_promises_run(struct knit_handles *handles)
     drop_unwanted(handles);
 }
 
+/* ---- calls that wait for a connection ---- */
+
+bool knit_request_read(
+    struct knit_span request, struct knit_span *ret_params, struct knit_options *ret_options)
+{
+    const struct knit_scan_limits limits = {.message_bytes = KNIT_MESSAGE_BYTES_MAX};
+    struct knit_message message;
+    struct knit_scan scan;
+    const char *reason;
+    size_t used;
+
+    knit_scan_init(&scan, &limits);
+    if (knit_scan_feed(&scan, request.bytes, request.len, &used) != KNIT_SCAN_E_DONE ||
+        knit_message_parse(request.bytes, used, &scan, &message, &reason) != 0)
+        return false;
+    *ret_params = message.params;
+    *ret_options = knit_options();
+    return message.options.bytes == NULL ||
+           knit_options_decode(message.options, ret_options, &reason) == 0;
+}
+
+/* The limit of its time in the queue, which a message has as what is left. */
+static void take_queue_limit(struct knit_handle *handle, const struct knit_options *options)
+{
+    const uint64_t now_ns = options->queue_ns != KNIT_OPTION_NONE ? knit_clock_ns() : 0;
+
+    if ((handle->flags & KNIT_HANDLE_TIMED) == 0 && handle->handles->lanes != NULL) {
+        /* A usual call has not written them. */
+        handle->deadline_ns = 0;
+        handle->start_by_ns = UINT64_MAX;
+    }
+    if (options->queue_ns >= UINT64_MAX - now_ns || handle->start_by_ns != UINT64_MAX)
+        return;
+    handle->start_by_ns = now_ns + options->queue_ns;
+}
+
+bool knit_promise_shelve(
+    struct knit_handle *handle, struct knit_span params, const struct knit_options *options)
+{
+    const uint32_t ways =
+        KNIT_HANDLE_BY_STREAM | KNIT_HANDLE_BY_LANES | KNIT_HANDLE_BY_INLINER | KNIT_HANDLE_QUEUE;
+    struct knit_promises *promises = &handle->handles->promises;
+    struct knit_promise *promise;
+
+    if (promises->shelved >= SHELVED_MAX ||
+        params.len > SHELVED_BYTES_MAX - promises->shelved_bytes)
+        return false;
+    promise = knit_promise_new(params, NULL, NULL, 0);
+    if (promise == NULL || !knit_promise_take_options(promise, options)) {
+        knit_promise_free(promise);
+        return false;
+    }
+    promise->is_shelved = true;
+    promises->shelved++;
+    promises->shelved_bytes += params.len;
+    take_queue_limit(handle, options);
+    handle->flags &= ~ways;
+    knit_promise_wait(promise, handle);
+    /* Its caller did not wait for that. */
+    if ((handle->flags & KNIT_HANDLE_CANCELLED) != 0)
+        knit_handle_cancel(handle);
+    return true;
+}
+
 /* ---- references ---- */
 
 /* Whether each source that has no outcome is a call in flight, and these are not too many. */
@@ -443,7 +542,7 @@ static bool may_refer(const struct knit_promise *promise, const struct knit_hand
     const struct knit_handles *handles = handle->handles;
     uint32_t count = 0;
 
-    if (!handles->stream.takes_references || handles->lanes != NULL ||
+    if (!handles->stream->takes_references || handles->lanes != NULL ||
         handle->prepared->is_of_protocol)
         return false;
     for (uint32_t i = 0; i < promise->count; i++) {
@@ -472,7 +571,7 @@ static bool send_references(struct knit_promise *promise, struct knit_handle *ha
 
 bool knit_promise_refer(struct knit_promise *promise, struct knit_handle *handle)
 {
-    struct knit_stream *stream = &handle->handles->stream;
+    struct knit_stream *stream = handle->handles->stream;
 
     if (!may_refer(promise, handle))
         return false;

@@ -64,20 +64,40 @@ static void grow_older(struct knit_lanes *lanes)
         lanes->age = 1;
 }
 
-int knit_lanes_fetch_registry(
-    struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error)
+void knit_lanes_take_registry(struct knit_lanes *lanes, struct knit_registry *registry)
 {
-    struct knit_registry *registry = NULL;
-    int code =
-        lanes->options.source->fetch_registry(lanes->options.arg, until_ns, &registry, ret_error);
-
-    if (code != KNIT_OK)
-        return code;
     free_registry(lanes);
     lanes->registry = registry;
     lanes->epoch = registry != NULL ? knit_registry_epoch(registry) : 0;
     lanes->is_stale = false;
     grow_older(lanes);
+}
+
+void knit_lanes_follow(struct knit_lanes *lanes, uint32_t age)
+{
+    lanes->age = age;
+    grow_older(lanes);
+}
+
+int knit_lanes_fetch_registry(
+    struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error)
+{
+    struct knit_registry *registry = NULL;
+    int code;
+
+    /* They stay here when they are lost meanwhile. */
+    lanes->held++;
+    code =
+        lanes->options.source->fetch_registry(lanes->options.arg, until_ns, &registry, ret_error);
+    lanes->held--;
+    if (code == KNIT_OK && lanes->is_lost) {
+        (void)knit_registry_free(registry);
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the connection was lost while the tasks were asked for");
+    }
+    if (code != KNIT_OK)
+        return code;
+    knit_lanes_take_registry(lanes, registry);
     return KNIT_OK;
 }
 

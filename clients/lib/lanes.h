@@ -84,6 +84,8 @@ struct knit_lanes {
     int64_t clock_shift_ns;
     struct knit_registry *registry; /* NULL: not fetched yet, or the pool has no tasks */
     bool is_stale;                  /* the registry's numbers are no longer the pool's */
+    bool is_lost;                   /* they take no calls, and have results that are read */
+    struct knit_lanes *next;        /* of those */
     uint32_t held;                  /* results that are read in place, and their bytes */
     uint64_t held_bytes;
     struct knit_lanes_options options;
@@ -100,6 +102,12 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours);
 /* Ask the source for the registry. Returns KNIT_OK, or the code of an error. */
 KNIT_MUST_CHECK int knit_lanes_fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
+
+/* The registry is the lanes' from now on; NULL: the pool has no tasks. */
+void knit_lanes_take_registry(struct knit_lanes *lanes, struct knit_registry *registry);
+
+/* They come after lanes of that age, whose tasks may have had other numbers. */
+void knit_lanes_follow(struct knit_lanes *lanes, uint32_t age);
 
 /* What a pool of this process is asked, with knit_lanes_local_arg(); NULL: it is another one's. */
 static inline const struct knit_lanes_local *knit_lanes_local(const struct knit_lanes *lanes)

@@ -12,8 +12,8 @@
 KNIT_MUST_CHECK int knit_open_check(
     const struct knit_open_options *options, struct knit_error *ret_error);
 
-/* Takes over fd, even when it fails; -1: there is no stream. NULL: out of memory. */
-struct knit *knit_open_new(int fd, const struct knit_open_options *options);
+/* One without a connection. NULL: out of memory. */
+struct knit *knit_open_new(const struct knit_open_options *options);
 
 /* Frees it with its lanes, whatever it has. */
 void knit_open_free(struct knit *k);

@@ -13,7 +13,8 @@
 
 void knit_poll_fd_init(struct knit_poll_fd *poll_fd)
 {
-    *poll_fd = (struct knit_poll_fd){.epoll_fd = -1, .timer_fd = -1, .timer_ns = UINT64_MAX};
+    *poll_fd = (struct knit_poll_fd){
+        .epoll_fd = -1, .timer_fd = -1, .opening_fd = -1, .timer_ns = UINT64_MAX};
 }
 
 void knit_poll_fd_fini(struct knit_poll_fd *poll_fd)
@@ -51,6 +52,37 @@ int knit_poll_fd_open(struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd)
     return r;
 }
 
+/* Without memory for it the timer alone wakes. */
+void knit_poll_fd_add(struct knit_poll_fd *poll_fd, int fd)
+{
+    if (knit_poll_fd_is_open(poll_fd) && fd >= 0)
+        (void)add(poll_fd, fd);
+    poll_fd->wants_write = false;
+}
+
+void knit_poll_fd_remove(const struct knit_poll_fd *poll_fd, int fd)
+{
+    if (knit_poll_fd_is_open(poll_fd) && fd >= 0)
+        (void)epoll_ctl(poll_fd->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_write)
+{
+    struct epoll_event event = {
+        .events = wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.fd = fd};
+
+    if (!knit_poll_fd_is_open(poll_fd) ||
+        (fd == poll_fd->opening_fd && wants_write == poll_fd->opening_wants))
+        return;
+    if (fd != poll_fd->opening_fd)
+        knit_poll_fd_remove(poll_fd, poll_fd->opening_fd);
+    if (fd >= 0 && epoll_ctl(poll_fd->epoll_fd,
+                       fd == poll_fd->opening_fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0)
+        fd = -1;
+    poll_fd->opening_fd = fd;
+    poll_fd->opening_wants = wants_write;
+}
+
 static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns)
 {
     bool is_expired = poll_fd->timer_ns <= now_ns;
@@ -63,7 +95,6 @@ static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now
     knit_timer_arm(poll_fd->timer_fd, at_ns == UINT64_MAX ? 0 : at_ns == 0 ? 1 : at_ns);
 }
 
-/* A closed descriptor leaves the epoll instance by itself. */
 void knit_poll_fd_update(
     struct knit_poll_fd *poll_fd, int stream_fd, bool wants_write, uint64_t at_ns, uint64_t now_ns)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one descriptor behind knit_fd(): an epoll instance over the stream's descriptor, the lanes'
- * bell and a timer. It exists once it was asked for. */
+ * bell, what of a connection is being opened, and a timer. It exists once it was asked for, and
+ * keeps its number while these come and go. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +12,10 @@
 struct knit_poll_fd {
     int epoll_fd; /* -1: not asked for yet */
     int timer_fd;
-    bool wants_write;  /* as the stream's descriptor is registered */
-    uint64_t timer_ns; /* when it expires, or did; 0: at once, UINT64_MAX: never */
+    int opening_fd;     /* registered for what is being opened; -1 = none is */
+    bool opening_wants; /* to write, as it is registered */
+    bool wants_write;   /* as the stream's descriptor is registered */
+    uint64_t timer_ns;  /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
 
 void knit_poll_fd_init(struct knit_poll_fd *poll_fd);
@@ -25,6 +28,15 @@ static inline bool knit_poll_fd_is_open(const struct knit_poll_fd *poll_fd)
 {
     return poll_fd->epoll_fd >= 0;
 }
+
+/* One more descriptor, or one less, before that is closed: a child that has a copy of it would keep
+ * it in the instance. Nothing happens unless it is open. */
+void knit_poll_fd_add(struct knit_poll_fd *poll_fd, int fd);
+void knit_poll_fd_remove(const struct knit_poll_fd *poll_fd, int fd);
+
+/* It is open. What is being opened waits for this descriptor, in place of the last one; -1 = for
+ * none. */
+void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_write);
 
 /* It is open. Make it readable at at_ns (CLOCK_MONOTONIC; 0 = at once, UINT64_MAX = never), and
  * when stream_fd (-1 = closed) is readable or, with wants_write, writable. */

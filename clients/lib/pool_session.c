@@ -261,7 +261,7 @@ int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *op
     if (knit_thread_host() == knit_host_number(pool->host))
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "a worker has no session of its own pool: it would wait for itself");
-    k = knit_open_new(-1, options);
+    k = knit_open_new(options);
     if (k == NULL)
         return explain(-ENOMEM, ret_error);
     code = give_lanes(pool, options, k, ret_error);

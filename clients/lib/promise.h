@@ -25,6 +25,9 @@
  * server take places of their own in the stream, up to KNIT_STREAM_PLACES_WAITING and to what the
  * server announces as `in_flight`; beyond that, places of calls while half of these are free.
  *
+ * A call for which there is no connection just now waits in the same way: it is shelved, without
+ * holes, until another one is there.
+ *
  * Functions on handles are in handle_promise.c. Threads: as the session: one at a time.
  */
 #pragma once
@@ -58,9 +61,11 @@ struct knit_promise {
     struct knit_promise_list *in; /* where `entry` stands; NULL: nowhere */
     struct knit_handle *handle;   /* whose arguments; NULL: not yet */
     struct knit_buffer params;    /* with nil in the holes, until they are filled */
-    struct knit_options options;  /* of the call, over a stream */
+    struct knit_options options;  /* of the call, over a stream, */
+    struct knit_buffer texts;     /* and what they point to */
     uint64_t start_by_ns;         /* of one that was sent: its handle's, if it is sent again */
     bool has_place;               /* one that the stream has added for it */
+    bool is_shelved;              /* it counts in `shelved` and `shelved_bytes` */
     uint32_t missing;             /* holes whose source has no outcome */
     bool has_failed;              /* a source has: the others are not waited for */
     uint32_t count;               /* holes, in the order of the arguments */
@@ -72,6 +77,8 @@ struct knit_promises {
     struct knit_promise_list blocked; /* they are filled, and there was no room to start them */
     uint32_t count;                   /* calls that wait, these included */
     uint32_t referring;               /* calls that were sent with references */
+    uint32_t shelved;                 /* of those that wait: for a connection, */
+    uint64_t shelved_bytes;           /* and their arguments */
     struct knit_handle *unwanted;     /* disowned sources without holes, by next_spare */
 };
 
@@ -100,6 +107,20 @@ KNIT_MUST_CHECK bool knit_promise_refer(struct knit_promise *promise, struct kni
  * Then it waits here. */
 KNIT_MUST_CHECK bool knit_promise_is_refused(const struct knit_handle *handle);
 void knit_promise_wait_again(struct knit_handle *handle);
+
+/* What the call is sent with over a stream. False: out of memory. */
+KNIT_MUST_CHECK bool knit_promise_take_options(
+    struct knit_promise *promise, const struct knit_options *options);
+
+/* The handle's call, which went no way or was certainly not started on the one that is lost, waits
+ * for another connection. options: of its message; that of its timeout's end is the handle's.
+ * False: too much waits already, or memory is lacking. */
+KNIT_MUST_CHECK bool knit_promise_shelve(
+    struct knit_handle *handle, struct knit_span params, const struct knit_options *options);
+
+/* What a request consists of that can be made again. False: it is none. */
+KNIT_MUST_CHECK bool knit_request_read(
+    struct knit_span request, struct knit_span *ret_params, struct knit_options *ret_options);
 
 /* Put results in place of the holes: true, and they are `params`. False: the handle's call has got
  * the error that it ends in. One that is not open. */

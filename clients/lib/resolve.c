@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* getaddrinfo() has no timeout: a name server that does not answer holds it for ten seconds and
  * more. So a name is looked up in a thread of its own, with all signals blocked, which owns half of
- * what it works on; the last of the two sides frees it. The library cannot be unloaded (nodelete),
- * because a thread that was left alone still runs its code.
+ * what it works on; the last of the two sides frees it. Its end makes an eventfd readable, which an
+ * event loop can watch. The library cannot be unloaded (nodelete), because a thread that was left
+ * alone still runs its code. Rejected: getaddrinfo_a(), of which a lookup that runs cannot be
+ * cancelled, and a resolver library, which knows nothing of nsswitch.conf.
  *
  * No AI_ADDRCONFIG: it looks at the addresses that the machine has beside loopback, and where there
  * are none of a family it hides even ::1 and 127.0.0.1. A family that the machine cannot reach
@@ -17,17 +19,19 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "clients/lib/error.h"
+#include "fastpath/lane/fd.h"
 
 enum { STACK_BYTES = 256 * 1024 };
 
-struct lookup {
+struct knit_lookup {
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
     struct knit_url url;
+    int event_fd; /* readable once it is done; open as long as the caller's half is there */
     bool is_done;
     bool is_abandoned;
     struct addrinfo *list;
@@ -41,34 +45,35 @@ static int look_up(const struct knit_url *url, int flags, struct addrinfo **ret)
     return getaddrinfo(url->host, url->port, &hints, ret);
 }
 
-static void free_lookup(struct lookup *lookup)
+static void free_lookup(struct knit_lookup *lookup)
 {
     if (lookup->list != NULL)
         freeaddrinfo(lookup->list);
-    pthread_cond_destroy(&lookup->changed);
+    knit_fd_close(&lookup->event_fd);
     pthread_mutex_destroy(&lookup->mutex);
     free(lookup);
 }
 
-static struct lookup *new_lookup(const struct knit_url *url)
+static struct knit_lookup *new_lookup(const struct knit_url *url)
 {
-    struct lookup *lookup = calloc(1, sizeof(*lookup));
-    pthread_condattr_t monotonic;
+    struct knit_lookup *lookup = calloc(1, sizeof(*lookup));
 
     if (lookup == NULL)
         return NULL;
     lookup->url = *url;
+    lookup->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (lookup->event_fd < 0) {
+        free(lookup);
+        return NULL;
+    }
     pthread_mutex_init(&lookup->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&lookup->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     return lookup;
 }
 
 static void *run(void *arg)
 {
-    struct lookup *lookup = arg;
+    static const uint64_t one = 1;
+    struct knit_lookup *lookup = arg;
     struct addrinfo *list = NULL;
     int r = look_up(&lookup->url, 0, &list);
     bool is_abandoned;
@@ -78,14 +83,15 @@ static void *run(void *arg)
     lookup->list = r == 0 ? list : NULL;
     lookup->is_done = true;
     is_abandoned = lookup->is_abandoned;
-    pthread_cond_signal(&lookup->changed);
+    if (!is_abandoned && write(lookup->event_fd, &one, sizeof(one)) < 0)
+        lookup->r = EAI_SYSTEM; /* an eventfd that was never written takes a one */
     pthread_mutex_unlock(&lookup->mutex);
     if (is_abandoned)
         free_lookup(lookup);
     return NULL;
 }
 
-static int begin(struct lookup *lookup)
+static int begin(struct knit_lookup *lookup)
 {
     sigset_t all, before;
     pthread_attr_t attributes;
@@ -103,23 +109,6 @@ static int begin(struct lookup *lookup)
     return r;
 }
 
-/* Whether the lookup is done in time. If not, it is the thread's alone. */
-static bool wait_done(struct lookup *lookup, uint64_t until_ns)
-{
-    const struct timespec until = {
-        .tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
-    bool is_done;
-    int r = 0;
-
-    pthread_mutex_lock(&lookup->mutex);
-    while (!lookup->is_done && r != ETIMEDOUT)
-        r = pthread_cond_timedwait(&lookup->changed, &lookup->mutex, &until);
-    is_done = lookup->is_done;
-    lookup->is_abandoned = !is_done;
-    pthread_mutex_unlock(&lookup->mutex);
-    return is_done;
-}
-
 static int fail(const struct knit_url *url, int code, const char *why, struct knit_error *ret_error)
 {
     knit_error_make(
@@ -129,12 +118,13 @@ static int fail(const struct knit_url *url, int code, const char *why, struct kn
     return code;
 }
 
-int knit_resolve(const struct knit_url *url, uint64_t until_ns, struct addrinfo **ret,
-    struct knit_error *ret_error)
+int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
+    struct knit_lookup **ret_lookup, struct knit_error *ret_error)
 {
-    struct lookup *lookup;
-    int r = look_up(url, AI_NUMERICHOST, ret);
+    struct knit_lookup *lookup;
+    int r = look_up(url, AI_NUMERICHOST, ret_list);
 
+    *ret_lookup = NULL;
     if (r == 0)
         return KNIT_OK;
     lookup = new_lookup(url);
@@ -145,11 +135,54 @@ int knit_resolve(const struct knit_url *url, uint64_t until_ns, struct addrinfo 
         free_lookup(lookup);
         return fail(url, KNIT_INTERNAL, strerror(r), ret_error);
     }
-    if (!wait_done(lookup, until_ns))
-        return fail(url, KNIT_TIMEOUT, "the name was not resolved in time", ret_error);
-    r = lookup->r;
-    *ret = lookup->list;
+    *ret_list = NULL;
+    *ret_lookup = lookup;
+    return KNIT_OK;
+}
+
+int knit_lookup_fd(const struct knit_lookup *lookup)
+{
+    return lookup->event_fd;
+}
+
+bool knit_lookup_is_done(struct knit_lookup *lookup)
+{
+    bool is_done;
+
+    pthread_mutex_lock(&lookup->mutex);
+    is_done = lookup->is_done;
+    pthread_mutex_unlock(&lookup->mutex);
+    return is_done;
+}
+
+int knit_lookup_take(
+    struct knit_lookup *lookup, struct addrinfo **ret_list, struct knit_error *ret_error)
+{
+    if (lookup->r != 0)
+        return fail(&lookup->url, KNIT_DISCONNECTED, gai_strerror(lookup->r), ret_error);
+    *ret_list = lookup->list;
     lookup->list = NULL;
-    free_lookup(lookup);
-    return r == 0 ? KNIT_OK : fail(url, KNIT_DISCONNECTED, gai_strerror(r), ret_error);
+    return KNIT_OK;
+}
+
+int knit_lookup_time_out(const struct knit_lookup *lookup, struct knit_error *ret_error)
+{
+    return fail(&lookup->url, KNIT_TIMEOUT, "the name was not resolved in time", ret_error);
+}
+
+struct knit_lookup *knit_lookup_free(struct knit_lookup *lookup)
+{
+    bool is_done;
+
+    if (lookup == NULL)
+        return NULL;
+    pthread_mutex_lock(&lookup->mutex);
+    is_done = lookup->is_done;
+    lookup->is_abandoned = true;
+    /* Nobody waits for it any more; the thread does not touch it then. */
+    knit_fd_close(&lookup->event_fd);
+    pthread_mutex_unlock(&lookup->mutex);
+    if (is_done)
+        free_lookup(lookup);
+    return NULL;
 }

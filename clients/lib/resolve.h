@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The addresses of a host, looked up within a time, which the resolver alone does not keep: see
- * resolve.c. */
+/* The addresses of a host, looked up without waiting: see resolve.c. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <knitting/code.h>
@@ -11,10 +11,25 @@
 
 struct addrinfo;
 struct knit_error;
+struct knit_lookup;
 
 /* Stream addresses of the URL's host and port, to be freed by freeaddrinfo(). A numeric host needs
- * no resolver and is there at once. A name is looked up in a thread that this call begins; it is
- * left alone at until_ns (CLOCK_MONOTONIC), and then ends by itself once the resolver answers.
- * Returns KNIT_OK, or the code of an error. */
-KNIT_MUST_CHECK int knit_resolve(const struct knit_url *url, uint64_t until_ns,
-    struct addrinfo **ret, struct knit_error *ret_error);
+ * no resolver: *ret_list has them at once, and *ret_lookup is NULL. For a name *ret_list is NULL,
+ * and a thread looks it up that this call begins. Returns KNIT_OK, or the code of an error. */
+KNIT_MUST_CHECK int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
+    struct knit_lookup **ret_lookup, struct knit_error *ret_error);
+
+/* Readable once the lookup is done. */
+int knit_lookup_fd(const struct knit_lookup *lookup);
+KNIT_MUST_CHECK bool knit_lookup_is_done(struct knit_lookup *lookup);
+
+/* Of one that is done, once: KNIT_OK, or the code of an error. */
+KNIT_MUST_CHECK int knit_lookup_take(
+    struct knit_lookup *lookup, struct addrinfo **ret_list, struct knit_error *ret_error);
+
+/* The error of one that is not done in time. Returns its code. */
+int knit_lookup_time_out(const struct knit_lookup *lookup, struct knit_error *ret_error);
+
+/* At any time: a thread that still looks ends by itself once the resolver answers. NULL is allowed;
+ * returns NULL. */
+struct knit_lookup *knit_lookup_free(struct knit_lookup *lookup);

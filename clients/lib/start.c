@@ -68,12 +68,25 @@ size_t knit_arguments_max(struct knit *k)
     if (!knit_client_is_ours(k))
         return 0;
     return k->handles.lanes != NULL ? knit_lanes_argument_max(k->handles.lanes)
-                                    : k->handles.stream.arguments_max;
+                                    : k->handles.stream->arguments_max;
+}
+
+/* The way that was chosen may be gone by now, and another one there. */
+static inline bool is_way_there(const struct knit_handle *handle, const struct knit_start *start)
+{
+    const struct knit_lanes *lanes = handle->handles->lanes;
+
+    if (start->is_by_lanes)
+        return lanes != NULL && (start->prepared->age == knit_lanes_age(lanes) ||
+                                    handle->handles->session->link.step == NULL);
+    return lanes == NULL || start->prepared->is_of_protocol;
 }
 
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
+    if (!is_way_there(handle, start))
+        return KNIT_DISCONNECTED;
     if (start->is_by_lanes)
         return knit_handle_start_here(
             handle, start->prepared->task_id, start->params, start->queue_ns == 0);
@@ -85,7 +98,7 @@ static inline int try_start(struct knit_handle *handle, const struct knit_start 
 static int explain(
     struct knit *k, int code, const struct knit_start *start, struct knit_error *ret_error)
 {
-    const struct knit_stream *stream = &k->handles.stream;
+    const struct knit_stream *stream = k->handles.stream;
     const char *task = start->prepared->task;
 
     if ((code == KNIT_DRAINING || code == KNIT_DISCONNECTED) &&
@@ -105,7 +118,7 @@ static int explain(
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "the server is shutting down");
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
-            !knit_handles_has_lease(&k->handles) ? k->handles.stream.reason
+            !knit_handles_has_lease(&k->handles) ? k->handles.stream->reason
                                                  : "the pool has closed this session");
     if (!knit_text_is_utf8(task, strlen(task)))
         return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
@@ -199,6 +212,11 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
                    : knit_typed_compare_on_stream(k, prepared, ret_error);
     if (prepared->age != knit_lanes_age(k->handles.lanes))
         code = resolve(k, prepared, ret_error);
+    /* Lost while it was asked: the call waits for other lanes. */
+    if (code == KNIT_DISCONNECTED && k->handles.lanes == NULL && knit_link_is_open(&k->link)) {
+        start->is_by_lanes = false;
+        return KNIT_OK;
+    }
     if (prepared->timeout_ns < start->timeout_ns)
         start->timeout_ns = prepared->timeout_ns;
     return code;
@@ -301,7 +319,7 @@ static bool is_beyond(struct knit *k, const struct knit_start *start)
     if (knit_client_in_flight(k) < most)
         return false;
     k->drain_below = most / 2 + most % 2;
-    return start->is_by_lanes || start->promise != NULL;
+    return start->is_by_lanes || start->promise != NULL || !knit_handles_has_lease(&k->handles);
 }
 
 /* The time of a call was over before it was anywhere. */
@@ -336,10 +354,12 @@ static bool take_results(struct knit_handle *handle, struct knit_start *start)
         return false;
     }
     if (!start->is_by_lanes && start->options != NULL) {
-        promise->options = stream_options(handle, start);
-        /* It was asked just now, and lies in the caller's memory. */
-        promise->options.queue_max = KNIT_OPTION_NONE;
-        promise->options.substitute = (struct knit_substitute){0};
+        const struct knit_options options = stream_options(handle, start);
+
+        if (!knit_promise_take_options(promise, &options)) {
+            knit_handle_fail(handle, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory to wait");
+            return false;
+        }
     }
     start->promise = NULL;
     is_sent = !start->is_by_lanes && knit_promise_refer(promise, handle);
@@ -348,6 +368,25 @@ static bool take_results(struct knit_handle *handle, struct knit_start *start)
     if (!is_sent)
         knit_promise_wait(promise, handle);
     return false;
+}
+
+/* There is no connection: the call waits for another one, if it may. */
+static __attribute__((noinline)) bool shelve(
+    struct knit_handle *handle, const struct knit_start *start)
+{
+    struct knit *k = handle->handles->session;
+    struct knit_options options = knit_options();
+
+    if (!knit_link_is_open(&k->link) || start->queue_ns == 0)
+        return false;
+    /* The pool has closed this session alone, or the connection has not been looked at yet. */
+    if (k->handles.lanes != NULL && knit_lanes_is_closed(k->handles.lanes))
+        knit_stream_break(k->handles.stream, "the pool has closed this session");
+    knit_client_progress(k);
+    if (start->options != NULL)
+        options = stream_options(handle, start);
+    options.queue_ns = start->queue_ns;
+    return k->handles.returns && knit_promise_shelve(handle, start->params, &options);
 }
 
 static int begin(struct knit *k, struct knit_start *start, struct knit_handle **ret,
@@ -398,6 +437,8 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
         code = KNIT_OVERLOADED;
     if (code == KNIT_WOULD_BLOCK)
         code = wait_and_start(handle, start);
+    if (code == KNIT_DISCONNECTED && shelve(handle, start))
+        code = KNIT_OK;
     if (code != KNIT_OK && code != KNIT_TIMEOUT && code != KNIT_OVERLOADED) {
         knit_handle_drop(handle);
         return code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
@@ -440,7 +481,7 @@ int knit_begin_notification(
     if (local != NULL)
         return local->notify(knit_lanes_local_arg(k->handles.lanes), prepared->task, start->params,
             !k->would_block && !k->is_calling_back, ret_error);
-    while ((code = knit_stream_notify_task(&k->handles.stream, prepared->task, start->params)) ==
+    while ((code = knit_stream_notify_task(k->handles.stream, prepared->task, start->params)) ==
                KNIT_WOULD_BLOCK &&
            !k->would_block && !k->is_calling_back) {
         knit_client_progress(k);
@@ -448,7 +489,7 @@ int knit_begin_notification(
     }
     /* What waits for lanes alone does not look at the stream. */
     if (code == KNIT_OK && k->handles.lanes != NULL)
-        knit_stream_flush(&k->handles.stream);
+        knit_stream_flush(k->handles.stream);
     knit_client_update_poll_fd(k);
     return code == KNIT_OK || code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
 }

@@ -256,6 +256,19 @@ bool knit_stream_is_unsent(const struct knit_stream *stream, uint32_t place)
     return stream->places[place].end_position > stream->position_sent;
 }
 
+bool knit_stream_request(
+    const struct knit_stream *stream, uint32_t place, struct knit_span *ret_request)
+{
+    const struct knit_stream_place *at = &stream->places[place];
+    const uint64_t dropped = stream->position_sent - stream->out_sent;
+
+    if (!knit_stream_is_unsent(stream, place) || at->begin_position < dropped)
+        return false;
+    *ret_request = knit_span(stream->out.bytes + (at->begin_position - dropped),
+        (size_t)(at->end_position - at->begin_position));
+    return true;
+}
+
 /* Frees the room of sent bytes even when the output never becomes empty. Bytes move only when more
  * was sent than is left, so each is copied once at most. */
 static void drop_sent(struct knit_stream *stream)
@@ -341,15 +354,17 @@ static void answer(
     stream->callbacks->on_answer(user, is_error, outcome, in);
 }
 
-/* Of those that the server sends, `$/progress` alone concerns a request. It may be over. */
+/* Of those that the server sends, `$/progress` concerns a request, which may be over, and
+ * `$/goaway` the connection. */
 static void take_notification(struct knit_stream *stream, const struct knit_message *message)
 {
-    static const char name[] = "$/progress";
     struct knit_progress progress;
     uint32_t index;
 
-    if (stream->callbacks->on_progress == NULL || message->method.name.len != sizeof(name) - 1 ||
-        memcmp(message->method.name.bytes, name, sizeof(name) - 1) != 0 ||
+    if (knit_span_is(message->method.name, "$/goaway"))
+        stream->has_goaway = true;
+    if (stream->callbacks->on_progress == NULL ||
+        !knit_span_is(message->method.name, "$/progress") ||
         !knit_progress_decode(message->params, &progress))
         return;
     index = progress.msgid & (KNIT_STREAM_PLACES_MAX - 1);
@@ -544,6 +559,8 @@ void knit_stream_break(struct knit_stream *stream, const char *format, ...)
     /* A forked child may hold the descriptor for as long as it likes, so closing alone would not
        end the connection. */
     knit_transport_shut_down(&stream->transport);
+    if (stream->watched_by != NULL)
+        knit_poll_fd_remove(stream->watched_by, stream->transport.fd);
     knit_transport_close(&stream->transport);
     va_start(args, format);
     vsnprintf(stream->reason, sizeof(stream->reason), format, args);

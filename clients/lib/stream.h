@@ -19,6 +19,7 @@
 
 #include <knitting/code.h>
 
+#include "clients/lib/poll_fd.h"
 #include "clients/lib/transport.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
@@ -85,11 +86,13 @@ struct knit_stream {
     uint32_t places_taken;
     uint32_t first_free;
 
-    bool has_notified;      /* a task by a notification, which nothing answers */
-    bool takes_references;  /* the server, to the results of other requests */
-    uint64_t in_flight_max; /* requests, as the server announced */
-    uint64_t request_max;   /* bytes, as the server announced */
-    uint64_t arguments_max; /* likewise, of one call; at most request_max */
+    struct knit_poll_fd *watched_by; /* its descriptor is taken out of there when it is closed */
+    bool has_goaway;                 /* the server wants no further requests here */
+    bool has_notified;               /* a task by a notification, which nothing answers */
+    bool takes_references;           /* the server, to the results of other requests */
+    uint64_t in_flight_max;          /* requests, as the server announced */
+    uint64_t request_max;            /* bytes, as the server announced */
+    uint64_t arguments_max;          /* likewise, of one call; at most request_max */
     uint64_t
         refused_bytes; /* of the request that was last refused as TOO_LARGE, as far as counted */
 };
@@ -175,6 +178,11 @@ bool knit_stream_take_back(struct knit_stream *stream, uint32_t place);
 /* Whether a part of the request is still in this process. If nothing more is sent, it was not
  * started. */
 bool knit_stream_is_unsent(const struct knit_stream *stream, uint32_t place);
+
+/* The bytes of a request of which a part is unsent, good until the next function on the stream.
+ * False: its beginning is not there any more. */
+KNIT_MUST_CHECK bool knit_stream_request(
+    const struct knit_stream *stream, uint32_t place, struct knit_span *ret_request);
 
 /* End the connection, for other processes that hold its descriptor too, and settle all requests
  * through on_broken. Not for a forked child: the connection is its parent's. */

@@ -352,6 +352,7 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     if (options != NULL)
         own = *options;
     own.name = "knit";
+    own.stays_lost = true; /* a command ends with its connection */
     if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)
         own.connect_ms = (uint32_t)tool->timeout_ms + 1;
     return knit_open(tool->url, &own, ret, ret_error);

@@ -204,6 +204,11 @@ KNIT_MUST_CHECK bool knit_session_cancel(struct knit_session *session, uint32_t 
 KNIT_MUST_CHECK bool knit_session_settle(
     struct knit_session *session, uint32_t slot, int *ret_started);
 
+/* The argument of a call that was published and that no worker has claimed, settled or not: good
+ * until the next publish. False: it is not there. */
+KNIT_MUST_CHECK bool knit_session_argument(
+    const struct knit_session *session, uint32_t slot, struct knit_span *ret_argument);
+
 /* Block until the slot's call (or, with KNIT_SLOT_ANY, any call) is answered: spins, then sleeps.
  * until_ns: CLOCK_MONOTONIC. Callers with a control socket pass at most 50 ms and look at it
  * between. Returns 0 (collect now), E_TIMEOUT, E_CLOSED. May return 0 early. */

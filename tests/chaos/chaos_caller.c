@@ -263,7 +263,7 @@ static int64_t one_session(int64_t next, int64_t end, uint64_t begun_ns, int64_t
 
 static bool open_session(void)
 {
-    struct knit_open_options options = {.slots = (uint32_t)it.window};
+    struct knit_open_options options = {.slots = (uint32_t)it.window, .stays_lost = true};
     struct knit_error error;
 
     for (int64_t i = 0; i < it.attempts; i++) {

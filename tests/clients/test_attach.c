@@ -33,7 +33,7 @@ static int stop(void **state)
 static int open_lanes(void)
 {
     char url[160];
-    const struct knit_open_options options = {.connect_ms = 500};
+    const struct knit_open_options options = {.connect_ms = 500, .stays_lost = true};
 
     snprintf(url, sizeof(url), "shm://%.140s", fake.url + strlen("unix://"));
     k = knit_close(k);

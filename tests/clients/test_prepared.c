@@ -393,12 +393,15 @@ static void handles_outlast_what_the_session_keeps(void **state)
 
 static void it_belongs_to_the_session_that_made_it(void **state)
 {
-    struct knit_prepared *prepared = prepare("echo", "(int) -> int");
-    struct knit *first = k, *second;
+    struct knit_prepared *prepared;
+    struct knit *first, *second;
     char url[sizeof(fake.url)];
     int64_t number = 0;
 
     (void)state;
+    k = knit_close(k);
+    k = first = knit_fake_open(&(const struct knit_open_options){.stays_lost = true});
+    prepared = prepare("echo", "(int) -> int");
     snprintf(url, sizeof(url), "%s", fake.url);
     shutdown(fake.fd, SHUT_RDWR);
     assert_true(KNIT_WAIT_UNTIL(knit_ping(first, NULL, NULL) == KNIT_DISCONNECTED, 5000));

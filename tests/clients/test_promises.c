@@ -41,7 +41,7 @@ static int stop(void **state)
 {
     assert_int_equal(k->handles.promises.count, 0);
     assert_int_equal(k->handles.promises.referring, 0);
-    assert_int_equal(k->handles.stream.places_added, 0);
+    assert_int_equal(k->handles.stream->places_added, 0);
     k = knit_close(k);
     return knit_fake_stop(state);
 }
@@ -205,8 +205,8 @@ static void no_more_are_sent_than_the_server_takes(void **state)
     source = begin_one();
     for (int i = 0; i < 20; i++)
         waiting[i] = begin_twice("sum", source);
-    assert_true(k->handles.stream.places_taken < 8);
-    assert_int_equal(k->handles.stream.places_limit, 8);
+    assert_true(k->handles.stream->places_taken < 8);
+    assert_int_equal(k->handles.stream->places_limit, 8);
     for (int i = 0; i < 20; i++)
         assert_int_equal(value_of(waiting[i]), 2);
     assert_int_equal(value_of(source), 1);

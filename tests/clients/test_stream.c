@@ -43,7 +43,7 @@ static int begin(void **state)
     knit_poll_fd_init(&session.poll_fd);
     knit_transport_init_plain(&transport, pair[0]);
     assert_int_equal(
-        knit_stream_init(&session.handles.stream, &knit_handle_stream_callbacks, &transport, 200),
+        knit_stream_init(session.handles.stream, &knit_handle_stream_callbacks, &transport, 200),
         0);
     knit_scan_init(&scan, NULL);
     return 0;
@@ -52,7 +52,7 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
-    knit_stream_fini(&session.handles.stream);
+    knit_stream_fini(session.handles.stream);
     knit_handles_fini(&session.handles);
     close(server_fd);
     return 0;
@@ -89,7 +89,7 @@ static void receive(size_t more)
     while (more > 0) {
         ssize_t n;
 
-        knit_stream_flush(&session.handles.stream);
+        knit_stream_flush(session.handles.stream);
         n = recv(server_fd, received + received_len, more, MSG_DONTWAIT);
         if (n <= 0)
             return;
@@ -135,13 +135,13 @@ static void what_expires_unsent_is_never_sent(void **state)
 
     (void)state;
     start("filler", filler, FILLER_BYTES);
-    knit_stream_flush(&session.handles.stream);
+    knit_stream_flush(session.handles.stream);
     first = start_until("first", 1000);
     start("between", "y", 1);
     second = start_until("second", 2000);
     third = start_until("third", 1000);
     start("last", "z", 1);
-    taken = session.handles.stream.places_taken;
+    taken = session.handles.stream->places_taken;
     knit_handles_expire(&session.handles, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
     knit_handles_expire(&session.handles, 2000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
     assert_int_equal(knit_handle_outcome(first, &error, &result), KNIT_TIMEOUT);
@@ -149,7 +149,7 @@ static void what_expires_unsent_is_never_sent(void **state)
     assert_int_equal(knit_handle_outcome(second, &error, &result), KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     assert_int_equal(knit_handle_outcome(third, &error, &result), KNIT_TIMEOUT);
-    assert_int_equal(session.handles.stream.places_taken, taken - 3);
+    assert_int_equal(session.handles.stream->places_taken, taken - 3);
     read_methods(names, sizeof(names));
     assert_string_equal(names, "filler between last ");
 }
@@ -163,8 +163,8 @@ static void what_expires_half_sent_may_run(void **state)
 
     (void)state;
     knit_handle_set_deadline(half, 1000);
-    knit_stream_flush(&session.handles.stream);
-    assert_true(knit_stream_is_unsent(&session.handles.stream, half->slot));
+    knit_stream_flush(session.handles.stream);
+    assert_true(knit_stream_is_unsent(session.handles.stream, half->slot));
     knit_handles_expire(&session.handles, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
     assert_int_equal(knit_handle_outcome(half, &error, &result), KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_UNKNOWN);
@@ -178,7 +178,7 @@ static void what_is_freed_unsent_is_never_sent(void **state)
 
     (void)state;
     start("filler", filler, FILLER_BYTES);
-    knit_stream_flush(&session.handles.stream);
+    knit_stream_flush(session.handles.stream);
     knit_free(start("freed", "x", 1));
     start("kept", "y", 1);
     read_methods(names, sizeof(names));
@@ -193,9 +193,9 @@ static void what_is_freed_in_flight_is_cancelled_at_once(void **state)
     char names[200];
 
     (void)state;
-    knit_stream_flush(&session.handles.stream);
+    knit_stream_flush(session.handles.stream);
     knit_free(handle);
-    assert_false(knit_stream_has_output(&session.handles.stream));
+    assert_false(knit_stream_has_output(session.handles.stream));
     read_methods(names, sizeof(names));
     assert_string_equal(names, "freed $/cancel ");
 }
@@ -212,9 +212,9 @@ static void a_socket_that_never_drains_costs_no_memory(void **state)
         start("filler", filler, FILLER_BYTES / 2);
         received_len = 0;
         receive(FILLER_BYTES / 2);
-        assert_true(knit_stream_has_output(&session.handles.stream));
-        if (session.handles.stream.out.capacity > most)
-            most = session.handles.stream.out.capacity;
+        assert_true(knit_stream_has_output(session.handles.stream));
+        if (session.handles.stream->out.capacity > most)
+            most = session.handles.stream->out.capacity;
     }
     assert_true(most <= 8 * FILLER_BYTES);
 }
@@ -230,7 +230,7 @@ static void requests_are_found_where_they_were_moved_to(void **state)
     late = start_until("late", 1000);
     start("last", "x", 1);
     receive(FILLER_BYTES);
-    assert_true(session.handles.stream.out.len < FILLER_BYTES);
+    assert_true(session.handles.stream->out.len < FILLER_BYTES);
     knit_handles_expire(&session.handles, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
     assert_int_equal(late->started, KNIT_STARTED_NO);
     read_methods(names, sizeof(names));

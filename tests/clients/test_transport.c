@@ -93,7 +93,7 @@ static int other_fd;
 
 static struct knit_stream *stream(void)
 {
-    return &session.handles.stream;
+    return session.handles.stream;
 }
 
 /* A session over one end of a socket pair, whose other end stays silent. */

@@ -297,6 +297,8 @@ static void it_is_the_sessions_that_is_closed(void **state)
     int64_t same;
 
     (void)state;
+    k = knit_close(k);
+    k = knit_fake_open(&(const struct knit_open_options){.stays_lost = true});
     assert_int_equal(KNIT_CALL(a, k, &error, (1), (&same)), KNIT_OK);
     assert_int_equal(knit_call(k, &error, "close", "()"), KNIT_DISCONNECTED);
     assert_int_equal(KNIT_CALL(a, k, &error, (1), (&same)), KNIT_DISCONNECTED);

@@ -32,10 +32,10 @@ static int start(void **state)
 {
     (void)knit_fake_start(state);
     k = knit_fake_open(NULL);
-    plain = k->handles.stream.transport.kind;
+    plain = k->handles.stream->transport.kind;
     counted = *plain;
     counted.receive = counted_receive;
-    k->handles.stream.transport.kind = &counted;
+    k->handles.stream->transport.kind = &counted;
     receives = 0;
     return 0;
 }

@@ -64,7 +64,7 @@ static const char *find_session_leak(struct knit *k)
 
     if (handles_in_use(k) != 0)
         return "handles or prepared calls";
-    if (k->handles.stream.places_taken != 0)
+    if (k->handles.stream->places_taken != 0)
         return "places of the stream";
     if (k->handles.lanes == NULL)
         return NULL;

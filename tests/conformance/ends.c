@@ -215,6 +215,7 @@ static void a_worker_that_is_killed(struct conformance *c)
 
 static void a_daemon_that_is_killed(struct conformance *c)
 {
+    static const struct knit_open_options stays_lost = {.stays_lost = true};
     static const struct place_wish usual;
     struct knit_handle *held[2], *queued = NULL;
     uint64_t begin_ns;
@@ -222,6 +223,8 @@ static void a_daemon_that_is_killed(struct conformance *c)
     int code;
 
     conformance_open_place(c, &usual);
+    c->k = knit_close(c->k);
+    conformance_succeeds(c, place_session(c->place, &stays_lost, &c->k, &c->error));
     for (uint32_t i = 0; i < 2; i++)
         held[i] = conformance_hold(c, c->k, i, 1, true);
     worker.fd = (int)syscall(SYS_pidfd_open, place_ran_in(c->place, 0), 0);

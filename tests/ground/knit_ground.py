@@ -66,7 +66,7 @@ SILENT = {
     'least_of': 'a quota that cannot be read is none',
     'knit_endpoint_try': 'an address is tried without the option that the listening socket will have',
     'knit_leftovers_begin': 'without a copy of its name the locale stays as a task leaves it',
-    'connect_tcp': 'a connection without TCP_NODELAY is slower, not wrong',
+    'step_tcp': 'a connection without TCP_NODELAY is slower, not wrong',
     'is_unix': 'descriptors that come unasked are closed by the kernel',
     'knit_transport_want_fds': 'those that come unasked are closed by the library',
     'close_received': 'the close may wait, as its sender meant it to',

@@ -315,9 +315,10 @@ static void note(const char *step, int code)
 
 static void open_session(void)
 {
+    const struct knit_open_options options = {.stays_lost = true};
     int code;
 
-    while ((code = knit_open(url, NULL, &k, &error)) != KNIT_OK) {
+    while ((code = knit_open(url, &options, &k, &error)) != KNIT_OK) {
         k = NULL;
         note("open", code);
     }

@@ -60,9 +60,9 @@ LAYERS = {
     'clients/lib': [
         {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
         {'args', 'lanes', 'resolve', 'stream', 'tls_peer', 'transport_plain', 'watcher'},
-        {'connect', 'late', 'members', 'prepared', 'promise', 'tls'},
-        {'handle', 'tls_none', 'transport_tls'},
-        {'handle_inline', 'handle_late', 'handle_set'},
+        {'connect', 'late', 'lost', 'members', 'prepared', 'promise', 'question', 'tls'},
+        {'handle', 'link', 'tls_none', 'transport_tls'},
+        {'handle_inline', 'handle_late', 'handle_lost', 'handle_set'},
         {'client', 'handle_promise'},
         {'admin_calls'},
         {'typed'},
@@ -70,7 +70,8 @@ LAYERS = {
         {'call'},
         {'call_args'},
         {'attach', 'notifier'},
-        {'open', 'pool'},
+        {'pool', 'reconnect'},
+        {'open'},
         {'pool_session'},
     ],
 }

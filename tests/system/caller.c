@@ -308,6 +308,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    const struct knit_open_options options = {.stays_lost = true};
     struct knit_error error;
     int status;
 
@@ -316,7 +317,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (knit_open(argv[1], NULL, &k, &error) != KNIT_OK)
+    if (knit_open(argv[1], &options, &k, &error) != KNIT_OK)
         die("open", &error);
     status = run(argc, argv);
     knit_close(k);

@@ -572,12 +572,15 @@ static void the_pool_answers_questions(void **state)
 
 static void a_dead_daemon_is_noticed_at_once(void **state)
 {
+    const struct knit_open_options options = {.stays_lost = true};
     struct knit_handle *sleepers[2], *queued;
-    struct knit *other = open_with(NULL);
+    struct knit *other = open_with(&options);
     uint64_t begin_ns;
     int fd = knit_fd(other);
 
     (void)state;
+    knit_close(k);
+    k = open_with(&options);
     occupy_workers(sleepers);
     succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)1));
     succeeds(knit_flush(k, &error));

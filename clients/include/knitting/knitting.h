@@ -30,7 +30,7 @@
  *
  * Threads: a session belongs to one thread at a time. The library keeps no global state but the
  * list of its sessions, installs no signal handler, raises no SIGPIPE and logs nothing. It starts
- * one thread, in knit_open() of a knit:// URL with a name: that looks up the name with all signals
+ * one thread, to connect by a knit:// URL with a name: that looks up the name with all signals
  * blocked, and ends by itself if connect_ms is over first; numeric addresses, unix:// and shm://
  * start none. After fork() a session is the parent's: in the child every function on it fails with
  * KNIT_DISCONNECTED, and knit_close() there only frees the child's memory. The child's copy of the
@@ -60,6 +60,7 @@
 #include <knitting/code.h>
 #include <knitting/error.h>
 #include <knitting/progress.h>
+#include <knitting/state.h>
 #include <knitting/tls_options.h>
 
 #ifdef __cplusplus
@@ -94,6 +95,7 @@ struct knit_open_options {
                              downwards */
     bool no_spin;         /* shm: sleep at once */
     bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
+    bool stays_lost;      /* once its connection is lost: see <knitting/state.h> */
     uint32_t connect_ms;  /* for the whole of knit_open(); 0 = 10 s */
     const char *name;     /* sent to the daemon, for its logs; NULL = the library's name */
     const struct knit_tls_options *tls; /* of knits://; NULL = every default. With knit:// it is
@@ -283,9 +285,9 @@ int knit_fd(struct knit *k);
  * its option queue_max allows, fewer than half of that are. on_drain NULL = none. Does not wait. */
 void knit_on_drain(struct knit *k, void (*on_drain)(struct knit *k, void *user), void *user);
 
-/* Without waiting, send, receive, settle calls and run callbacks. Fails with KNIT_DISCONNECTED,
- * once the connection is gone and every call in flight has been settled with it, and with
- * KNIT_BAD_ARGUMENT in a callback. */
+/* Without waiting, send, receive, settle calls and run callbacks; and the next step to another
+ * connection, where one was lost. Fails with KNIT_DISCONNECTED, once the connection is gone, stays
+ * so, and every call in flight has been settled with it; with KNIT_BAD_ARGUMENT in a callback. */
 int knit_dispatch(struct knit *k, struct knit_error *ret_error);
 
 #pragma GCC visibility pop

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What becomes of a session whose connection is lost: a part of <knitting/knitting.h>.
+ *
+ * A session whose connection is lost opens another one to the same URL by itself, with shm:// it
+ * attaches again: at once, then after pauses that grow from 50 ms to 5 s, for as long as the
+ * session is open. No thread does it: every function that waits or dispatches takes the steps, and
+ * knit_fd() becomes readable when one is due. Names of hosts are looked up again each time.
+ *
+ * Calls that were sent end in KNIT_DISCONNECTED, and `started` is unknown. Those that were
+ * certainly not started wait for the other connection and are sent there, as are calls that begin
+ * meanwhile: until their own time is over, for connect_ms from the loss on, and 4 MiB of arguments.
+ * Then they end in KNIT_DISCONNECTED, `started` no, and later calls end so at once, while attempts
+ * go on. A call with queue_ms 0 does not wait. Notifications that were not sent are lost, and
+ * refused while there is no connection. Results stay where they are; prepared calls find their
+ * tasks anew.
+ *
+ * With `stays_lost` every call ends, and every function fails, with KNIT_DISCONNECTED.
+ *
+ * Threads: as the session: one at a time.
+ */
+#pragma once
+
+enum knit_state {
+    KNIT_IS_OPEN = 0,       /* there is a connection */
+    KNIT_IS_CONNECTING = 1, /* it was lost, and another one is being opened */
+    KNIT_IS_DRAINING = 2,   /* the daemon is shutting down: it refuses new calls */
+    KNIT_IS_LOST = 3,       /* it was lost and stays so; or the session is a parent's */
+};
+
+struct knit;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/* Returns how the session was found to be in the last function that waited or dispatched. Does not
+ * block. */
+enum knit_state knit_state(struct knit *k);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif

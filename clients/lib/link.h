@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session's way to its daemon: where that is, and how far the next connection to it is.
+ *
+ * One machine opens the first connection and every later one. Its states:
+ *
+ *     BACKOFF     until due_ns, then
+ *     RESOLVING   a thread looks up the host's name
+ *     CONNECTING  its addresses are tried
+ *     HELLO       `$/hello` was sent, behind the handshake of TLS where the URL asks for it
+ *     ATTACH      shm:// alone: the questions of attach.c
+ *     SERVING     calls take the stream, or its lanes
+ *     CLOSED      there will be no other connection
+ *
+ * From each of the middle ones it goes back to BACKOFF when the attempt fails. knit_open() takes
+ * its steps until it serves; later the turn does, in whatever function waits or dispatches, when
+ * the connection is lost (reconnect.c). Who waits sleeps on `fd`, at most until due_ns. A pool of
+ * this process has none of it: `step` is NULL there.
+ *
+ * Threads: as the session: one at a time. Nothing blocks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <knitting/knitting.h>
+
+#include "clients/lib/connect.h"
+#include "clients/lib/question.h"
+#include "clients/lib/stream.h"
+#include "clients/lib/url.h"
+
+enum knit_link_state {
+    KNIT_LINK_CLOSED,
+    KNIT_LINK_BACKOFF,
+    KNIT_LINK_RESOLVING,
+    KNIT_LINK_CONNECTING,
+    KNIT_LINK_HELLO,
+    KNIT_LINK_ATTACH,
+    KNIT_LINK_SERVING,
+};
+
+struct knit_attachment;
+
+struct knit_link {
+    void (*step)(struct knit *k);
+    enum knit_link_state state;
+    int fd; /* what a step waits for; -1: for the time alone */
+    bool wants_write;
+    uint64_t due_ns; /* when it has something to do whatever the descriptor says */
+
+    struct knit_url url;
+    struct knit_open_options options;
+    char *name; /* of the options */
+    uint32_t slots;
+
+    uint64_t until_ns; /* how long this attempt may take */
+    struct knit_connecting *connecting;
+    struct knit_stream stream;
+    struct knit_question question;
+    struct knit_attachment *attachment;
+
+    uint64_t served_ns;  /* since when it serves, or served last */
+    uint64_t patient_ns; /* until when calls wait for another connection */
+    uint64_t backoff_ns;
+    uint64_t random;
+    uint32_t age; /* of the last lanes */
+};
+
+/* Whether there is a connection, or will be another one. */
+static inline bool knit_link_is_open(const struct knit_link *link)
+{
+    return link->step != NULL && link->state != KNIT_LINK_CLOSED;
+}
+
+/* Whether the next step waits for something. */
+static inline bool knit_link_is_opening(const struct knit_link *link)
+{
+    return knit_link_is_open(link) && link->state != KNIT_LINK_SERVING;
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps from one connection to the next.
+ *
+ * A connection that is lost takes what was sent on it along: those calls end in DISCONNECTED, since
+ * nobody knows how far they came. What was certainly not started is shelved (promise.h), as are the
+ * calls that begin while there is no connection, and goes on when there is one. They wait for
+ * connect_ms, from the loss on; when that is over they end, and later ones end at once, while
+ * attempts go on.
+ *
+ * The first attempt comes at once, but for a few milliseconds by chance, for the sessions of many
+ * programs are lost together. Further ones are spaced by decorrelated jitter: each waits for a
+ * chance time between the least one and three times the last. A connection that was lost as soon as
+ * it served counts as an attempt that failed.
+ *
+ * Numbers of tasks, references and places are one connection's. Nothing of the old one is left when
+ * another one serves but results that are read in the memory of its lanes.
+ */
+#include "clients/lib/reconnect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/lib/attach.h"
+#include "clients/lib/client.h"
+#include "clients/lib/error.h"
+#include "clients/lib/lost.h"
+#include "clients/lib/tls.h"
+#include "config.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fd.h"
+#include "proto/hello.h"
+
+enum {
+    HELLO_BYTES_MAX = 4096,
+    FIRST_MS = 10,         /* the first attempt after a loss comes within */
+    BACKOFF_MS = 50,       /* the least time between two attempts, */
+    BACKOFF_MAX_MS = 5000, /* and the most */
+    STEADY_MS = 1000,      /* a connection that serves for so long was no failure */
+};
+
+static const uint64_t ms = 1000000;
+
+/* From 0 to below `end`, which is not 0. */
+static uint64_t chance(struct knit_link *link, uint64_t end)
+{
+    link->random ^= link->random << 13;
+    link->random ^= link->random >> 7;
+    link->random ^= link->random << 17;
+    return link->random % end;
+}
+
+/* ---- the end of an attempt ---- */
+
+static void stop_watching(struct knit *k)
+{
+    knit_poll_fd_set_opening(&k->poll_fd, -1, false);
+    k->link.fd = -1;
+    k->link.wants_write = false;
+}
+
+static void drop_attempt(struct knit *k, bool is_ours)
+{
+    struct knit_link *link = &k->link;
+
+    link->connecting = knit_connect_free(link->connecting);
+    link->attachment = knit_attach_free(link->attachment, is_ours);
+    knit_question_fini(&link->question);
+}
+
+static void end_attempt(struct knit *k)
+{
+    stop_watching(k);
+    drop_attempt(k, true);
+    knit_stream_break(&k->link.stream, "opening failed");
+    k->link.state = KNIT_LINK_BACKOFF;
+}
+
+static void back_off(struct knit *k, uint64_t now_ns)
+{
+    struct knit_link *link = &k->link;
+    uint64_t most_ns = 3 * link->backoff_ns;
+
+    if (most_ns < 2 * BACKOFF_MS * ms)
+        most_ns = 2 * BACKOFF_MS * ms;
+    if (most_ns > BACKOFF_MAX_MS * ms)
+        most_ns = BACKOFF_MAX_MS * ms;
+    link->backoff_ns = BACKOFF_MS * ms + chance(link, most_ns - BACKOFF_MS * ms);
+    link->due_ns = now_ns + link->backoff_ns;
+}
+
+/* ---- the steps of an attempt ---- */
+
+static int begin(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    int code;
+
+    link->until_ns = knit_clock_ns() + (uint64_t)k->admin_ms * ms;
+    code = knit_connect_begin(&link->url, link->until_ns, &link->connecting, ret_error);
+    if (code == KNIT_OK)
+        link->state = KNIT_LINK_CONNECTING;
+    return code;
+}
+
+static int say_hello(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    const struct knit_hello hello = {
+        .name = knit_span_text(link->name != NULL ? link->name : "libknitting"),
+        .version = knit_span_text(KNIT_VERSION),
+    };
+    struct knit_buffer params;
+    int code;
+
+    knit_buffer_init(&params, HELLO_BYTES_MAX);
+    if (knit_hello_put(&params, &hello) != 0)
+        code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "the name for the daemon's logs is too long, or no UTF-8");
+    else
+        code = knit_question_ask(&link->question, "$/hello", knit_buffer_span(&params), ret_error);
+    knit_buffer_fini(&params);
+    link->state = KNIT_LINK_HELLO;
+    return code;
+}
+
+static int connect_to(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    struct knit_transport transport;
+    int fd, code = knit_connect_step(link->connecting, &fd, ret_error);
+
+    link->state =
+        knit_connect_is_resolving(link->connecting) ? KNIT_LINK_RESOLVING : KNIT_LINK_CONNECTING;
+    link->fd = knit_connect_fd(link->connecting);
+    link->due_ns = knit_connect_due_ns(link->connecting);
+    if (code != KNIT_OK)
+        return code;
+    stop_watching(k);
+    link->connecting = knit_connect_free(link->connecting);
+    knit_transport_init_plain(&transport, fd);
+    knit_stream_fini(&link->stream);
+    if (knit_stream_init(&link->stream, &knit_question_callbacks, &transport, link->slots) != 0)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    link->stream.watched_by = &k->poll_fd;
+    knit_question_init(&link->question, &link->stream);
+    if (k->tls != NULL)
+        code = knit_transport_begin_tls(&link->stream.transport, k->tls, &link->url, ret_error);
+    return code == KNIT_OK ? say_hello(k, ret_error) : code;
+}
+
+/* Calls take it from now on. */
+static void serve(struct knit *k, struct knit_lanes *lanes)
+{
+    struct knit_handles *handles = &k->handles;
+    struct knit_link *link = &k->link;
+
+    stop_watching(k);
+    drop_attempt(k, true);
+    link->stream.callbacks = &knit_handle_stream_callbacks;
+    handles->stream = &link->stream;
+    handles->lanes = lanes;
+    if (lanes != NULL && link->age != 0)
+        knit_lanes_follow(lanes, link->age);
+    knit_poll_fd_add(&k->poll_fd, link->stream.transport.fd);
+    if (lanes != NULL)
+        knit_poll_fd_add(&k->poll_fd, knit_lanes_bell_fd(lanes));
+    handles->returns = !link->options.stays_lost;
+    link->served_ns = knit_clock_ns();
+    link->due_ns = link->patient_ns = UINT64_MAX;
+    k->next_lease_check_ns = 0;
+    if (++k->tasks_age == 0)
+        k->tasks_age = 1;
+    link->state = KNIT_LINK_SERVING;
+}
+
+static int take_hello(struct knit_link *link, struct knit_span result, struct knit_error *ret_error)
+{
+    struct knit_hello_reply reply;
+    const char *reason;
+    int code;
+
+    if (knit_hello_reply_decode(result, &reply, &reason) != 0) {
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the server answered $/hello with something else: %s", reason);
+        knit_error_set_lasting(ret_error);
+        return code;
+    }
+    if (reply.protocol != KNIT_PROTOCOL_VERSION) {
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the server (%.*s %.*s) speaks version %llu of the protocol, this library (%s) "
+            "version %u",
+            (int)reply.server.len, (const char *)reply.server.bytes, (int)reply.version.len,
+            (const char *)reply.version.bytes, (unsigned long long)reply.protocol, KNIT_VERSION,
+            KNIT_PROTOCOL_VERSION);
+        knit_error_set_lasting(ret_error);
+        return code;
+    }
+    knit_stream_set_limits(&link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
+    link->stream.takes_references = knit_hello_reply_has(&reply, "references");
+    return KNIT_OK;
+}
+
+/* The connection did not live to bring an answer to the hello: it says why, and whether another one
+ * would fare better. */
+static int explain_lost(const struct knit_link *link, int code, struct knit_error *ret_error)
+{
+    const struct knit_transport *transport = &link->stream.transport;
+    const struct knit_url *url = &link->url;
+    const char *perhaps = "";
+
+    if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(&link->stream) ||
+        code != KNIT_DISCONNECTED)
+        return code;
+    if (transport->refusal != 0)
+        code = transport->refusal;
+    else if (!url->is_encrypted)
+        perhaps = " (one that speaks TLS there does so: its URL begins with knits://)";
+    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s:%s: %s%s", url->host,
+        url->port, link->stream.reason, perhaps);
+    if (ret_error != NULL)
+        ret_error->retryable = transport->refusal == 0;
+    return code;
+}
+
+static int hear_hello(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    struct knit_span result;
+    int code = knit_question_step(&link->question, &k->handles.error, &result, ret_error);
+
+    if (code == KNIT_OK)
+        code = take_hello(link, result, ret_error);
+    if (code != KNIT_OK)
+        return explain_lost(link, code, ret_error);
+    if (link->url.scheme != KNIT_URL_SHM) {
+        serve(k, NULL);
+        return KNIT_OK;
+    }
+    link->state = KNIT_LINK_ATTACH;
+    return knit_attach_begin(k, &link->question, &link->options, &link->attachment, ret_error);
+}
+
+static int attach(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    struct knit_lanes *lanes;
+    int code = knit_attach_step(link->attachment, &k->handles.error, &lanes, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    link->attachment = NULL;
+    serve(k, lanes);
+    return KNIT_OK;
+}
+
+/* An answer is waited for. */
+static int wait_for_answer(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+
+    link->fd = link->stream.transport.fd;
+    link->wants_write = knit_stream_wants_write(&link->stream);
+    link->due_ns = knit_stream_has_pending(&link->stream) ? 0 : link->until_ns;
+    return knit_clock_ns() < link->until_ns ? KNIT_PENDING
+                                            : knit_question_time_out(&link->question, ret_error);
+}
+
+/* As far as it comes. Returns KNIT_OK (it serves), KNIT_PENDING, or the code of the error with
+ * which the attempt ends. */
+static int advance(struct knit *k, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    int code = KNIT_OK;
+
+    while (code == KNIT_OK && link->state != KNIT_LINK_SERVING) {
+        switch (link->state) {
+        case KNIT_LINK_BACKOFF:
+            code = knit_clock_ns() < link->due_ns ? KNIT_PENDING : begin(k, ret_error);
+            break;
+        case KNIT_LINK_RESOLVING:
+        case KNIT_LINK_CONNECTING:
+            code = connect_to(k, ret_error);
+            break;
+        case KNIT_LINK_HELLO:
+            code = hear_hello(k, ret_error);
+            break;
+        case KNIT_LINK_ATTACH:
+            code = attach(k, ret_error);
+            break;
+        case KNIT_LINK_CLOSED:
+        case KNIT_LINK_SERVING:
+            return KNIT_PENDING;
+        }
+        if (code == KNIT_PENDING && link->state >= KNIT_LINK_HELLO)
+            code = wait_for_answer(k, ret_error);
+    }
+    return code;
+}
+
+/* ---- the end of a connection ---- */
+
+static void lose(struct knit *k)
+{
+    struct knit_handles *handles = &k->handles;
+    struct knit_link *link = &k->link;
+    const uint64_t now_ns = knit_clock_ns();
+
+    if (!handles->returns) {
+        link->state = KNIT_LINK_CLOSED;
+        return;
+    }
+    (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", link->stream.reason);
+    handles->lost.request_max = link->stream.request_max;
+    handles->lost.arguments_max = link->stream.arguments_max;
+    handles->stream = &handles->lost;
+    if (handles->lanes != NULL) {
+        handles->lost.arguments_max = knit_lanes_argument_max(handles->lanes);
+        link->age = knit_lanes_age(handles->lanes);
+        knit_poll_fd_remove(&k->poll_fd, knit_lanes_bell_fd(handles->lanes));
+        knit_handles_leave_lanes(handles, true);
+    }
+    link->state = KNIT_LINK_BACKOFF;
+    link->patient_ns = now_ns + (uint64_t)k->admin_ms * ms;
+    if (now_ns - link->served_ns < STEADY_MS * ms) {
+        back_off(k, now_ns);
+    } else {
+        link->backoff_ns = 0;
+        link->due_ns = now_ns + chance(link, FIRST_MS * ms);
+    }
+}
+
+static void step(struct knit *k)
+{
+    struct knit_link *link = &k->link;
+    struct knit_error error;
+    int code;
+
+    if (link->state == KNIT_LINK_SERVING)
+        lose(k);
+    if (link->state == KNIT_LINK_CLOSED)
+        return;
+    code = advance(k, &error);
+    if (code == KNIT_OK)
+        return;
+    if (code != KNIT_PENDING) {
+        end_attempt(k);
+        back_off(k, knit_clock_ns());
+        (void)snprintf(
+            k->handles.lost.reason, sizeof(k->handles.lost.reason), "%.191s", error.message);
+    }
+    if (!k->handles.returns)
+        return;
+    if (knit_clock_ns() >= link->patient_ns)
+        k->handles.returns = false;
+    else if (link->patient_ns < link->due_ns)
+        link->due_ns = link->patient_ns;
+}
+
+/* ---- for open.c ---- */
+
+int knit_reconnect_first(struct knit *k, const struct knit_url *url,
+    const struct knit_open_options *options, struct knit_error *ret_error)
+{
+    struct knit_link *link = &k->link;
+    int code;
+
+    link->step = step;
+    link->url = *url;
+    link->options = *options;
+    link->name = options->name != NULL ? strdup(options->name) : NULL;
+    link->random = (knit_clock_ns() ^ (uint64_t)(uintptr_t)k) | 1;
+    link->patient_ns = UINT64_MAX;
+    link->state = KNIT_LINK_BACKOFF;
+    if (options->name != NULL && link->name == NULL)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    while ((code = advance(k, ret_error)) == KNIT_PENDING)
+        knit_client_wait(k, KNIT_VIA_STREAM, NULL, link->due_ns);
+    if (code != KNIT_OK)
+        end_attempt(k);
+    return code;
+}
+
+void knit_reconnect_fini(struct knit *k, bool is_ours)
+{
+    drop_attempt(k, is_ours);
+    knit_stream_fini(&k->link.stream);
+    free(k->link.name);
+}

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions of the library that live longer than their daemon."""
+
+import os
+import signal
+import subprocess
+
+from knit_harness import PATIENCE, Case, Daemon, main
+
+RETURNS = os.environ['KNIT_RETURNS']
+
+
+class Reconnect(Case):
+    def test_a_session_goes_on_with_the_next_daemon(self):
+        for scheme in 0, 1, 2:
+            first = Daemon()
+            first.expected_status = -signal.SIGKILL
+            with self.subTest(first.urls[scheme]), first:
+                caller = subprocess.Popen([RETURNS, first.urls[scheme]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                          text=True)
+                self.addCleanup(caller.wait)
+                self.addCleanup(caller.kill)
+                self.assertEqual(caller.stdout.readline(), 'before\n')
+                os.kill(first.pid, signal.SIGKILL)
+                first.wait()
+                caller.stdin.write('\n')
+                caller.stdin.flush()
+                self.assertEqual(caller.stdout.readline(), 'between\n')
+                with Daemon(listen=f'127.0.0.1:{first.port}', socket=first.socket):
+                    self.assertEqual(caller.communicate(timeout=6 * PATIENCE)[0], 'after\n')
+                    self.assertEqual(caller.returncode, 0)
+
+
+if __name__ == '__main__':
+    main()
