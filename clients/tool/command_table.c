@@ -47,7 +47,7 @@ const struct knit_tool_command knit_tool_commands[] = {
     {"stats", "", "print the daemon's counters", "", "", false, knit_tool_stats},
     {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "", "task",
         false, knit_tool_lift},
-    {"drain", "", "let the daemon finish its calls and end; for root and the daemon's user",
+    {"drain", "", "let the daemon finish its calls and end; for root and its own user",
         "It accepts no more connections and tells its callers to go elsewhere. Returns when it\n"
         "has begun to.\n",
         "", false, knit_tool_drain},
