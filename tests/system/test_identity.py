@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who calls: tokens in `$/hello`, users on the unix socket, and what those get of whom nothing is known."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
+import socket
+import struct
+import subprocess
+import sys
 import tempfile
 import time
 
 import msgpack
 
-from knit_harness import PATIENCE, Case, Daemon, RpcError, main, wait_until
+from knit_harness import PATIENCE, Case, Daemon, Rpc, RpcError, main, wait_until
 
 DENIED, UNAUTHENTICATED = 301, 103
 NIGHTLY, NIGHTLY_NEXT, BILLING = 'nightly-0123456789abcdef', 'nightly-next-0123456789', b'\x00\xff' * 16
@@ -177,6 +182,47 @@ class Reload(Case):
         with self.assertRaisesRegex(AssertionError, 'server.tokens: .*:1: expected NAME sha256:DIGEST'):
             with Tokens('nightly secret\n'):
                 pass
+
+
+class Unencrypted(Case):
+    """In a network of its own, with an address that is not the loopback one."""
+
+    address = '10.77.0.1'
+
+    def test_a_token_over_a_network_is_refused(self):
+        command = ['unshare', '-rn', sys.executable, '-B', __file__, 'Unencrypted.inside']
+        if subprocess.run([*command[:2], 'true'], capture_output=True, timeout=30).returncode != 0:
+            self.skipTest('there are no network namespaces here')
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10 * PATIENCE)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def inside(self):
+        set_up('lo', None)
+        set_up('lo:1', self.address)
+        with Tokens(listen='0.0.0.0:0', allow_remote_without_authentication='on') as tokens:
+            def connect(address):
+                port = int(tokens.daemon.urls[0].rsplit(':', 1)[1])
+                return Rpc(socket.create_connection((address, port), timeout=PATIENCE))
+            with connect('127.0.0.1') as rpc:
+                self.assertEqual(hello(rpc, NIGHTLY)['principal'], 'token:nightly')
+            for token in NIGHTLY, 'wrong-0123456789abcdef':
+                with self.subTest(token), connect(self.address) as rpc:
+                    error = self.assert_fails(UNAUTHENTICATED, hello, rpc, token)
+                    self.assertIn('unencrypted', error.text)
+                    self.assertTrue(rpc.is_closed_by_peer())
+            with connect(self.address) as rpc:
+                self.assertEqual(hello(rpc)['principal'], 'anonymous')
+                self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 2, 3)
+            self.assertIn('make a new one', tokens.daemon.log())
+
+
+def set_up(name, address):
+    """An interface, with an address where one is given."""
+    with socket.socket() as sock:
+        if address is not None:
+            request = struct.pack('16sHH4s8x', name.encode(), socket.AF_INET, 0, socket.inet_aton(address))
+            fcntl.ioctl(sock, 0x8916, request)  # SIOCSIFADDR
+        fcntl.ioctl(sock, 0x8914, struct.pack('16sH14x', name.encode(), 1))  # SIOCSIFFLAGS, IFF_UP
 
 
 class Strangers(Case):
