@@ -21,6 +21,7 @@
 
 struct knit_registry;
 struct knit_tls;
+struct knit_token;
 
 struct knit {
     LIST_ENTRY(knit) in_process; /* forks.c */
@@ -29,7 +30,8 @@ struct knit {
     bool is_calling_back;
     uint32_t admin_ms; /* how long a call of the protocol's own methods may take */
     struct knit_handles handles;
-    struct knit_tls *tls; /* of its connections, if they encrypt; NULL: they do not */
+    struct knit_token *token; /* NULL: the caller says none */
+    struct knit_tls *tls;     /* of its connections, if they encrypt; NULL: they do not */
     struct knit_link link;
     struct knit_poll_fd poll_fd;
     uint64_t lease_check_ns;      /* how long waiting for lanes sleeps, and then: */

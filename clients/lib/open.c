@@ -6,6 +6,7 @@
 #include "clients/lib/open.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clients/lib/admin_calls.h"
@@ -15,6 +16,7 @@
 #include "clients/lib/lost.h"
 #include "clients/lib/reconnect.h"
 #include "clients/lib/tls.h"
+#include "clients/lib/token.h"
 #include "clients/lib/url.h"
 #include "config.h"
 #include "fastpath/control/registry.h"
@@ -52,6 +54,7 @@ void knit_open_free(struct knit *k)
     knit_poll_fd_fini(&k->poll_fd);
     knit_reconnect_fini(k, is_ours);
     k->tls = knit_tls_free(k->tls);
+    k->token = knit_token_free(k->token);
     knit_handles_fini(&k->handles);
     knit_prepareds_fini(&k->prepareds);
     (void)knit_registry_free(k->registry);
@@ -141,7 +144,9 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     }
     k->tls = tls;
-    code = knit_reconnect_first(k, &where, options, ret_error);
+    code = knit_token_new(options->token, &k->token, ret_error);
+    if (code == KNIT_OK)
+        code = knit_reconnect_first(k, &where, options, ret_error);
     if (code != KNIT_OK) {
         knit_open_free(k);
         /* These pointed into the session that is gone. */

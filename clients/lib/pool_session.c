@@ -255,6 +255,9 @@ int knit_pool_session(struct knit_pool *pool, const struct knit_open_options *op
     code = knit_open_check(options, ret_error);
     if (code != KNIT_OK)
         return code;
+    if (options->token != NULL)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "a token with a pool of this process, which asks nobody who calls");
     if (!knit_pool_is_ours(pool))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this pool belongs to the parent process; open one of your own after fork()");

@@ -26,6 +26,7 @@
 #include "clients/lib/error.h"
 #include "clients/lib/lost.h"
 #include "clients/lib/tls.h"
+#include "clients/lib/token.h"
 #include "config.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
@@ -106,19 +107,24 @@ static int begin(struct knit *k, struct knit_error *ret_error)
 static int say_hello(struct knit *k, struct knit_error *ret_error)
 {
     struct knit_link *link = &k->link;
-    const struct knit_hello hello = {
+    struct knit_hello hello = {
         .name = knit_span_text(link->name != NULL ? link->name : "libknitting"),
         .version = knit_span_text(KNIT_VERSION),
     };
+    char room[KNIT_TOKEN_BYTES_MAX + 1];
     struct knit_buffer params;
-    int code;
+    int code = knit_token_say(
+        k->token, link->stream.transport.fd, k->tls != NULL, room, &hello.token, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
     knit_buffer_init(&params, HELLO_BYTES_MAX);
     if (knit_hello_put(&params, &hello) != 0)
         code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "the name for the daemon's logs is too long, or no UTF-8");
     else
         code = knit_question_ask(&link->question, "$/hello", knit_buffer_span(&params), ret_error);
+    explicit_bzero(room, sizeof(room));
     knit_buffer_fini(&params);
     link->state = KNIT_LINK_HELLO;
     return code;

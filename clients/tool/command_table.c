@@ -19,6 +19,7 @@ enum {
     OPTION_QUEUE_MAX,
     OPTION_PRIORITY,
     OPTION_AFFINITY,
+    OPTION_TOKEN_FILE,
 };
 
 enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
@@ -74,6 +75,12 @@ static const char *set_url(struct knit_tool *tool, const char *value)
 {
     tool->url = value;
     tool->has_url = true;
+    return NULL;
+}
+
+static const char *set_token_file(struct knit_tool *tool, const char *value)
+{
+    tool->token_file = value;
     return NULL;
 }
 
@@ -183,6 +190,12 @@ const struct knit_tool_option knit_tool_options[] = {
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
         "$KNITTING_URL, else the default socket of the daemon by unix://",
         set_url},
+    {OPTION_TOKEN_FILE, "token-file", "FILE",
+        "call batch tasks describe ping health stats lift drain",
+        "the file with the token by which the daemon knows the caller;\n"
+        "default: $KNITTING_TOKEN_FILE, or the token itself in\n"
+        "$KNITTING_TOKEN",
+        set_token_file},
     {'t', "timeout", "MS", "call batch tasks describe ping health stats lift drain",
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",

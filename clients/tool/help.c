@@ -35,8 +35,10 @@ static void print_options(const struct knit_tool_command *command)
 
         if (command != NULL && !knit_tool_option_is_for(option, command))
             continue;
-        (void)option_title(option, title, sizeof(title));
-        printf("  %-*s", SUMMARY_COLUMN - 2, title);
+        if (option_title(option, title, sizeof(title)) > SUMMARY_COLUMN - 3)
+            printf("  %s\n%*s", title, SUMMARY_COLUMN, "");
+        else
+            printf("  %-*s", SUMMARY_COLUMN - 2, title);
         while ((end = strchr(line, '\n')) != NULL) {
             printf("%.*s\n%*s", (int)(end - line), line, SUMMARY_COLUMN, "");
             line = end + 1;

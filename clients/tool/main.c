@@ -25,6 +25,14 @@ static const char *default_url(void)
     return "unix:///run/knitting/knitting.sock";
 }
 
+/* NULL for an empty one. */
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
 int main(int argc, char **argv)
 {
     struct knit_tool tool = {.timeout_ms = -1, .jobs = JOBS_DEFAULT};
@@ -37,10 +45,14 @@ int main(int argc, char **argv)
     if (status != KNIT_TOOL_OK)
         return status;
     if (tool.url == NULL) {
-        tool.url = getenv("KNITTING_URL");
-        tool.has_url = tool.url != NULL && tool.url[0] != '\0';
+        tool.url = variable("KNITTING_URL");
+        tool.has_url = tool.url != NULL;
         if (!tool.has_url)
             tool.url = default_url();
     }
+    if (tool.token_file == NULL)
+        tool.token_file = variable("KNITTING_TOKEN_FILE");
+    if (tool.token_file == NULL)
+        tool.token = variable("KNITTING_TOKEN");
     return request.command->run(&tool, request.argc, request.argv);
 }

@@ -347,12 +347,15 @@ int knit_tool_finish(const struct knit_tool *tool)
 int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_options *options,
     struct knit **ret, struct knit_error *ret_error)
 {
+    const struct knit_token_options token = {.file = tool->token_file, .text = tool->token};
     struct knit_open_options own = {.slots = SLOTS};
 
     if (options != NULL)
         own = *options;
     own.name = "knit";
     own.stays_lost = true; /* a command ends with its connection */
+    if (token.file != NULL || token.text != NULL)
+        own.token = &token;
     if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)
         own.connect_ms = (uint32_t)tool->timeout_ms + 1;
     return knit_open(tool->url, &own, ret, ret_error);

@@ -23,9 +23,10 @@ enum {
 struct json_object;
 
 struct knit_tool {
-    const char *url;   /* as it was given, or that of the default socket */
-    bool has_url;      /* it was given, by the option or the environment */
-    double timeout_ms; /* negative: none */
+    const char *url;                /* as it was given, or that of the default socket */
+    bool has_url;                   /* it was given, by the option or the environment */
+    const char *token_file, *token; /* where it is, or itself; of the two one at most; or NULL */
+    double timeout_ms;              /* negative: none */
     bool has_timeout;
     uint32_t jobs; /* calls in flight at most */
     bool is_raw;

@@ -443,6 +443,19 @@ static void a_worker_is_no_host_and_opens_no_pool(void **state)
     assert_int_equal(code, KNIT_BAD_ARGUMENT);
 }
 
+static void a_session_of_a_pool_takes_no_token(void **state)
+{
+    const struct knit_token_options token = {.text = "0123456789abcdef"};
+    const struct knit_open_options known = {.token = &token};
+    struct knit *none;
+
+    (void)state;
+    open_pool();
+    assert_int_equal(knit_pool_session(pool, &known, &none, &error), KNIT_BAD_ARGUMENT);
+    assert_null(none);
+    assert_non_null(strstr(error.message, "a token with a pool of this process"));
+}
+
 static void the_sessions_of_a_pool_have_a_limit(void **state)
 {
     struct knit *sessions[124], *more;
@@ -756,6 +769,7 @@ int main(void)
         TEST(a_session_sleeps_as_long_as_max_backoff_ms_says),
         TEST(what_is_wrong_is_named_when_the_pool_is_opened),
         TEST(a_worker_is_no_host_and_opens_no_pool),
+        TEST(a_session_of_a_pool_takes_no_token),
         TEST(the_sessions_of_a_pool_have_a_limit),
         TEST(calls_in_flight_end_in_shutdown_when_the_pool_closes),
         TEST(what_was_called_before_may_end_where_the_pool_drains),

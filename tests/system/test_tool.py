@@ -354,6 +354,23 @@ class Tool(DaemonCase):
             with Daemon(tokens=tokens) as daemon, daemon.tcp() as rpc:
                 reply = rpc.call('$/hello', {'name': 'test', 'token': token.strip()})
                 self.assertEqual(reply['principal'], 'token:ops/a')
+                for url in daemon.urls:
+                    self.assertEqual(self.knit('--token-file', path, 'call', 'add', '2', '3', url=url).stdout, '5\n')
+                    self.assertEqual(self.knit('call', 'add', '2', '3', url=url,
+                                               environment={'KNITTING_TOKEN_FILE': path}).stdout, '5\n')
+                    self.assertEqual(self.knit('call', 'add', '2', '3', url=url,
+                                               environment={'KNITTING_TOKEN': token.strip()}).stdout, '5\n')
+                    refused = self.knit('--token-file', path + '2', 'call', 'add', '2', '3', url=url, status=REFUSED)
+                    self.assertIn("UNAUTHENTICATED: the token is nobody's", refused.stderr)
+                self.assertEqual(daemon.stats()['loops']['authentications'], 10)
+                refused = self.knit('call', 'add', '2', '3', url=daemon.urls[0], status=REFUSED)
+                self.assertIn('UNAUTHENTICATED: say who you are first', refused.stderr)
+                for wrong, text in (path + '4', 'No such file'), (folder, 'Is a directory'), ('/dev/null', 'holds no token'):
+                    refused = self.knit('--token-file', wrong, 'call', 'add', '2', '3', url=daemon.urls[0], status=USAGE)
+                    self.assertIn(text, refused.stderr)
+                refused = self.knit('call', 'add', '2', '3', url=daemon.urls[0], status=USAGE,
+                                    environment={'KNITTING_TOKEN': 'short'})
+                self.assertIn('a token has 16 to 1024 bytes', refused.stderr)
 
     def test_mistakes_on_the_command_line(self):
         for arguments, sentence in (
