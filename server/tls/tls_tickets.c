@@ -199,12 +199,16 @@ static bool is_trusted(SSL_SESSION *session, const uint8_t *trust)
 static SSL_TICKET_RETURN on_taking(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
     size_t name_len, SSL_TICKET_STATUS status, void *arg)
 {
-    (void)ssl, (void)name, (void)name_len;
+    /* By TLS 1.3 a client uses a ticket once, so that nobody can tell that two connections are the
+     * same client's, and needs another. */
+    bool has_another = status == SSL_TICKET_SUCCESS_RENEW || SSL_version(ssl) >= TLS1_3_VERSION;
+
+    (void)name, (void)name_len;
     if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
         return SSL_TICKET_RETURN_IGNORE_RENEW;
     if (!is_trusted(session, arg))
         return SSL_TICKET_RETURN_IGNORE_RENEW;
-    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+    return has_another ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
 }
 
 int knit_tls_tickets_use(struct knit_tls_tickets *tickets, SSL_CTX *context)

@@ -380,8 +380,10 @@ class Tickets(Case):
                     resumed, session, name = self.resume(daemon, context, None)
                     self.assertEqual((resumed, name), (False, 'cert:uri:spiffe://knitting/client'))
                     for _ in range(3):
+                        before = session
                         resumed, session, name = self.resume(daemon, context, session)
                         self.assertEqual((resumed, name), (True, 'cert:uri:spiffe://knitting/client'))
+                        self.assertEqual(before == session, version != ssl.TLSVersion.TLSv1_3)
             self.assertEqual(daemon.stats()['loops']['handshakes_resumed'], 6)
 
     def test_it_resumes_after_a_reload_that_changes_no_trust(self):
