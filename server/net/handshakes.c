@@ -8,6 +8,8 @@
 #include <event2/event_struct.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "server/base/log.h"
 #include "server/config/setting.h"
@@ -26,16 +28,21 @@
 enum {
     HANDSHAKES_MAX = 256, /* of all loops */
     STEPS_A_TURN = 4,
+    RECORD_OF_HANDSHAKE = 22,
+    RECORD_HEAD = 5,
+    RECORD_MAX = RECORD_HEAD + 16 * 1024,
+    PARTS_OF_RECORD = 2, /* head and body */
 };
 
 struct knit_handshake {
     TAILQ_ENTRY(knit_handshake) in_all;
     TAILQ_ENTRY(knit_handshake) in_runnable;
     struct knit_net *net;
-    struct knit_tls_stream *stream; /* NULL: nothing has come yet */
+    struct knit_tls_stream *stream; /* NULL: its first record is not whole yet */
     struct event event;             /* pending unless it is runnable */
     int fd;
     bool is_runnable;
+    uint8_t waits; /* for parts of its first record */
     uint64_t began_ns;
 };
 
@@ -150,19 +157,55 @@ static const char *reason_of(const struct knit_handshake *handshake)
     return flaw != NULL ? flaw : reason;
 }
 
-static void step(struct knit_handshake *handshake)
+/* How much of what the peer says first must be there before anything is made for it: a record. One
+ * that is none is refused by the library. */
+static int hello_bytes(int fd)
+{
+    uint8_t head[RECORD_HEAD] = {0};
+    ssize_t n = recv(fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
+
+    if (n > 0 && head[0] != RECORD_OF_HANDSHAKE)
+        return 1;
+    return (int)sizeof(head) + (n == sizeof(head) ? head[3] << 8 | head[4] : 0);
+}
+
+/* A part of a record stays in the socket, where it costs its peer as much as the daemon. True: the
+ * handshake waits for the rest, or for the end; for that once for each part of a record. */
+static bool waits_for_hello(struct knit_handshake *handshake)
+{
+    int one = 1, there = 0, wanted = hello_bytes(handshake->fd);
+
+    (void)ioctl(handshake->fd, FIONREAD, &there);
+    if (there >= wanted || wanted > RECORD_MAX || handshake->waits == PARTS_OF_RECORD) {
+        if (handshake->waits > 0)
+            (void)setsockopt(handshake->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+        return false;
+    }
+    handshake->waits++;
+    (void)setsockopt(handshake->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted));
+    wait_for(handshake, EV_READ);
+    return true;
+}
+
+/* False: it waits, or has failed. */
+static bool begin_stream(struct knit_handshake *handshake)
 {
     SSL *ssl;
 
-    if (handshake->stream == NULL) {
-        ssl = knit_tls_store_accept(handshake->net->handshakes.store);
-        if (ssl != NULL)
-            handshake->stream = knit_tls_stream_new(ssl, handshake->fd);
-        if (handshake->stream == NULL) {
-            fail(handshake, "out of memory");
-            return;
-        }
-    }
+    if (waits_for_hello(handshake))
+        return false;
+    ssl = knit_tls_store_accept(handshake->net->handshakes.store);
+    if (ssl != NULL)
+        handshake->stream = knit_tls_stream_new(ssl, handshake->fd);
+    if (handshake->stream == NULL)
+        fail(handshake, "out of memory");
+    return handshake->stream != NULL;
+}
+
+static void step(struct knit_handshake *handshake)
+{
+    if (handshake->stream == NULL && !begin_stream(handshake))
+        return;
     switch (knit_tls_stream_handshake(handshake->stream)) {
     case KNIT_TRANSPORT_OK:
         finish(handshake);

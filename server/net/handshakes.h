@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections whose TLS handshake is not over: strangers, who get little.
  *
- * One is a descriptor and the time when it came until its first byte is there, and no connection
+ * One is a descriptor and the time when it came until its first record is there, and no connection
  * before its handshake is over. Handshakes move on in the order in which their sockets became
  * ready, a few steps a turn, since a step costs as much as a hundred calls.
  *

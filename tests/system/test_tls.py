@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS: calls through it, who is refused, how it ends, and what strangers may do before their handshake is over."""
 
+import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import time
 import unittest
 
-from knit_harness import PATIENCE, Case, main, wait_until
+from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_tls import Authority, TlsDaemon
 
 VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -91,6 +94,28 @@ class Calls(TlsCase):
 
     def test_one_who_offers_another_protocol_is_refused(self):
         self.assert_refused('reason="no application protocol"', authority.client(alpn=('h2',)))
+
+    def test_connections_that_are_idle_cost_little(self):
+        """R17: 20 KB each, of the daemon's own memory."""
+        number = 10000 if 'KNIT_TEST_LONG' in os.environ else 500
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if most < number + 100:
+            self.skipTest(f'{most} files may be open')
+        for version in VERSIONS:
+            with self.subTest(version), TlsDaemon(authority) as daemon, contextlib.ExitStack() as stack:
+                context = authority.client(version=version)
+
+                def connect(count):
+                    for _ in range(count):
+                        rpc = stack.enter_context(daemon.tls(context))
+                        self.assertEqual(rpc.call('$/ping', 1), 1)
+                connect(50)
+                before = daemon.memory_kb()
+                connect(number)
+                each = (daemon.memory_kb() - before) / number
+                print(f'{number} connections with {version.name}: {each:.1f} KB each')
+                self.assertLess(each, 20)
 
     def test_no_descriptors_pass(self):
         with self.daemon.tls() as rpc:
@@ -199,6 +224,34 @@ class Strangers(TlsCase):
             finally:
                 for sock in silent:
                     sock.close()
+
+    def test_two_thousand_that_begin_and_do_not_go_on_cost_little(self):
+        """S3: the memory is bounded, and others are served meanwhile. Half of them say all that comes first."""
+        outgoing = ssl.MemoryBIO()
+        with self.assertRaises(ssl.SSLWantReadError):
+            authority.client().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname='localhost').do_handshake()
+        begun = outgoing.read()
+        with TlsDaemon(authority) as daemon:
+            context, silent, times = authority.client(), [], []
+            with daemon.tls(context) as rpc:
+                rpc.call('echo', 1)
+            before = daemon.memory_kb()
+            try:
+                for number in range(2000):
+                    silent.append(daemon.raw())
+                    silent[-1].sendall(begun if number % 2 else begun[:100])
+                    if number % 100 == 99:
+                        began = time.monotonic()
+                        with daemon.tls(context) as rpc:
+                            self.assertEqual(rpc.call('echo', number), number)
+                        times.append(time.monotonic() - began)
+                grown = daemon.memory_kb() - before
+            finally:
+                for sock in silent:
+                    sock.close()
+            print(f'2,000 strangers: {grown / 1024:.1f} MiB more, a handshake and a call beside them {sorted(times)[-2] * 1000:.1f} ms')
+            self.assertLess(grown, 20 * 1024)
+            self.assertLess(sorted(times)[-2], 2 * SLOWDOWN)
 
     def test_one_that_sends_nothing_is_closed_in_time(self):
         with self.daemon.raw() as sock:
