@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client: one thread with an epoll loop, which sends as many messages as have come back. Replies
- * are counted by their bytes, all of one length, and not read: what they hold others test.
+/* The client: one thread with an epoll loop, which sends as many messages as have come back.
+ * Replies are counted by their bytes, all of one length, and not read: what they hold others test.
  */
 #include <arpa/inet.h>
 #include <errno.h>
