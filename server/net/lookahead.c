@@ -67,8 +67,7 @@ struct knit_lookahead {
     struct knit_scan scan;
     size_t bytes;                  /* of the entries' messages */
     size_t fed;                    /* of the message behind them */
-    uint32_t calls, notifications; /* that wait, counted in the router's `waiting`, */
-    uint64_t work_ns;              /* and their work in its backlog */
+    uint32_t calls, notifications; /* that wait, counted in the router's `waiting` and backlog */
     bool is_over;                  /* what follows is no message */
     bool has_priorities;           /* any entry had another one than normal */
     struct order order[PRIORITIES];
@@ -166,11 +165,7 @@ static void count(struct knit_connection *connection, const struct entry *entry,
     else
         return;
     connection->net->router->waiting += (uint32_t)more;
-    lookahead->work_ns += (uint64_t)(more * (int64_t)entry->work_ns);
-    if (more > 0)
-        knit_backlog_add(connection->net->router, entry->work_ns);
-    else
-        knit_backlog_remove(connection->net->router, entry->work_ns);
+    knit_backlog_add(&connection->caller, more * (int64_t)entry->work_ns);
 }
 
 void knit_lookahead_forget(struct knit_connection *connection)
@@ -182,9 +177,8 @@ void knit_lookahead_forget(struct knit_connection *connection)
         return;
     knit_dues_remove(&connection->net->lookaheads.dues, &lookahead->due);
     connection->net->router->waiting -= lookahead->calls + lookahead->notifications;
-    knit_backlog_remove(connection->net->router, lookahead->work_ns);
+    knit_backlog_add(&connection->caller, -(int64_t)connection->caller.work_ns);
     lookahead->calls = lookahead->notifications = 0;
-    lookahead->work_ns = 0;
     lookahead->first = lookahead->end;
 }
 

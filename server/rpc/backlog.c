@@ -23,21 +23,13 @@ uint32_t knit_backlog_work_ns(const struct knit_router *router, uint32_t task)
     return mean_ns != 0 ? mean_ns : UNKNOWN_NS;
 }
 
-static void show(struct knit_router *router)
+void knit_backlog_add(struct knit_caller *caller, int64_t more_ns)
 {
-    knit_counter_set(&router->turn->counters.work_waiting_us, router->backlog.waiting_ns / 1000);
-}
+    struct knit_backlog *backlog = &caller->router->backlog;
 
-void knit_backlog_add(struct knit_router *router, uint32_t work_ns)
-{
-    router->backlog.waiting_ns += work_ns;
-    show(router);
-}
-
-void knit_backlog_remove(struct knit_router *router, uint64_t work_ns)
-{
-    router->backlog.waiting_ns -= work_ns;
-    show(router);
+    knit_share_note_work(caller, more_ns);
+    backlog->waiting_ns += (uint64_t)more_ns;
+    knit_counter_set(&caller->turn->counters.work_waiting_us, backlog->waiting_ns / 1000);
 }
 
 /* Calls that are deferred take no time of a worker: they count for nothing in session and here. */
@@ -88,16 +80,18 @@ static bool is_too_late(const struct knit_router *router, uint64_t start_by_ns, 
     return knit_router_after(router->turn->now_ns, wait_ns) > start_by_ns;
 }
 
-bool knit_backlog_refuses(struct knit_router *router, const struct knit_outlook *outlook,
+bool knit_backlog_refuses(const struct knit_caller *caller, const struct knit_outlook *outlook,
     struct knit_failure *ret_failure)
 {
+    struct knit_router *router = caller->router;
     const uint64_t most_ms = router->turn->settings->queue_delay_ms;
     uint64_t wait_ns;
 
     if (most_ms == 0)
         return false;
-    wait_ns = (router->backlog.waiting_ns + in_lanes(router) + in_other_loops(router)) /
-              workers_of(router);
+    wait_ns = knit_flow_ahead_ns(
+        &router->share.flows, caller, router->backlog.waiting_ns + in_other_loops(router));
+    wait_ns = (wait_ns + in_lanes(router)) / workers_of(router);
     if (wait_ns > most_ms * MS) {
         *ret_failure = knit_router_overload(router,
             "the call would wait longer than the server lets calls wait (queue_delay_ms)", wait_ns);

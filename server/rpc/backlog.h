@@ -3,7 +3,9 @@
  * caller can still do something else.
  *
  * What is before a call is work in nanoseconds, by the means of the tasks: what waits in callers,
- * what the lanes hold, and what waits in the other loops. The workers share it. The call is refused
+ * what the lanes hold, and what waits in the other loops. Where several principals wait that is no
+ * more than what its own has, and what the others get meanwhile (flow.h): so nobody is refused for
+ * what another has sent. The workers share it. The call is refused
  * as OVERLOADED when it would begin later than the operator wants calls to begin (queue_delay_ms),
  * than its caller waits (option `queue`), or too late to end within its timeout. Without
  * queue_delay_ms none is. A call for which there is room in the lanes is never refused, so wrong
@@ -49,12 +51,11 @@ struct knit_outlook {
 /* What a call of the task takes. */
 uint32_t knit_backlog_work_ns(const struct knit_router *router, uint32_t task);
 
-/* The work of a call waits from now on, or does no longer. */
-void knit_backlog_add(struct knit_router *router, uint32_t work_ns);
-void knit_backlog_remove(struct knit_router *router, uint64_t work_ns);
+/* Work of the caller's calls waits from now on, or, if it is less, does no longer. */
+void knit_backlog_add(struct knit_caller *caller, int64_t more_ns);
 
 /* Whether a call that has to wait is refused, and what its caller is told, which is counted. */
-KNIT_MUST_CHECK bool knit_backlog_refuses(struct knit_router *router,
+KNIT_MUST_CHECK bool knit_backlog_refuses(const struct knit_caller *caller,
     const struct knit_outlook *outlook, struct knit_failure *ret_failure);
 
 /* The same when it has waited and has its turn: what is left of its time is too short. */

@@ -26,6 +26,7 @@
 #include "server/rpc/in_flight.h"
 
 struct knit_caller;
+struct knit_flow;
 struct knit_host_grant;
 struct knit_keyed_waiter;
 struct knit_references;
@@ -92,11 +93,14 @@ struct knit_caller {
     uint32_t named_epoch;
     enum knit_failure_form form; /* of errors: what it understands */
     bool takes_descriptors;
-    bool takes_over;     /* it has the daemon's sockets, to serve in its place */
-    bool has_waited;     /* the message that it brings was counted in the router's `waiting` */
-    uint8_t pauses;      /* KNIT_PAUSE_* */
-    uint16_t waiting_in; /* enum knit_share_queue_kind */
-    uint64_t session_id; /* what it attached; 0 = none */
+    bool takes_over;        /* it has the daemon's sockets, to serve in its place */
+    bool has_waited;        /* the message that it brings was counted in the router's `waiting` */
+    uint8_t pauses;         /* KNIT_PAUSE_* */
+    uint16_t waiting_in;    /* enum knit_share_queue_kind */
+    struct knit_flow *flow; /* flow.h; NULL: it has waited for no lane yet */
+    const struct knit_principal *flow_of; /* whose that is */
+    uint64_t work_ns;                     /* of its calls that wait, estimated */
+    uint64_t session_id;                  /* what it attached; 0 = none */
     uint64_t gone_ns; /* since then it brings notifications alone, those that wait; 0 = is here */
     char peer[64];    /* its address, or uid and pid, for the log */
     char name[32];    /* said in $/hello, cut; "" = nothing yet */

@@ -127,7 +127,7 @@ bool knit_router_refuses(struct knit_caller *caller, const struct knit_message *
         return true;
     }
     return is_beyond_its_own(caller, message, in_flight, ret_failure) ||
-           knit_backlog_refuses(router, outlook, ret_failure);
+           knit_backlog_refuses(caller, outlook, ret_failure);
 }
 
 void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)

@@ -154,7 +154,7 @@ void knit_router_forget(struct knit_caller *caller)
     struct knit_router *router = caller->router;
     uint64_t max_ms = caller->turn->settings->notification_max_ms;
 
-    knit_share_leave(&router->share, caller);
+    knit_share_part(&router->share, caller);
     knit_references_forget(caller);
     knit_keyed_forget(caller);
     /* What is left of the account are outcomes that the caller has not released yet. */

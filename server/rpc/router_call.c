@@ -198,7 +198,7 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
     struct knit_router *router = caller->router;
 
     knit_router_count(router, record);
-    knit_share_note_call(&router->share, caller, record->argument_bytes);
+    knit_share_note_call(&router->share, caller, record->task, record->argument_bytes);
     router->outstanding++;
     if (way->key != NULL) {
         knit_keyed_publish(router, way->key, record->msgid, record, slot);
@@ -632,7 +632,7 @@ static inline bool publish_usual(
         .len = message->params.len};
     if (!knit_session_try_publish(knit_router_session(router), &call, &slot))
         return false;
-    knit_share_note_call(&router->share, caller, 0);
+    knit_share_note_call(&router->share, caller, task->id, 0);
     router->outstanding++;
     router->records[slot] = (struct knit_record){.caller = caller,
         .charged_to = caller,

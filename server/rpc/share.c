@@ -25,6 +25,7 @@ int knit_share_init(
         .queues = calloc(count, sizeof(*share->queues))};
     if (share->queues == NULL)
         return -ENOMEM;
+    knit_flows_init(&share->flows);
     for (uint32_t i = 0; i < count; i++)
         TAILQ_INIT(&share->queues[i]);
     return 0;
@@ -32,6 +33,7 @@ int knit_share_init(
 
 void knit_share_fini(struct knit_share *share)
 {
+    knit_flows_fini(&share->flows);
     free(share->queues);
     share->queues = NULL;
 }
@@ -44,18 +46,54 @@ uint32_t knit_share_alone(uint32_t slots)
     return (KNIT_SHARE_FACTOR * shared + KNIT_SHARE_FACTOR) / (KNIT_SHARE_FACTOR + 1);
 }
 
-void knit_share_leave(struct knit_share *share, struct knit_caller *caller)
+static bool is_for_any_lane(uint32_t kind)
 {
-    if (caller->waiting_in == KNIT_SHARE_NOT_WAITING)
-        return;
-    TAILQ_REMOVE(&share->queues[caller->waiting_in], caller, in_waiting);
+    return kind == KNIT_SHARE_WAITING_FRESH || kind == KNIT_SHARE_WAITING_SLOT;
+}
+
+/* Its flow keeps its turn. */
+static void leave(struct knit_share *share, struct knit_caller *caller)
+{
+    const uint32_t kind = caller->waiting_in;
+
+    if (is_for_any_lane(kind))
+        knit_flow_leave(&share->flows, caller, kind == KNIT_SHARE_WAITING_FRESH);
+    else
+        TAILQ_REMOVE(&share->queues[kind], caller, in_waiting);
     caller->waiting_in = KNIT_SHARE_NOT_WAITING;
     share->waiting--;
 }
 
+void knit_share_leave(struct knit_share *share, struct knit_caller *caller)
+{
+    const uint32_t kind = caller->waiting_in;
+
+    if (kind == KNIT_SHARE_NOT_WAITING)
+        return;
+    leave(share, caller);
+    if (is_for_any_lane(kind))
+        knit_flow_settle(&share->flows, caller->flow, caller->turn->now_ns);
+}
+
+void knit_share_part(struct knit_share *share, struct knit_caller *caller)
+{
+    knit_share_leave(share, caller);
+    knit_flow_drop(&share->flows, caller);
+}
+
+void knit_share_note_work(struct knit_caller *caller, int64_t more_ns)
+{
+    caller->work_ns += (uint64_t)more_ns;
+    if (is_for_any_lane(caller->waiting_in))
+        caller->flow->work_ns += (uint64_t)more_ns;
+}
+
 static void enter(struct knit_share *share, struct knit_caller *caller, uint32_t kind)
 {
-    TAILQ_INSERT_TAIL(&share->queues[kind], caller, in_waiting);
+    if (is_for_any_lane(kind))
+        knit_flow_enter(&share->flows, caller, kind == KNIT_SHARE_WAITING_FRESH);
+    else
+        TAILQ_INSERT_TAIL(&share->queues[kind], caller, in_waiting);
     caller->waiting_in = (uint16_t)kind;
     share->waiting++;
 }
@@ -68,6 +106,10 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
     if (caller->waiting_in == kind)
         return;
     knit_share_leave(share, caller);
+    if (is_for_any_lane(kind) && knit_flow_of(&share->flows, caller) == NULL) {
+        caller->ops->close_without_memory(caller);
+        return;
+    }
     enter(share, caller, kind);
     KNIT_COUNT(caller->turn, waits_for_slot);
 }
@@ -78,8 +120,20 @@ void knit_share_note_end(struct knit_share *share, struct knit_caller *caller)
 {
     if (--caller->account.slots > 0 || caller->waiting_in != KNIT_SHARE_WAITING_SLOT)
         return;
-    knit_share_leave(share, caller);
+    leave(share, caller);
     enter(share, caller, KNIT_SHARE_WAITING_FRESH);
+}
+
+/* One that has had the time of its flow does not go on. */
+void knit_share_note_turn(struct knit_share *share, uint32_t task)
+{
+    const uint32_t mean_ns = knit_board_mean_ns(&share->session->board, task);
+
+    share->turns_left--;
+    share->has_published = true;
+    if (share->charged != NULL && !knit_flow_charge(&share->flows, share->charged,
+                                      mean_ns != 0 ? mean_ns : KNIT_FLOW_UNKNOWN_NS))
+        share->turns_left = 0;
 }
 
 static bool has_room(const struct knit_share *share, uint32_t kind)
@@ -91,22 +145,28 @@ static bool has_room(const struct knit_share *share, uint32_t kind)
     return kind == KNIT_SHARE_WAITING_ARENA || knit_session_has_room(share->session);
 }
 
-/* The first one of the queue has its turn. False: there is none, no room, or no time. */
-static bool resume_first(struct knit_share *share, uint32_t kind)
+/* The caller has its turn. */
+static void resume(struct knit_share *share, struct knit_caller *caller)
 {
-    struct knit_share_queue *queue = &share->queues[kind];
+    leave(share, caller);
+    caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
+    share->resumed = caller;
+    share->turns_left = CALLS_A_TURN;
+    share->has_published = false;
+    caller->ops->resume(caller);
+    share->resumed = NULL;
+    share->is_cut_short = caller->turn->now_ns >= share->until_ns;
+}
+
+/* The first one of the queue has its turn. False: there is none, no room, or no time. */
+static bool resume_first(struct knit_share *share, struct knit_share_queue *queue, uint32_t kind)
+{
     struct knit_caller *caller = TAILQ_FIRST(queue);
 
     if (share->is_cut_short || caller == NULL || !has_room(share, kind))
         return false;
-    knit_share_leave(share, caller);
-    caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
-    share->resumed = caller;
-    share->turns_left = CALLS_A_TURN;
-    caller->ops->resume(caller);
-    share->resumed = NULL;
-    share->is_cut_short = caller->turn->now_ns >= share->until_ns;
-    if (share->turns_left != CALLS_A_TURN || caller->waiting_in != kind)
+    resume(share, caller);
+    if (share->has_published || caller->waiting_in != kind)
         return true;
     /* It published nothing, so there is no room for what this queue waits for. It keeps its place
      * at the front, and the others behind it wait on. */
@@ -117,22 +177,39 @@ static bool resume_first(struct knit_share *share, uint32_t kind)
 
 static void resume_queue(struct knit_share *share, uint32_t kind)
 {
-    for (uint32_t i = 0; i < share->slots && resume_first(share, kind); i++)
+    for (uint32_t i = 0; i < share->slots && resume_first(share, &share->queues[kind], kind); i++)
         ;
 }
 
 /* Those without a call in flight first. But where there always is such a one, one of the others has
  * its turn after some of them: its call may go on for as long as it likes. */
+static bool resume_first_of(struct knit_share *share, struct knit_flow *flow)
+{
+    bool has_other = !TAILQ_EMPTY(&flow->others);
+    bool is_others = has_other && (TAILQ_EMPTY(&flow->fresh) || flow->passed >= FRESH_IN_A_ROW);
+    bool goes_on = is_others ? resume_first(share, &flow->others, KNIT_SHARE_WAITING_SLOT)
+                             : resume_first(share, &flow->fresh, KNIT_SHARE_WAITING_FRESH);
+
+    if (goes_on)
+        flow->passed = has_other && !is_others ? flow->passed + 1 : 0;
+    return goes_on;
+}
+
+/* A flow keeps its turn while one of its callers, which has left its queue, is resumed. */
 static bool resume_first_of_any_lane(struct knit_share *share)
 {
-    bool has_other = knit_share_has_waiting(share, KNIT_SHARE_WAITING_SLOT);
-    bool is_others = has_other && (!knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH) ||
-                                      share->passed >= FRESH_IN_A_ROW);
+    struct knit_flow *flow = knit_flows_next(&share->flows);
+    bool goes_on;
 
-    if (!resume_first(share, is_others ? KNIT_SHARE_WAITING_SLOT : KNIT_SHARE_WAITING_FRESH))
+    if (flow == NULL)
         return false;
-    share->passed = has_other && !is_others ? share->passed + 1 : 0;
-    return true;
+    share->charged = share->flows.count > 1 ? flow : NULL;
+    flow->refs++;
+    goes_on = resume_first_of(share, flow);
+    share->charged = NULL;
+    flow->refs--;
+    knit_flow_settle(&share->flows, flow, share->now_ns);
+    return goes_on;
 }
 
 static void resume_any_lane(struct knit_share *share)
@@ -164,7 +241,8 @@ bool knit_share_resume(struct knit_share *share, uint64_t most_ns)
     share->has_freed = false;
     if (share->waiting == 0)
         return false;
-    share->until_ns = most_ns != UINT64_MAX ? knit_clock_ns() + most_ns : UINT64_MAX;
+    share->now_ns = knit_clock_ns();
+    share->until_ns = most_ns != UINT64_MAX ? share->now_ns + most_ns : UINT64_MAX;
     share->turn++;
     for (uint32_t i = 0; i < KINDS; i++)
         kinds[(share->turn + i) % KINDS](share);

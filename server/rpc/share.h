@@ -5,15 +5,16 @@
  * A caller alone gets five eighths of the slots and of the arena. The more callers fill up their
  * shares the smaller each share is, and some stays free for callers without any.
  *
- * Lanes hold little (depth_ns of session.h); what is beyond waits here, in its caller. So callers
- * get their turns in the order in which they began to wait, a bounded number of calls each, and
- * whatever one has sent is in nobody's way. Those without a call in flight go first: a caller with
- * one call waits for what the lanes hold and for no queue. Where such come without end, one of the
- * others has its turn after sixteen of them. While one waits no other overtakes it.
+ * Lanes hold little (depth_ns of session.h); what is beyond waits here, in its caller. Principals
+ * share what comes free by time (flow.h), and the callers of each get their turns in the order in
+ * which they began to wait, a bounded number of calls each, so that whatever one has sent is in
+ * nobody's way. Those without a call in flight go first: a caller with one call waits for what the
+ * lanes hold and for no queue. Where such come without end, one of the others has its turn after
+ * sixteen of them. While one waits no other of its principal overtakes it.
  *
- * There are queues of their own for those that wait for arena space, which calls that fit a cell
- * pass, and for each lane, for calls that may go to no other: they stand in the way of no call
- * that may. The three kinds have the first turn by turns.
+ * There are queues of their own, in which principals do not matter, for those that wait for arena
+ * space, which calls that fit a cell pass, and for each lane, for calls that may go to no other:
+ * they stand in the way of no call that may. The three kinds have the first turn by turns.
  *
  * What stands behind a message that waited can take any time, so those that go on have a time as
  * input has, and the others go on in the next turn of the loop.
@@ -29,6 +30,7 @@
 
 #include "fastpath/lane/session_private.h"
 #include "server/rpc/caller.h"
+#include "server/rpc/flow.h"
 
 enum {
     KNIT_SHARE_FACTOR = 2,        /* so many slots for each that is free, ... */
@@ -44,23 +46,25 @@ enum knit_share_queue_kind {
     KNIT_SHARE_WAITING_LANE, /* this and the lane's number: for room in that one */
 };
 
-TAILQ_HEAD(knit_share_queue, knit_caller);
-
 struct knit_share {
     struct knit_session *session; /* borrowed */
     uint32_t slots;
     uint32_t lanes;
     size_t arena_bytes;
-    size_t argument_bytes;           /* of all callers in the request arena */
-    struct knit_share_queue *queues; /* [KNIT_SHARE_WAITING_LANE + lanes], the first is not used */
-    uint32_t waiting;                /* callers in any of them */
-    bool has_freed;                  /* a slot since they were resumed last, by a release */
+    size_t argument_bytes;   /* of all callers in the request arena */
+    struct knit_flows flows; /* those that wait for any lane */
+    struct knit_share_queue
+        *queues;      /* [KNIT_SHARE_WAITING_LANE + lanes]: the others; from ARENA on */
+    uint32_t waiting; /* callers in flows and queues */
+    bool has_freed;   /* a slot since they were resumed last, by a release */
     struct knit_caller *resumed;
-    uint32_t turns_left; /* calls the caller that is resumed may still publish */
-    uint32_t turn;       /* says which kind of queue is first */
-    uint64_t until_ns;   /* when those that are resumed have had their time */
-    bool is_cut_short;   /* it ended, and others may go on at once */
-    uint32_t passed;     /* turns of FRESH ones while others waited for any lane */
+    struct knit_flow *charged; /* for its calls, since other flows wait; or NULL */
+    uint32_t turns_left;       /* calls the caller that is resumed may still publish */
+    bool has_published;        /* it has published some */
+    uint64_t now_ns;           /* when those that wait were resumed last */
+    uint32_t turn;             /* says which kind of queue is first */
+    uint64_t until_ns;         /* when those that are resumed have had their time */
+    bool is_cut_short;         /* it ended, and others may go on at once */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */
@@ -107,23 +111,25 @@ static inline uint32_t knit_share_must_wait(const struct knit_share *share,
         return KNIT_SHARE_NOT_WAITING;
     if (lane != KNIT_LANE_ANY && knit_share_has_waiting(share, KNIT_SHARE_WAITING_LANE + lane))
         return KNIT_SHARE_WAITING_LANE + lane;
-    if (lane == KNIT_LANE_ANY && (knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH) ||
-                                     knit_share_has_waiting(share, KNIT_SHARE_WAITING_SLOT)))
+    if (lane == KNIT_LANE_ANY && share->flows.waiting > 0)
         return KNIT_SHARE_WAITING_SLOT;
     if (argument_bytes > 0 && knit_share_has_waiting(share, KNIT_SHARE_WAITING_ARENA))
         return KNIT_SHARE_WAITING_ARENA;
     return KNIT_SHARE_NOT_WAITING;
 }
 
+/* The caller that is resumed has published a call of the task. */
+void knit_share_note_turn(struct knit_share *share, uint32_t task);
+
 /* The caller has published a call. */
 static inline void knit_share_note_call(
-    struct knit_share *share, struct knit_caller *caller, size_t argument_bytes)
+    struct knit_share *share, struct knit_caller *caller, uint32_t task, size_t argument_bytes)
 {
     caller->account.slots++;
     caller->account.argument_bytes += argument_bytes;
     share->argument_bytes += argument_bytes;
     if (share->resumed == caller && share->turns_left > 0)
-        share->turns_left--;
+        knit_share_note_turn(share, task);
 }
 
 /* One of the slots that count in the caller's share is free. */
@@ -134,6 +140,12 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
 
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);
+
+/* The same, and the caller is gone. */
+void knit_share_part(struct knit_share *share, struct knit_caller *caller);
+
+/* Work of its calls waits, so much more or less. */
+void knit_share_note_work(struct knit_caller *caller, int64_t more_ns);
 
 /* Whether some that wait may go on though no event comes. */
 static inline bool knit_share_is_due(const struct knit_share *share)

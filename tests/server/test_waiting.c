@@ -88,8 +88,6 @@ static void a_connection_without_calls_is_next(void **state)
     greedy = turns_connect();
     other = turns_connect();
     quiet = turns_connect();
-    fresh = &turns.loop.router.share.queues[KNIT_SHARE_WAITING_FRESH];
-    others = &turns.loop.router.share.queues[KNIT_SHARE_WAITING_SLOT];
     block(greedy);
     assert_true(turns_request(greedy, "echo", 1, 1, 50, NULL));
     TURNS_UNTIL(greedy->connection->caller.pauses != 0);
@@ -97,6 +95,8 @@ static void a_connection_without_calls_is_next(void **state)
     TURNS_UNTIL(other->connection->caller.pauses != 0);
     assert_true(turns_request(quiet, "echo", 1, 1, 1, NULL));
     TURNS_UNTIL(quiet->connection->caller.pauses != 0);
+    fresh = &quiet->connection->caller.flow->fresh;
+    others = &quiet->connection->caller.flow->others;
     assert_ptr_equal(TAILQ_FIRST(others), &greedy->connection->caller);
     assert_ptr_equal(TAILQ_FIRST(fresh), &other->connection->caller);
     assert_ptr_equal(TAILQ_LAST(fresh, knit_share_queue), &quiet->connection->caller);

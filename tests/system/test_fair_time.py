@@ -5,6 +5,8 @@ their own. The bound is ten times as much; each attack made it wait for all that
 """
 
 import contextlib
+import os
+import pwd
 import time
 
 import msgpack
@@ -45,6 +47,24 @@ class FairTime(Case):
             greedy.send(b''.join(msgpack.packb([2, '$/cancel', [i]]) for i in range(calls)))
             outcomes = [greedy.response(i)[0] for i in range(calls)]
             self.assertLessEqual({str(error)[:3] for error in outcomes if error}, {'304'})
+
+    def test_beside_many_connections_of_another_user(self):
+        """Each has one call after the other, so all are as quiet; but all of them together are one principal."""
+        task_ms, connections, calls = 5, 100, 100
+        with Daemon(workers=1, threads_io=1, drain_ms=0, socket_mode='0666') as daemon, daemon.unix() as quiet, \
+                contextlib.ExitStack() as stack:
+            quiet.call('echo', 0)
+            os.chmod(daemon.dir, 0o755)
+            os.seteuid(pwd.getpwnam('nobody').pw_uid)
+            try:
+                greedy = [stack.enter_context(daemon.unix()) for _ in range(connections)]
+            finally:
+                os.seteuid(0)
+            for rpc in greedy:
+                rpc.send(b''.join(msgpack.packb([0, i, 'sleep', [task_ms]]) for i in range(calls)))
+            wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] >= connections, 'all to wait')
+            self.measure(f'{connections} connections with calls of {task_ms} ms', quiet, task_ms,
+                         lambda: daemon.stats()['loops']['calls_answered'] < connections * calls)
 
     def test_beside_many_sessions_with_long_calls(self):
         """They share the worker's time with the session of the quiet one's event loop."""
