@@ -56,7 +56,7 @@ static int dial(struct conformance *c)
     const struct timeval patience = {.tv_sec = 10};
     int fd = -1, r = -1;
 
-    if (c->distance == TCP) {
+    if ((AT(c->distance) & AT_NETWORK) != 0) {
         struct sockaddr_in to = {.sin_family = AF_INET,
             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
             .sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10))};
@@ -300,7 +300,7 @@ static const struct conformance_case cases[] = {
     {"I75", "arguments of an eighth of the arena pass, one byte more is refused with numbers",
         the_largest_arguments, 0, 0, 0},
     {"I76a", "announced lengths cost nothing, and no message is taken before it is whole",
-        announcements, 0, 0, AT_IN_HOUSE},
+        announcements, 0, 0, AT_IN_HOUSE | AT(TLS)},
     {"I76b", "random bytes end their connection at most", random_bytes, 0, 0, AT_IN_HOUSE},
     {"I77", "peers that never write, never read, half close and reset disturb nobody",
         connections_that_do_nothing_right, 0, 0, AT_IN_HOUSE},

@@ -197,7 +197,7 @@ static void a_task_that_is_none_is_lifted(struct conformance *c)
     bool is_lifted = true;
     int code = knit_lift(c->k, &c->error, "no_such_task", &is_lifted);
 
-    if (c->distance == TCP) {
+    if ((AT(c->distance) & AT_NETWORK) != 0) {
         conformance_fails(c, code, KNIT_DENIED);
         return;
     }
@@ -273,8 +273,8 @@ static const struct conformance_case cases[] = {
     {"O7", "options with reserved words that are not 0 are refused, those of a call for it alone",
         reserved_words, 0, 0, 0},
     {"O8", "without a URL or a pool no session is opened", nothing_to_open, 0, 0, 0},
-    {"O9", "lifting a task that does not exist names it", a_task_that_is_none_is_lifted, AT(TCP), 0,
-        0},
+    {"O9", "lifting a task that does not exist names it", a_task_that_is_none_is_lifted, AT_NETWORK,
+        0, 0},
     {"O10", "what does not go with its permission is refused by both names",
         what_does_not_go_with_its_permission, AT(THREADS), 0, 0},
     {"O11", "modules outside of modules_root, and addresses, are refused with both paths",

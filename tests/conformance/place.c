@@ -107,6 +107,13 @@ static const char *program(const char *variable)
     return path;
 }
 
+static char *authority; /* a folder */
+
+static void forget_authority(void)
+{
+    authority = knit_scratch_free(authority);
+}
+
 struct command {
     const char *words[ARGUMENTS_MAX];
     char texts[ARGUMENTS_MAX][TEXT_MAX];
@@ -143,6 +150,24 @@ static void add_wish(struct command *command, const char *wish)
     add_option(command, name, value + 1);
 }
 
+/* A file of an authority that this program makes once; the latest of them. */
+static const char *of_authority(const char *name)
+{
+    static char *path;
+
+    if (authority == NULL) {
+        char *dir = knit_scratch_new();
+        const char *const words[] = {program("KNIT_AUTHORITY"), dir, NULL};
+
+        assert_int_equal(knit_process_run(dir, words, PLACE_MS, NULL), 0);
+        authority = dir;
+        (void)atexit(forget_authority);
+    }
+    free(path);
+    path = knit_scratch_path(authority, name);
+    return path;
+}
+
 static bool has_wish(const struct place_wish *wish, const char *begin)
 {
     for (size_t i = 0; i < sizeof(wish->options) / sizeof(wish->options[0]); i++) {
@@ -175,6 +200,11 @@ static void start_daemon(struct place *place, const struct place_wish *wish)
     add_option(&command, "socket", place->socket);
     add_option(&command, "ready-file", place->ready);
     add_option(&command, "listen", place->distance == TCP ? "127.0.0.1:0" : "none");
+    if (place->distance == TLS) {
+        add_option(&command, "listen-tls", "127.0.0.1:0");
+        add_option(&command, "tls-certificate", of_authority("server.pem"));
+        add_option(&command, "tls-key", of_authority("server.key"));
+    }
     add_option(&command, "arena-bytes", "16MiB");
     add_option(&command, "workers", workers);
     if (wish->balancer != NULL)
@@ -194,7 +224,8 @@ static bool is_ready_or_over(struct place *place)
 
 static void read_urls(struct place *place)
 {
-    static const char *const schemes[] = {[LOCAL] = "shm:", [UNIX] = "unix:", [TCP] = "knit:"};
+    static const char *const schemes[] = {
+        [LOCAL] = "shm:", [UNIX] = "unix:", [TCP] = "knit:", [TLS] = "knits:"};
     char *text = knit_scratch_read(place->ready, NULL), *rest = text;
 
     assert_non_null(text);
@@ -379,6 +410,7 @@ static const struct {
     [LOCAL] = {"local", NULL},
     [UNIX] = {"unix", NULL},
     [TCP] = {"tcp", NULL},
+    [TLS] = {"tls", KNIT_TLS_IS_MISSING},
 };
 
 const char *distance_name(enum distance distance)
@@ -488,8 +520,18 @@ void place_close(struct place *place)
 int place_session(struct place *place, const struct knit_open_options *options, struct knit **ret,
     struct knit_error *ret_error)
 {
-    return place->pool != NULL ? knit_pool_session(place->pool, options, ret, ret_error)
-                               : knit_open(place->url, options, ret, ret_error);
+    struct knit_tls_options trust = {.ca_file = NULL};
+    struct knit_open_options encrypted = {.slots = 0};
+
+    if (place->pool != NULL)
+        return knit_pool_session(place->pool, options, ret, ret_error);
+    if (place->distance != TLS)
+        return knit_open(place->url, options, ret, ret_error);
+    if (options != NULL)
+        encrypted = *options;
+    trust.ca_file = of_authority("ca.pem");
+    encrypted.tls = &trust;
+    return knit_open(place->url, &encrypted, ret, ret_error);
 }
 
 pid_t place_pid(const struct place *place)

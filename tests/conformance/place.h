@@ -23,11 +23,13 @@ enum distance {
     LOCAL,     /* shm:// */
     UNIX,      /* unix:// */
     TCP,       /* knit:// */
+    TLS,       /* knits:// */
     DISTANCES,
 };
 
 #define AT(distance) (1u << (distance))
-#define AT_STREAMS   (AT(UNIX) | AT(TCP))
+#define AT_NETWORK   (AT(TCP) | AT(TLS))
+#define AT_STREAMS   (AT(UNIX) | AT_NETWORK)
 #define AT_DAEMONS   (AT(LOCAL) | AT_STREAMS)
 #define AT_IN_HOUSE  (AT(THREADS) | AT(PROCESSES))
 

@@ -69,7 +69,7 @@ static void lifting_a_task(struct conformance *c)
         code = knit_call(c->k, &c->error, "die", "(str)", "abort");
     conformance_fails(c, code, KNIT_QUARANTINED);
     code = knit_lift(c->k, &c->error, "die", &was_quarantined);
-    if (c->distance == TCP) {
+    if ((AT(c->distance) & AT_NETWORK) != 0) {
         conformance_fails(c, code, KNIT_DENIED);
         return;
     }
@@ -197,7 +197,7 @@ static const struct conformance_case cases[] = {
     {"Q1", "a pool lists its tasks with signature, doc and limits, in the order of their numbers",
         its_tasks, 0, 0, 0},
     {"Q2", "a pool counts calls, and answers a ping", its_counters, 0, 0, 0},
-    {"Q3", "a quarantined task is lifted by whom the pool knows", lifting_a_task, AT(TCP), 0,
+    {"Q3", "a quarantined task is lifted by whom the pool knows", lifting_a_task, AT_NETWORK, 0,
         AT(THREADS)},
     {"Q4", "every form of a call ends in the same error", every_form_of_a_call, 0, 0, 0},
     {"Q5", "what a task prints comes with its outcome to whom asked for it", what_a_task_prints,

@@ -252,7 +252,7 @@ static void only_long_arguments_take_blocks(struct conformance *c)
     for (size_t i = 0; i < sizeof(small) / sizeof(small[0]); i++)
         assert_false(has_block(c, small[i]));
     for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++)
-        assert_true(has_block(c, large[i]) == (c->distance != UNIX && c->distance != TCP));
+        assert_true(has_block(c, large[i]) == ((AT(c->distance) & AT_STREAMS) == 0));
 }
 
 static void texts(struct conformance *c)
