@@ -99,10 +99,10 @@ static int copy_options(
 {
     if (options->pin_only && options->pin == NULL)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "pin_only of struct knit_tls_options needs a pin");
+            "only the pin is to be verified, and none is given");
     if (options->key_file != NULL && options->certificate_file == NULL)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "key_file of struct knit_tls_options needs certificate_file");
+            "a key for TLS is given without its certificate");
     tls->pin_only = options->pin_only;
     if (!copy_text(&tls->ca_file, options->ca_file) ||
         !copy_text(&tls->certificate_file, options->certificate_file) ||

@@ -20,7 +20,14 @@ enum {
     OPTION_PRIORITY,
     OPTION_AFFINITY,
     OPTION_TOKEN_FILE,
+    OPTION_TLS_CA,
+    OPTION_TLS_CERT,
+    OPTION_TLS_KEY,
+    OPTION_TLS_PIN,
+    OPTION_TLS_PIN_ONLY,
 };
+
+#define ASKING "call batch tasks describe ping health stats lift drain"
 
 enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
 
@@ -185,18 +192,65 @@ static const char *set_affinity(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_tls_ca(struct knit_tool *tool, const char *value)
+{
+    tool->tls.ca_file = value;
+    tool->has_tls = true;
+    return NULL;
+}
+
+static const char *set_tls_cert(struct knit_tool *tool, const char *value)
+{
+    tool->tls.certificate_file = value;
+    tool->has_tls = true;
+    return NULL;
+}
+
+static const char *set_tls_key(struct knit_tool *tool, const char *value)
+{
+    tool->tls.key_file = value;
+    tool->has_tls = true;
+    return NULL;
+}
+
+static const char *set_tls_pin(struct knit_tool *tool, const char *value)
+{
+    tool->tls.pin = value;
+    tool->has_tls = true;
+    return NULL;
+}
+
+static const char *set_tls_pin_only(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->tls.pin_only = true;
+    tool->has_tls = true;
+    return NULL;
+}
+
 const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
-        "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
-        "$KNITTING_URL, else the default socket of the daemon by unix://",
+        "knit://HOST[:PORT], knits://HOST[:PORT], unix:///PATH or\n"
+        "shm:///PATH; default: $KNITTING_URL, else the default socket of\n"
+        "the daemon by unix://",
         set_url},
     {OPTION_TOKEN_FILE, "token-file", "FILE",
-        "call batch tasks describe ping health stats lift drain",
+        ASKING,
         "the file with the token by which the daemon knows the caller;\n"
         "default: $KNITTING_TOKEN_FILE, or the token itself in\n"
         "$KNITTING_TOKEN",
         set_token_file},
-    {'t', "timeout", "MS", "call batch tasks describe ping health stats lift drain",
+    {OPTION_TLS_CA, "tls-ca", "PEM", ASKING,
+        "knits://: the authorities to trust in place of the system's", set_tls_ca},
+    {OPTION_TLS_CERT, "tls-cert", "PEM", ASKING, "knits://: this caller's certificate",
+        set_tls_cert},
+    {OPTION_TLS_KEY, "tls-key", "PEM", ASKING,
+        "knits://: its key, if it does not stand in the same file", set_tls_key},
+    {OPTION_TLS_PIN, "tls-pin", "PIN", ASKING,
+        "knits://: sha256//BASE64 of the server's public key", set_tls_pin},
+    {OPTION_TLS_PIN_ONLY, "tls-pin-only", NULL, ASKING, "knits://: verify that alone",
+        set_tls_pin_only},
+    {'t', "timeout", "MS", ASKING,
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         set_timeout},

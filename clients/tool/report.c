@@ -356,6 +356,8 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     own.stays_lost = true; /* a command ends with its connection */
     if (token.file != NULL || token.text != NULL)
         own.token = &token;
+    if (tool->has_tls)
+        own.tls = &tool->tls;
     if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)
         own.connect_ms = (uint32_t)tool->timeout_ms + 1;
     return knit_open(tool->url, &own, ret, ret_error);
@@ -372,7 +374,8 @@ int knit_tool_open(
     if (code == KNIT_BAD_ARGUMENT)
         return knit_tool_usage(tool, "%s", error.message);
     (void)knit_tool_report(tool, &error);
-    if (code == KNIT_INTERNAL || (code == KNIT_TIMEOUT && !tool->has_timeout))
+    if (code == KNIT_INTERNAL || code == KNIT_UNAUTHENTICATED ||
+        (code == KNIT_TIMEOUT && !tool->has_timeout))
         return KNIT_TOOL_DISCONNECTED;
     return status_of(code);
 }

@@ -28,6 +28,8 @@ struct knit_tool {
     const char *token_file, *token; /* where it is, or itself; of the two one at most; or NULL */
     double timeout_ms;              /* negative: none */
     bool has_timeout;
+    struct knit_tls_options tls;
+    bool has_tls;  /* one of these was given */
     uint32_t jobs; /* calls in flight at most */
     bool is_raw;
     bool is_json;
