@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Plain MessagePack-RPC, with the standard msgpack package: caller.py knit://HOST:PORT|unix:///PATH"""
+"""Plain MessagePack-RPC, with the standard msgpack package: caller.py knit://HOST:PORT|knits://HOST:PORT|unix:///PATH"""
 import socket
+import ssl
 import sys
 
 import msgpack
@@ -14,7 +15,11 @@ def connect(url):
         connection.connect(rest)
         return connection
     host, _, port = rest.partition(":")
-    return socket.create_connection((host, int(port or 5648)))
+    if scheme != "knits":
+        return socket.create_connection((host, int(port or 5648)))
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["knit/1"])
+    return context.wrap_socket(socket.create_connection((host, int(port or 5649))), server_hostname=host)
 
 
 def calls(connection, *requests):
