@@ -11,9 +11,11 @@ PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpa
 # To run the quickstart: Debian's Python with Debian's msgpack is its client from another language.
 PACKAGES_QUICKSTART=(python3 python3-msgpack)
 
-# To run the tests: clang-format for the layout, C++ for the headers, the openssl program as an authority and as a peer, Neovim and
-# Ruby as foreign clients, Spin for the models, valgrind to count instructions.
-PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git openssl python3-pynvim neovim ruby ruby-msgpack spin valgrind)
+# To run the tests: clang-format for the layout, C++ for the headers, HAProxy as a proxy, the openssl program as an authority and
+# as a peer, Neovim and Ruby as foreign clients, Spin for the models, valgrind to count instructions. Debian starts HAProxy when it
+# is installed, with nothing to listen on.
+PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git haproxy openssl python3-pynvim neovim ruby ruby-msgpack spin
+  valgrind)
 
 # Of all tests but the quick ones, where the commands are not there by another way: to fetch a client from npm, and to run it.
 PACKAGES_NPM=(nodejs npm)

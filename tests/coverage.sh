@@ -12,8 +12,8 @@ lines=no
 [ "${1:-}" != --lines ] || { lines=yes; shift; }
 dir=${1:-build-coverage}
 sources=(proto/*.c clients/lib/url.c clients/tool/base64.c clients/tool/bigint.c clients/tool/json_*.c
-  fastpath/control/control.c server/config/command_line.c server/config/setting.c server/config/settings_file.c
-  server/rpc/method.c)
+  fastpath/control/control.c server/config/command_line.c server/config/networks.c server/config/setting.c
+  server/config/settings_file.c server/net/proxy_header.c server/rpc/method.c)
 tests=('proto-*' 'fuzz-*' clients-json clients-url fastpath-control 'server-*' 'system-wire*')
 
 [ -f "$dir/build.ninja" ] || meson setup "$dir" --native-file deploy/native/coverage.ini >/dev/null

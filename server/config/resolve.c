@@ -80,6 +80,16 @@ static int check_queue(const struct knit_settings *settings, struct knit_sentenc
         "refused");
 }
 
+static int read_proxies(struct knit_settings *settings, struct knit_sentence *why)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < settings->proxy_from.count; i++)
+        r = knit_networks_parse(
+            "server.proxy_from", settings->proxy_from.items[i], &settings->proxies[i], why);
+    return r == 0 ? 0 : KNIT_SETTING_E_REFUSED;
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
@@ -131,7 +141,8 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         return KNIT_SETTING_E_REFUSED;
     if (check_listen("listen", &settings->listen, why) != 0 ||
         check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
-        check_inliner(settings, why) != 0 || check_queue(settings, why) != 0)
+        check_inliner(settings, why) != 0 || check_queue(settings, why) != 0 ||
+        read_proxies(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

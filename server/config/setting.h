@@ -23,6 +23,7 @@
 
 #include "fastpath/host/debug.h"
 #include "proto/sentence.h"
+#include "server/config/networks.h"
 
 enum {
     KNIT_SETTING_E_REFUSED = 1, /* the sentence says why */
@@ -30,6 +31,8 @@ enum {
 
 /* The value of a number that is `auto`; knit_settings_resolve() replaces it. */
 #define KNIT_AUTO UINT64_MAX
+
+#define KNIT_PROXIES_MAX 16
 
 enum knit_setting_kind {
     KNIT_SETTING_NUMBER,      /* uint64_t; a size may carry KiB, MiB or GiB */
@@ -102,6 +105,8 @@ struct knit_settings {
     /* [server] */
     struct knit_list listen;
     struct knit_list listen_tls;
+    struct knit_list proxy_from;
+    struct knit_network proxies[KNIT_PROXIES_MAX]; /* the same, read */
     struct knit_list tls_certificate;
     struct knit_list tls_key;
     uint64_t tls_client; /* enum knit_tls_client_choice */

@@ -34,6 +34,11 @@ const struct knit_setting knit_setting_table[] = {
         "ADDRESS:PORT",
         "TCP address to listen on with TLS, as in listen; 5649 is the usual port. May be given "
         "several times. Needs tls_certificate and tls_key."},
+    {"server", "proxy_from", NULL, KNIT_SETTING_LIST, AT(proxy_from), 0, KNIT_PROXIES_MAX, NULL,
+        NULL, "NETWORK...",
+        "Address, or network as in 10.0.0.0/8, of proxies that say for whom they connect, by "
+        "version 2 of the PROXY protocol: a connection by TCP from there begins with that, or it "
+        "is closed. May be given several times."},
     {"server", "tls_certificate", NULL, KNIT_SETTING_PATH_LIST, AT(tls_certificate), 0, 32, NULL,
         NULL, "PATH...",
         "File with the certificate that is shown to clients, in PEM; behind it those between it "

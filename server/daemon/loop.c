@@ -114,14 +114,11 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
 
 static void open_connection(struct knit_loop *loop, int fd, enum knit_listener_kind kind)
 {
-    bool is_unix = kind == KNIT_LISTENER_UNIX;
-
     KNIT_COUNT(&loop->turn, connections_accepted);
-    if (kind == KNIT_LISTENER_TLS)
-        knit_handshakes_begin(&loop->net, fd);
+    if (kind != KNIT_LISTENER_UNIX)
+        knit_handshakes_begin(&loop->net, fd, kind == KNIT_LISTENER_TLS);
     else
-        (void)knit_connection_open(
-            &loop->net, knit_transport_plain(fd, is_unix, is_unix ? loop->all->closer : NULL));
+        (void)knit_connection_open(&loop->net, knit_transport_plain(fd, true, loop->all->closer));
 }
 
 void knit_loop_read_inbox(struct knit_loop *loop)

@@ -192,14 +192,13 @@ static struct knit_principal *principal_of(struct knit_net *net,
 
 /* Returns 0 or -ENOMEM, and then it keeps nothing. */
 static int begin_caller(struct knit_connection *connection, struct knit_net *net,
-    const struct knit_transport *transport)
+    const struct knit_transport *transport, uint64_t tenant)
 {
     struct knit_credentials credentials = credentials_of(transport);
     struct knit_principal *principal = principal_of(net, transport, &credentials);
 
     if (principal != NULL)
-        connection->tenant =
-            knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(transport->fd));
+        connection->tenant = knit_tenant_join(&net->inputs.tenants, tenant);
     if (connection->tenant == NULL) {
         knit_principals_drop(net->turn->principals, principal);
         return -ENOMEM;
@@ -219,15 +218,25 @@ static int begin_caller(struct knit_connection *connection, struct knit_net *net
 
 int knit_connection_open(struct knit_net *net, struct knit_transport transport)
 {
+    return knit_connection_open_for(net, transport, NULL);
+}
+
+int knit_connection_open_for(
+    struct knit_net *net, struct knit_transport transport, const struct knit_endpoint *from)
+{
+    uint64_t tenant =
+        from != NULL ? knit_endpoint_tenant(from) : knit_endpoint_peer_tenant(transport.fd);
     struct knit_scan_limits limits = {
         .message_bytes = (uint32_t)net->turn->settings->message_max_bytes, .bounds_parts = true};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
     char peer[sizeof(connection->caller.peer)];
 
     /* Now: a peer that resets the connection has no name afterwards. */
-    if (knit_transport_address(&transport, peer) != 0)
+    if (from != NULL)
+        knit_endpoint_text(from, peer);
+    else if (knit_transport_address(&transport, peer) != 0)
         (void)snprintf(peer, sizeof(peer), "gone");
-    if (connection == NULL || begin_caller(connection, net, &transport) != 0) {
+    if (connection == NULL || begin_caller(connection, net, &transport, tenant) != 0) {
         free(connection);
         log_lack(net->turn, transport.fd, peer, "");
         transport.ops->close(&transport);

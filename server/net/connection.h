@@ -29,6 +29,11 @@
  * transport closed. */
 int knit_connection_open(struct knit_net *net, struct knit_transport transport);
 
+/* The same for a client whose address a proxy gave: it stands in the log, and what it takes is
+ * counted for it. NULL: the socket's. */
+int knit_connection_open_for(
+    struct knit_net *net, struct knit_transport transport, const struct knit_endpoint *from);
+
 /* Ends it now: aborts its calls, drops what was not written. It is freed at the end of the turn. A
  * second time does nothing. */
 void knit_connection_close(struct knit_connection *connection);

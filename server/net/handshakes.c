@@ -4,19 +4,23 @@
  */
 #include "server/net/handshakes.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "server/base/log.h"
+#include "server/config/networks.h"
 #include "server/config/setting.h"
 #include "server/net/closer.h"
 #include "server/net/connection.h"
 #include "server/net/endpoint.h"
 #include "server/net/net.h"
+#include "server/net/proxy_header.h"
 #include "server/net/transport_tls.h"
 #include "server/policy/certificate.h"
 #include "server/tls/tls_context.h"
@@ -34,10 +38,19 @@ enum {
     PARTS_OF_RECORD = 2, /* head and body */
 };
 
+/* What has come of the header of a proxy. */
+struct header {
+    size_t len;
+    uint8_t bytes[KNIT_PROXY_HEADER_MAX];
+};
+
 struct knit_handshake {
     TAILQ_ENTRY(knit_handshake) in_all;
     TAILQ_ENTRY(knit_handshake) in_runnable;
     struct knit_net *net;
+    struct header *header;          /* NULL: none is due, or it has been read */
+    struct knit_endpoint from;      /* by it; address_len 0: nothing */
+    bool is_tls;                    /* else the header is all */
     struct knit_tls_stream *stream; /* NULL: its first record is not whole yet */
     struct event event;             /* pending unless it is runnable */
     int fd;
@@ -63,6 +76,7 @@ static void forget(struct knit_handshake *handshake)
         TAILQ_REMOVE(&handshakes->runnable, handshake, in_runnable);
     TAILQ_REMOVE(&handshakes->all, handshake, in_all);
     handshakes->count--;
+    free(handshake->header);
     free(handshake);
 }
 
@@ -80,10 +94,13 @@ static void fail(struct knit_handshake *handshake, const char *reason)
     char peer[KNIT_ENDPOINT_TEXT_MAX];
 
     KNIT_COUNT(turn, handshakes_failed);
-    if (knit_endpoint_peer_name(handshake->fd, peer) != 0)
+    if (handshake->from.address_len != 0)
+        knit_endpoint_text(&handshake->from, peer);
+    else if (knit_endpoint_peer_name(handshake->fd, peer) != 0)
         (void)snprintf(peer, sizeof(peer), "gone");
     if (knit_turn_may_warn(turn))
-        knit_log(turn->log, KNIT_LOG_WARNING, "TLS handshake failed",
+        knit_log(turn->log, KNIT_LOG_WARNING,
+            handshake->header != NULL ? "PROXY header refused" : "TLS handshake failed",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("fd", handshake->fd),
             KNIT_LOG_TEXT("peer", peer));
     drop(handshake);
@@ -113,23 +130,92 @@ static uint32_t most(const struct knit_net *net)
     return (uint32_t)(HANDSHAKES_MAX / net->turn->settings->threads_io);
 }
 
-void knit_handshakes_begin(struct knit_net *net, int fd)
+/* Whether it comes from a network whose proxies say for whom they connect. */
+static bool is_proxied(const struct knit_net *net, int fd)
+{
+    const struct knit_settings *settings = net->turn->settings;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof(address);
+
+    if (settings->proxy_from.count == 0 || getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+        return false;
+    for (size_t i = 0; i < settings->proxy_from.count; i++)
+        if (knit_networks_hold(&settings->proxies[i], &address))
+            return true;
+    return false;
+}
+
+void knit_handshakes_begin(struct knit_net *net, int fd, bool is_tls)
 {
     struct knit_handshakes *handshakes = &net->handshakes;
-    struct knit_handshake *handshake = calloc(1, sizeof(*handshake));
+    bool has_header = is_proxied(net, fd);
+    struct knit_handshake *handshake;
+    struct header *header = NULL;
 
-    if (handshake == NULL) {
+    if (!is_tls && !has_header) {
+        (void)knit_connection_open(net, knit_transport_plain(fd, false, NULL));
+        return;
+    }
+    handshake = calloc(1, sizeof(*handshake));
+    if (has_header)
+        header = calloc(1, sizeof(*header));
+    if (handshake == NULL || (has_header && header == NULL)) {
+        free(handshake);
+        free(header);
         KNIT_COUNT(net->turn, connections_closed);
         knit_closer_close(NULL, fd);
         return;
     }
     if (handshakes->count >= most(net))
         fail(TAILQ_FIRST(&handshakes->all), "others came, and it was there longest");
-    *handshake = (struct knit_handshake){.net = net, .fd = fd, .began_ns = net->turn->now_ns};
+    *handshake = (struct knit_handshake){
+        .net = net, .fd = fd, .is_tls = is_tls, .header = header, .began_ns = net->turn->now_ns};
     TAILQ_INSERT_TAIL(&handshakes->all, handshake, in_all);
     handshakes->count++;
     net->turn->needs_sweep = true;
     wait_for(handshake, EV_READ);
+}
+
+/* From here on it is a connection. */
+static void open_connection(struct knit_handshake *handshake, struct knit_transport transport)
+{
+    struct knit_net *net = handshake->net;
+    struct knit_endpoint from = handshake->from;
+
+    forget(handshake);
+    (void)knit_connection_open_for(net, transport, from.address_len != 0 ? &from : NULL);
+}
+
+/* Reads the header and not a byte more: what follows is TLS's or the connection's. False: it is not
+ * whole yet, or the handshake has ended. */
+static bool read_header(struct knit_handshake *handshake)
+{
+    struct header *header = handshake->header;
+    const char *reason = NULL;
+    size_t whole;
+    ssize_t n;
+    int r;
+
+    while ((r = knit_proxy_header_parse(header->bytes, header->len, &whole, &handshake->from,
+                &reason)) == KNIT_PROXY_HEADER_E_SHORT) {
+        n = recv(handshake->fd, header->bytes + header->len, whole - header->len, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            wait_for(handshake, EV_READ);
+            return false;
+        }
+        if (n <= 0) {
+            fail(handshake, n == 0 ? "the connection ended before it" : strerror(errno));
+            return false;
+        }
+        header->len += (size_t)n;
+    }
+    if (r != 0) {
+        fail(handshake, reason);
+        return false;
+    }
+    free(header);
+    handshake->header = NULL;
+    return true;
 }
 
 static void finish(struct knit_handshake *handshake)
@@ -146,8 +232,7 @@ static void finish(struct knit_handshake *handshake)
     KNIT_COUNT(net->turn, handshakes_done);
     if (knit_tls_stream_is_resumed(handshake->stream))
         KNIT_COUNT(net->turn, handshakes_resumed);
-    forget(handshake);
-    (void)knit_connection_open(net, transport);
+    open_connection(handshake, transport);
 }
 
 static const char *reason_of(const struct knit_handshake *handshake)
@@ -204,6 +289,12 @@ static bool begin_stream(struct knit_handshake *handshake)
 
 static void step(struct knit_handshake *handshake)
 {
+    if (handshake->header != NULL && !read_header(handshake))
+        return;
+    if (!handshake->is_tls) {
+        open_connection(handshake, knit_transport_plain(handshake->fd, false, NULL));
+        return;
+    }
     if (handshake->stream == NULL && !begin_stream(handshake))
         return;
     switch (knit_tls_stream_handshake(handshake->stream)) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections whose TLS handshake is not over: strangers, who get little.
+/* Connections whose TLS handshake is not over: strangers, who get little. And those whose proxy has
+ * not said yet for whom it connects (proxy_header.h), before a handshake or instead of one.
  *
  * One is a descriptor and the time when it came until its first record is there, and no connection
  * before its handshake is over. Handshakes move on in the order in which their sockets became
@@ -34,8 +35,9 @@ struct knit_handshakes {
 
 void knit_handshakes_init(struct knit_handshakes *handshakes);
 
-/* Takes over a socket that was accepted. */
-void knit_handshakes_begin(struct knit_net *net, int fd);
+/* Takes over a TCP socket that was accepted. One without TLS that comes from no proxy is a
+ * connection at once. */
+void knit_handshakes_begin(struct knit_net *net, int fd, bool is_tls);
 
 /* In a turn: moves on those that can, for as long as there is time for them. */
 void knit_handshakes_run(struct knit_net *net);

@@ -6,16 +6,15 @@ R13 as a program of its own, 100 restarts of each kind, prints what it found:
     KNIT_TEST_LONG=1 meson test -C build system-restart --test-args Rolling --verbose
 """
 
-import collections
 import os
 import signal
 import socket
-import threading
 import time
 
-from knit_harness import PATIENCE, Case, Daemon, Rpc, RpcError, main, wait_until
+from knit_harness import Case, Daemon, RpcError, main, wait_until
+from knit_load import Load
 
-DRAINING, DENIED = 202, 301
+DENIED = 301
 RESTARTS = 100 if os.environ.get('KNIT_TEST_LONG') == '1' else 4
 
 
@@ -166,72 +165,6 @@ class Passed(Case):
     def test_those_of_another_process_are_not_taken(self):
         with Daemon(environment={'LISTEN_PID': '1', 'LISTEN_FDS': '1'}) as daemon, daemon.tcp() as rpc:
             self.assertEqual(rpc.call('add', 1, 2), 3)
-
-
-class Load:
-    """Callers that go on while daemons come and go. Each outcome is counted by its name."""
-
-    def __init__(self, port, path):
-        self.addresses = (('127.0.0.1', port), path)
-        self.counts = collections.Counter()
-        self.failures = []
-        self.lock = threading.Lock()
-        self.stop = threading.Event()
-        self.threads = [threading.Thread(target=self.run, args=(address, is_known, calls))
-                        for address in self.addresses for is_known in (False, True) for calls in (1, 30)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-
-    def note(self, what, failure=None):
-        with self.lock:
-            self.counts[what] += 1
-            if failure is not None:
-                self.failures.append(failure)
-
-    def connect(self, address):
-        sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-        sock.settimeout(PATIENCE)
-        try:
-            sock.connect(address)
-        except OSError:
-            sock.close()
-            raise
-        return Rpc(sock)
-
-    def run(self, address, is_known, calls):
-        while not self.stop.is_set():
-            try:
-                with self.connect(address) as rpc:
-                    self.call(rpc, is_known, calls)
-            except OSError as error:
-                self.note('refused' if isinstance(error, ConnectionRefusedError) else 'broken', repr(error))
-            except (EOFError, RpcError) as error:
-                self.note('failed', repr(error))
-
-    def call(self, rpc, is_known, calls):
-        """Some calls on one connection. One that has said hello leaves when it is told to; what it had sent before it
-        knew and is certainly not started goes elsewhere, as the library does it."""
-        if is_known:
-            rpc.hello()
-        for i in range(calls):
-            error, result = rpc.response(rpc.request('sleep', 1) if i % 2 else rpc.request('add', i, 1))
-            is_told = any(name == '$/goaway' for name, *_ in rpc.notifications)
-            if error is None:
-                self.note('ok', None if i % 2 or result == i + 1 else f'add gave {result}')
-            elif is_known and is_told and error[0] == DRAINING and error[2]['started'] == 'no':
-                self.note('sent again')
-            else:
-                self.note('failed', repr(error))
-            if is_told:
-                return
 
 
 class Rolling(Case):
