@@ -234,8 +234,7 @@ const struct knit_tool_option knit_tool_options[] = {
         "shm:///PATH; default: $KNITTING_URL, else the default socket of\n"
         "the daemon by unix://",
         set_url},
-    {OPTION_TOKEN_FILE, "token-file", "FILE",
-        ASKING,
+    {OPTION_TOKEN_FILE, "token-file", "FILE", ASKING,
         "the file with the token by which the daemon knows the caller;\n"
         "default: $KNITTING_TOKEN_FILE, or the token itself in\n"
         "$KNITTING_TOKEN",

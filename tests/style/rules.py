@@ -58,8 +58,8 @@ ROOMS = {
 # of the folder only files of the layers below its own.
 LAYERS = {
     'clients/lib': [
-        {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'token', 'transport', 'url'},
-        {'args', 'lanes', 'resolve', 'stream', 'tls_peer', 'transport_plain', 'watcher'},
+        {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
+        {'args', 'lanes', 'resolve', 'stream', 'tls_peer', 'token', 'transport_plain', 'watcher'},
         {'connect', 'late', 'lost', 'members', 'prepared', 'promise', 'question', 'tls'},
         {'handle', 'link', 'tls_none', 'transport_tls'},
         {'handle_inline', 'handle_late', 'handle_lost', 'handle_set'},
