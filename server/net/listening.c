@@ -70,6 +70,11 @@ static int check_reach(const struct knit_settings *settings, bool is_for_tls, co
         settings->allow_remote_without_authentication)
         return 0;
     knit_endpoint_text(endpoint, text);
+    if (settings->require_authentication)
+        return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
+            "%s: other machines can reach %s, and nobody could say who they are there, since no "
+            "token is taken without TLS; expected server.listen_tls in its place",
+            key, text);
     return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
         "%s: other machines can reach %s and there is no authentication; if anybody "
         "who reaches it may run every task, say --allow-remote-without-authentication",

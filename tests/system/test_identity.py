@@ -178,6 +178,11 @@ class Reload(Case):
             with tokens.daemon.tcp() as rpc:
                 self.assertEqual(hello(rpc, NIGHTLY)['principal'], 'token:nightly')
 
+    def test_nobody_could_say_a_token_there(self):
+        with self.assertRaisesRegex(AssertionError, '0.0.0.0:0, and nobody could say who they are there'):
+            with Tokens(listen='0.0.0.0:0'):
+                pass
+
     def test_a_bad_file_refuses_the_start(self):
         with self.assertRaisesRegex(AssertionError, 'server.tokens: .*:1: expected NAME sha256:DIGEST'):
             with Tokens('nightly secret\n'):
@@ -303,6 +308,39 @@ class Strangers(Case):
             self.assertEqual(tokens.daemon.stats()['loops']['strangers_dropped'], 2)
             for rpc in strangers:
                 rpc.close()
+
+    def test_a_flood_of_them_harms_nobody_who_is_known(self):
+        """2,000 connections that send much of a message and no more. The aim is 20 MB at most, of a daemon of little."""
+        flood = msgpack.packb([2, '$/ping', [b'x' * 60000]])[:50000]
+        with Tokens() as tokens, tokens.daemon.tcp() as known:
+            hello(known, NIGHTLY)
+            before, times, attackers = tokens.daemon.memory_kb(), [], []
+            for i in range(2000):
+                attackers.append(tokens.daemon.tcp())
+                try:
+                    attackers[-1].send(flood)
+                except OSError:
+                    pass  # it was closed for another
+                if i % 20 == 0:
+                    began = time.monotonic()
+                    self.assertEqual(known.call('add', 2, 3), 5)
+                    times.append(time.monotonic() - began)
+                    with tokens.daemon.tcp() as rpc:
+                        self.assertEqual(hello(rpc, NIGHTLY)['principal'], 'token:nightly')
+                        self.assertEqual(rpc.call('add', 2, 3), 5)
+                if i % 500 == 499:
+                    for rpc in attackers[:-200]:
+                        rpc.close()
+                    del attackers[:-200]
+            after, loops = tokens.daemon.memory_kb(), tokens.daemon.stats()['loops']
+            for rpc in attackers:
+                rpc.close()
+        times.sort()
+        print(f'2,000 strangers: {after - before} kB; a call of a known one {times[len(times) // 2] * 1e6:.0f} us in the '
+              f'median, {times[-1] * 1e3:.1f} ms at worst; {loops["strangers_dropped"]} dropped')
+        self.assertGreater(loops['strangers_dropped'], 1000)
+        self.assertLess(after - before, 20000)
+        self.assertLess(times[-1], PATIENCE / 10)
 
     def test_authentication_may_be_asked_for_without_tokens_and_the_reverse(self):
         with Daemon(require_authentication='on') as daemon, daemon.tcp() as rpc, daemon.unix() as user:
