@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The meaning of a policy file, said once, by comparing texts. What runs beside calls is compiled
+ * from it and has to decide the same (server/policy/policy.h).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/policy.h"
+
+static bool begins_with(const char *text, size_t len, const char *start)
+{
+    size_t start_len = strlen(start);
+
+    return len >= start_len && memcmp(text, start, start_len) == 0;
+}
+
+/* The last star takes as few characters as it can, and one more whenever what follows it does not
+ * fit: an earlier one never needs to be looked at again. */
+static bool fits(const char *pattern, const char *name, size_t len)
+{
+    const char *behind_star = NULL;
+    size_t at = 0, retry = 0;
+
+    while (at < len) {
+        if (*pattern == '*') {
+            behind_star = ++pattern;
+            retry = at;
+        } else if (*pattern == name[at]) {
+            pattern++;
+            at++;
+        } else if (behind_star != NULL) {
+            pattern = behind_star;
+            at = ++retry;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return *pattern == '\0';
+}
+
+bool knit_policy_matches(const char *pattern, const char *name, size_t len)
+{
+    if (begins_with(name, len, "$/") && !begins_with(pattern, strlen(pattern), "$/"))
+        return false;
+    return fits(pattern, name, len);
+}
+
+static const char *text_of(const struct knit_policy_word *word)
+{
+    return word->id[0] != '\0' ? word->id : word->text;
+}
+
+static bool is_named(const struct knit_policy_word *word, const struct knit_policy_names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (fits(text_of(word), names->items[i], strlen(names->items[i])))
+            return true;
+    return false;
+}
+
+bool knit_policy_applies(
+    const struct knit_policy_section *section, const struct knit_policy_names *names)
+{
+    if (!section->is_group)
+        return is_named(&section->own, names);
+    for (size_t i = 0; i < section->members.count; i++)
+        if (is_named(&section->members.items[i], names))
+            return true;
+    return false;
+}
+
+static const struct knit_policy_word *find(
+    const struct knit_policy_words *words, const char *name, size_t len)
+{
+    for (size_t i = 0; i < words->count; i++)
+        if (knit_policy_matches(words->items[i].text, name, len))
+            return &words->items[i];
+    return NULL;
+}
+
+struct knit_policy_verdict knit_policy_decide(const struct knit_policy_file *file,
+    const struct knit_policy_names *names, const char *name, size_t len)
+{
+    struct knit_policy_verdict verdict = {0};
+
+    for (size_t i = 0; i < file->count; i++) {
+        const struct knit_policy_section *section = &file->sections[i];
+        const struct knit_policy_word *word;
+
+        if (!knit_policy_applies(section, names))
+            continue;
+        word = find(&section->deny, name, len);
+        if (word != NULL)
+            return (struct knit_policy_verdict){false, section, word};
+        word = verdict.word == NULL ? find(&section->allow, name, len) : NULL;
+        if (word != NULL)
+            verdict = (struct knit_policy_verdict){true, section, word};
+    }
+    return verdict;
+}
+
+/* ---- limits -------------------------------------------------------------------------------- */
+
+static bool sets_limits(const struct knit_policy_section *section)
+{
+    const struct knit_policy_limits *limits = &section->limits;
+
+    return limits->weight != 0 || limits->calls_in_flight != 0 || limits->calls_per_second != 0 ||
+           limits->bytes_per_second != 0 || limits->over_limit != KNIT_POLICY_OVER_NOT_SAID;
+}
+
+static void lower(uint64_t *limit, uint64_t other)
+{
+    if (other != 0 && (*limit == 0 || other < *limit))
+        *limit = other;
+}
+
+struct knit_policy_limits knit_policy_limits_of(
+    const struct knit_policy_file *file, const struct knit_policy_names *names)
+{
+    struct knit_policy_limits least = {0};
+
+    for (size_t i = 0; i < file->count; i++) {
+        const struct knit_policy_section *section = &file->sections[i];
+
+        if (!sets_limits(section) || !knit_policy_applies(section, names))
+            continue;
+        if (!section->is_group)
+            return section->limits;
+        lower(&least.weight, section->limits.weight);
+        lower(&least.calls_in_flight, section->limits.calls_in_flight);
+        lower(&least.calls_per_second, section->limits.calls_per_second);
+        lower(&least.bytes_per_second, section->limits.bytes_per_second);
+        if (section->limits.over_limit != KNIT_POLICY_OVER_NOT_SAID &&
+            least.over_limit != KNIT_POLICY_OVER_REFUSE)
+            least.over_limit = section->limits.over_limit;
+    }
+    return least;
+}
+
+/* ---- what only the whole file shows -------------------------------------------------------- */
+
+int knit_policy_file_each_name(
+    struct knit_policy_file *file, knit_policy_on_name *on_name, void *arg)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < file->count; i++) {
+        struct knit_policy_section *section = &file->sections[i];
+        size_t count = section->is_group ? section->members.count : 1;
+
+        for (size_t at = 0; r == 0 && at < count; at++) {
+            struct knit_policy_word *word =
+                section->is_group ? &section->members.items[at] : &section->own;
+            size_t len = strlen(word->text);
+
+            if (begins_with(word->text, len, "user:"))
+                r = on_name(arg, false, word->text + strlen("user:"), word);
+            else if (begins_with(word->text, len, "unix-group:"))
+                r = on_name(arg, true, word->text + strlen("unix-group:"), word);
+        }
+    }
+    return r;
+}
+
+/* A name, and the section that speaks of it. */
+struct mention {
+    const struct knit_policy_word *word;
+    const struct knit_policy_section *section;
+};
+
+/* By the name, of one name its own section first. */
+static int compare(const void *one, const void *other)
+{
+    const struct mention *a = one, *b = other;
+    int order = strcmp(text_of(a->word), text_of(b->word));
+
+    return order != 0 ? order : (int)a->section->is_group - (int)b->section->is_group;
+}
+
+static bool has_same_limits(
+    const struct knit_policy_section *one, const struct knit_policy_section *other)
+{
+    return one->limits.weight == other->limits.weight &&
+           one->limits.calls_in_flight == other->limits.calls_in_flight &&
+           one->limits.calls_per_second == other->limits.calls_per_second &&
+           one->limits.bytes_per_second == other->limits.bytes_per_second &&
+           one->limits.over_limit == other->limits.over_limit;
+}
+
+/* Of the mentions of one name. */
+static int check_name(
+    const struct mention *mentions, size_t count, const char *path, struct knit_sentence *why)
+{
+    const struct mention *first = NULL;
+
+    if (count > 1 && !mentions[1].section->is_group)
+        return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+            "%s:%u: [principal %s] is [principal %s] of line %u", path, mentions[1].word->line,
+            mentions[1].word->text, mentions[0].word->text, mentions[0].word->line);
+    if (!mentions[0].section->is_group && sets_limits(mentions[0].section))
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct mention *mention = &mentions[i];
+
+        if (!sets_limits(mention->section))
+            continue;
+        if (first == NULL)
+            first = mention;
+        else if (!has_same_limits(first->section, mention->section))
+            return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+                "%s:%u: %s is in [group %s] too, which has other limits; give it a [principal] "
+                "with its own",
+                path, mention->word->line, mention->word->text, first->section->name);
+    }
+    return 0;
+}
+
+int knit_policy_file_check(
+    const struct knit_policy_file *file, const char *path, struct knit_sentence *why)
+{
+    struct mention *mentions = calloc(file->words + file->count + 1, sizeof(*mentions));
+    size_t count = 0, end;
+    int r = 0;
+
+    if (mentions == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < file->count; i++) {
+        const struct knit_policy_section *section = &file->sections[i];
+
+        if (!section->is_group)
+            mentions[count++] = (struct mention){&section->own, section};
+        for (size_t at = 0; at < section->members.count; at++)
+            mentions[count++] = (struct mention){&section->members.items[at], section};
+    }
+    qsort(mentions, count, sizeof(*mentions), compare);
+    for (size_t begin = 0; r == 0 && begin < count; begin = end) {
+        for (end = begin + 1;
+             end < count && strcmp(text_of(mentions[begin].word), text_of(mentions[end].word)) == 0;
+             end++)
+            continue;
+        r = check_name(&mentions[begin], end - begin, path, why);
+    }
+    free(mentions);
+    return r;
+}

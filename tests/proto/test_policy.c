@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a policy file says: sections, patterns, members, limits; each mistake by its line; whatever
+ * the order of its sections; and any bytes, which are read or refused. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/policy.h"
+#include "tests/support/random.h"
+
+static struct knit_policy_file read_text(const char *text)
+{
+    struct knit_policy_file file = {0};
+    struct knit_sentence why = {""};
+
+    if (knit_policy_file_read(&file, "f", text, strlen(text), &why) != 0)
+        fail_msg("%s", why.text);
+    if (knit_policy_file_check(&file, "f", &why) != 0)
+        fail_msg("%s", why.text);
+    return file;
+}
+
+static void refused(const char *text, const char *part)
+{
+    struct knit_policy_file file = {0};
+    struct knit_sentence why = {""};
+    int r = knit_policy_file_read(&file, "f", text, strlen(text), &why);
+
+    if (r == 0)
+        r = knit_policy_file_check(&file, "f", &why);
+    assert_int_equal(r, KNIT_POLICY_E_REFUSED);
+    if (strstr(why.text, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, why.text);
+    knit_policy_file_fini(&file);
+}
+
+/* names: of the principal, with blanks between them. */
+static bool may(const struct knit_policy_file *file, const char *names, const char *task)
+{
+    char *copy = strdup(names), *rest = NULL;
+    const char *items[8];
+    struct knit_policy_names list = {items, 0};
+    bool is_allowed;
+
+    for (char *name = strtok_r(copy, " ", &rest); name != NULL; name = strtok_r(NULL, " ", &rest))
+        items[list.count++] = name;
+    is_allowed = knit_policy_decide(file, &list, task, strlen(task)).is_allowed;
+    free(copy);
+    return is_allowed;
+}
+
+static void what_no_section_allows_is_denied(void **state)
+{
+    struct knit_policy_file file = read_text("[principal token:a]\nallow = add\n");
+
+    (void)state;
+    assert_true(may(&file, "token:a", "add"));
+    assert_false(may(&file, "token:a", "adder"));
+    assert_false(may(&file, "token:a", "ad"));
+    assert_false(may(&file, "token:b", "add"));
+    assert_false(may(&file, "anonymous", "add"));
+    assert_false(may(&file, "token:a", "$/tasks"));
+    knit_policy_file_fini(&file);
+    file = read_text("# nothing\n\n");
+    assert_false(may(&file, "token:a", "add"));
+    knit_policy_file_fini(&file);
+}
+
+static void one_deny_wins_wherever_it_stands(void **state)
+{
+    static const char *const texts[] = {"[group g]\nmembers = token:a\nallow = "
+                                        "report.*\n[principal token:a]\ndeny = report.delete\n",
+        "[principal token:a]\ndeny = report.delete\n[group g]\nmembers = token:a\nallow = "
+        "report.*\n",
+        "[group g]\ndeny = report.delete\nallow = report.*\nmembers = token:a\n"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct knit_policy_file file = read_text(texts[i]);
+
+        assert_true(may(&file, "token:a", "report.make"));
+        assert_false(may(&file, "token:a", "report.delete"));
+        knit_policy_file_fini(&file);
+    }
+}
+
+static void sections_add_up(void **state)
+{
+    struct knit_policy_file file =
+        read_text("[group one]\nmembers = uid:1 gid:7\nallow = a\n"
+                  "[group two]\nmembers = uid:2 gid:7 token:*\nallow = b $/attach\n"
+                  "[group all]\nmembers = *\nallow = c\n");
+
+    (void)state;
+    assert_true(may(&file, "uid:1", "a"));
+    assert_false(may(&file, "uid:1", "b"));
+    assert_true(may(&file, "uid:3 gid:7", "a"));
+    assert_true(may(&file, "uid:3 gid:7", "b"));
+    assert_true(may(&file, "token:x", "$/attach"));
+    assert_true(may(&file, "anonymous", "c"));
+    assert_false(may(&file, "anonymous", "a"));
+    knit_policy_file_fini(&file);
+}
+
+static void a_star_is_any_run_but_stands_for_no_method(void **state)
+{
+    static const struct {
+        const char *pattern, *name;
+        bool matches;
+    } cases[] = {{"*", "add", true}, {"*", "$/stats", false}, {"$/*", "$/stats", true},
+        {"$/*", "add", false}, {"a*", "add", true}, {"a*", "$/attach", false},
+        {"*d*d", "add", true}, {"a*dd", "add", true}, {"a*ddd", "add", false},
+        {"*.b.*", "a.b.c", true}, {"*.b.*", "a.c.b", false}, {"**", "a", true}, {"a*", "a", true},
+        {"add", "add", true}, {"add", "addd", false}, {"a*b*c", "abbcbc", true},
+        {"a*b*c", "abbcb", false}, {"$/t*", "$/tasks", true}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(
+            knit_policy_matches(cases[i].pattern, cases[i].name, strlen(cases[i].name)),
+            cases[i].matches);
+}
+
+static void limits_are_the_own_ones_else_the_groups(void **state)
+{
+    struct knit_policy_file file =
+        read_text("[group g]\nmembers = uid:1 gid:7\nweight = 4\ncalls_in_flight = 10\n"
+                  "over_limit = wait\n"
+                  "[group h]\nmembers = gid:8\nweight = 2\nbytes_per_second = 64MiB\n"
+                  "[principal uid:1]\nallow = x\n"
+                  "[principal uid:2]\nweight = 9\n");
+    const char *uid1[] = {"uid:1"}, *both[] = {"uid:3", "gid:7", "gid:8"},
+               *own[] = {"uid:2", "gid:7"};
+    struct knit_policy_limits limits;
+
+    (void)state;
+    limits = knit_policy_limits_of(&file, &(struct knit_policy_names){uid1, 1});
+    assert_int_equal(limits.weight, 4);
+    assert_int_equal(limits.calls_in_flight, 10);
+    assert_int_equal(limits.over_limit, KNIT_POLICY_OVER_WAIT);
+    limits = knit_policy_limits_of(&file, &(struct knit_policy_names){both, 3});
+    assert_int_equal(limits.weight, 2);
+    assert_int_equal(limits.calls_in_flight, 10);
+    assert_int_equal(limits.bytes_per_second, 64 << 20);
+    limits = knit_policy_limits_of(&file, &(struct knit_policy_names){own, 2});
+    assert_int_equal(limits.weight, 9);
+    assert_int_equal(limits.calls_in_flight, 0);
+    knit_policy_file_fini(&file);
+}
+
+static void each_mistake_is_named_with_its_line(void **state)
+{
+    static const struct {
+        const char *text, *part;
+    } cases[] = {{"allow = a\n", "f:1: expected [group NAME] or [principal NAME] before"},
+        {"[grup a]\n", "f:1: expected [group NAME] or [principal NAME]"},
+        {"[group]\n", "f:1: expected [group NAME] or [principal NAME]"},
+        {"[group a b]\n", "f:1: expected one name"}, {"[group a\n", "f:1: expected ]"},
+        {"[group a]\nallow\n", "f:2: expected [group NAME], [principal NAME], key = value"},
+        {"[group a]\nalow = x\n", "f:2: unknown key 'alow'"},
+        {"[group a]\nallow =\n", "f:2: allow: expected a value"},
+        {"[group a]\n\n[group a]\n", "f:3: [group a] stands on line 1 already"},
+        {"[group a]\nallow = x, y\n", "f:2: 'x,': expected names of tasks"},
+        {"[group a]\nallow = $/stat\n", "the nearest is $/stats"},
+        {"[group a]\nallow = $/\n", "f:2: '$/' is no name"},
+        {"[group a]\nmembers = tokn:x\n", "f:2: 'tokn:x': expected anonymous, token:NAME"},
+        {"[group a]\nmembers = token:\n", "f:2: 'token:': expected anonymous"},
+        {"[group a]\nmembers = uid:x\n", "f:2: 'uid:x': expected a number"},
+        {"[group a]\nmembers = user:*\n", "uid:* are all users"},
+        {"[principal a]\n", "f:1: 'a': expected anonymous"},
+        {"[principal token:*]\n", "f:1: 'token:*': a * stands in the members"},
+        {"[principal gid:5]\n", "f:1: 'gid:5' is a member of a [group], and no principal"},
+        {"[principal token:a]\nmembers = token:b\n", "f:2: members are a [group]'s"},
+        {"[group a]\nweight = 0\n", "f:2: weight: expected a number from 1 to 1000"},
+        {"[group a]\nweight = 1\nweight = 2\n", "f:3: weight stands in this section already"},
+        {"[group a]\ncalls_per_second = 1e3\n", "f:2: calls_per_second: expected a number"},
+        {"[group a]\nbytes_per_second = 5MB\n", "f:2: bytes_per_second: expected a number"},
+        {"[group a]\nover_limit = drop\n", "f:2: over_limit: expected refuse or wait"},
+        {"[group a]\nover_limit = wait\nover_limit = wait\n", "f:3: over_limit stands"},
+        {"[group a]\nmembers = uid:1\nweight = 1\n[group b]\nmembers = uid:1\nweight = 2\n",
+            "which has other limits"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        refused(cases[i].text, cases[i].part);
+}
+
+static int on_name(void *arg, bool is_group, const char *name, struct knit_policy_word *word)
+{
+    (void)arg;
+    if (strcmp(name, "nobody") == 0)
+        return (int)word->line;
+    (void)snprintf(word->id, sizeof(word->id), is_group ? "gid:5" : "uid:5");
+    return 0;
+}
+
+static void names_of_users_are_their_ids(void **state)
+{
+    static const char text[] =
+        "[principal user:me]\nallow = a\n[group g]\nmembers = unix-group:us\n"
+        "allow = b\n",
+                      twice[] = "[principal user:me]\n[principal uid:5]\n",
+                      unknown[] = "[group g]\nmembers = user:me user:nobody\n";
+    struct knit_policy_file file = read_text(text);
+    struct knit_sentence why;
+
+    (void)state;
+    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 0);
+    assert_true(may(&file, "uid:5", "a"));
+    assert_false(may(&file, "uid:5", "b"));
+    assert_true(may(&file, "uid:6 gid:5", "b"));
+    assert_false(may(&file, "user:me", "a"));
+    knit_policy_file_fini(&file);
+    file = read_text(twice);
+    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 0);
+    assert_int_equal(knit_policy_file_check(&file, "f", &why), KNIT_POLICY_E_REFUSED);
+    assert_non_null(strstr(why.text, "f:2: [principal uid:5] is [principal user:me] of line 1"));
+    knit_policy_file_fini(&file);
+    file = read_text(unknown);
+    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 2);
+    knit_policy_file_fini(&file);
+}
+
+static void comments_and_blanks_are_no_rules(void **state)
+{
+    struct knit_policy_file file =
+        read_text("# a\n  [group g] # b\r\n\tmembers=cert:uri:spiffe://a/b#c token:x # token:y\n"
+                  " allow\t=  a   b\t\n");
+
+    (void)state;
+    assert_true(may(&file, "cert:uri:spiffe://a/b#c", "a"));
+    assert_true(may(&file, "token:x", "b"));
+    assert_false(may(&file, "token:y", "b"));
+    knit_policy_file_fini(&file);
+}
+
+/* Pieces of real lines in any order, and bytes that change: it is read or refused, and what was
+ * allocated is freed, which the sanitizers' builds see. */
+static void any_bytes_are_read_or_refused(void **state)
+{
+    static const char *const pieces[] = {"[group ", "[principal ", "a", "]", "\n",
+        "allow = ", "deny=", "members = ", "token:", "uid:1 ", "*", "$/", "$/tasks ",
+        "weight = 3\n", "#", " ", "\xff", "over_limit = wait\n",
+        "calls_in_flight = 99999999999999999999\n"};
+    struct knit_random random;
+    uint32_t taken = 0;
+
+    (void)state;
+    knit_random_init(&random);
+    for (uint32_t round = 0; round < 20000; round++) {
+        struct knit_policy_file file = {0};
+        struct knit_sentence why = {""};
+        char text[1024] = "";
+        size_t len = 0;
+
+        for (uint64_t left = knit_random_below(&random, 24); left > 0; left--)
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s",
+                pieces[knit_random_below(&random, sizeof(pieces) / sizeof(pieces[0]))]);
+        if (knit_policy_file_read(&file, "f", text, strlen(text), &why) == 0)
+            taken += knit_policy_file_check(&file, "f", &why) == 0;
+        else
+            assert_int_not_equal(why.text[0], '\0');
+        knit_policy_file_fini(&file);
+    }
+    assert_true(taken > 100);
+}
+
+static void there_are_bounds(void **state)
+{
+    struct knit_policy_file file = {0};
+    struct knit_sentence why;
+    size_t len = KNIT_POLICY_FILE_BYTES_MAX + 1;
+    char *text = calloc(1, len + 1);
+
+    (void)state;
+    memset(text, '\n', len);
+    assert_int_equal(knit_policy_file_read(&file, "f", text, len, &why), KNIT_POLICY_E_REFUSED);
+    assert_int_equal(knit_policy_file_read(&file, "f", text, len - 1, &why), 0);
+    knit_policy_file_fini(&file);
+    text[5] = '\0';
+    assert_int_equal(knit_policy_file_read(&file, "f", text, len - 1, &why), KNIT_POLICY_E_REFUSED);
+    len = 0;
+    for (unsigned i = 0; i <= KNIT_POLICY_SECTIONS_MAX; i++)
+        len += (size_t)snprintf(text + len, 32, "[group %u]\n", i);
+    assert_int_equal(knit_policy_file_read(&file, "f", text, len, &why), KNIT_POLICY_E_REFUSED);
+    assert_non_null(strstr(why.text, "more than 4096 sections"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_no_section_allows_is_denied),
+        cmocka_unit_test(one_deny_wins_wherever_it_stands),
+        cmocka_unit_test(sections_add_up),
+        cmocka_unit_test(a_star_is_any_run_but_stands_for_no_method),
+        cmocka_unit_test(limits_are_the_own_ones_else_the_groups),
+        cmocka_unit_test(each_mistake_is_named_with_its_line),
+        cmocka_unit_test(names_of_users_are_their_ids),
+        cmocka_unit_test(comments_and_blanks_are_no_rules),
+        cmocka_unit_test(any_bytes_are_read_or_refused),
+        cmocka_unit_test(there_are_bounds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
