@@ -37,7 +37,7 @@ uint32_t knit_control_fds(uint32_t type)
 {
     static const uint8_t counts[KNIT_CONTROL_TYPES] = {
         [KNIT_CONTROL_START] = 1,
-        [KNIT_CONTROL_SERVE] = 3,
+        [KNIT_CONTROL_SERVE] = 4,
         [KNIT_CONTROL_ATTACH] = 3,
     };
 

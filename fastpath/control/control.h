@@ -8,10 +8,11 @@
  *     CONFINED what is enforced      ->
  *     LOADING its next step          ->          (any number; a crash is reported with the last)
  *     REGISTRY its tasks             ->          (their announcement is in the memfd of START)
- *                                    <-    SERVE owner, board, pool segment, host
+ *                                    <-    SERVE owner, board, pool segment, host, rights
  *     READY                          ->
  *                                    <-    ATTACH, DETACH, STOP
- *     ATTACHED, DETACHED, EVICTED    ->
+ *     ATTACHED, DETACHED, EVICTED,
+ *     DENIED                         ->
  *
  * Instead of CONFINED, LOADING or REGISTRY a worker may send FAILED with a sentence.
  *
@@ -41,7 +42,7 @@
 #define KNIT_CONTROL_VERSION   4u
 #define KNIT_CONTROL_FD        3 /* of the worker's end of the socket */
 #define KNIT_CONTROL_REPORT_FD 4 /* of its end of the pipe */
-#define KNIT_CONTROL_FDS_MAX   3
+#define KNIT_CONTROL_FDS_MAX   4
 /* A pipe of the worker's own, for what tasks print (capture.h); the host can read it too. */
 #define KNIT_CONTROL_CAPTURE_READ_FD  5
 #define KNIT_CONTROL_CAPTURE_WRITE_FD 6
@@ -68,7 +69,7 @@ enum knit_control_type {
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
     KNIT_CONTROL_REGISTRY,  /* START's file begins with the announcement of registry.h now */
     KNIT_CONTROL_FAILED,    /* text: why it cannot start */
-    KNIT_CONTROL_SERVE,     /* fds: board, pool segment, a pidfd of the host */
+    KNIT_CONTROL_SERVE,     /* fds: board, pool segment, a pidfd of the host, rights read-only */
     KNIT_CONTROL_READY,
     KNIT_CONTROL_ATTACH,   /* fds: request segment read-only, reply segment, bell */
     KNIT_CONTROL_ATTACHED, /* error */
@@ -76,7 +77,8 @@ enum knit_control_type {
     KNIT_CONTROL_DETACHED,
     KNIT_CONTROL_EVICTED, /* text: how the session broke the protocol */
     KNIT_CONTROL_STOP,
-    KNIT_CONTROL_TYPES, /* one more than the last */
+    KNIT_CONTROL_DENIED, /* a few a second: a call that its caller may not run */
+    KNIT_CONTROL_TYPES,  /* one more than the last */
 };
 
 struct knit_control_hello {
@@ -122,11 +124,14 @@ struct knit_control_attach {
     uint64_t reply_budget_bytes;
     uint32_t is_trusted;
     uint32_t bell_is_pipe;
+    uint32_t right; /* its place among the rights, from 1; 0 = it may run every task */
+    uint32_t reserved;
 };
 
 struct knit_control_session {
     uint64_t session;
     int32_t error; /* ATTACHED: 0 or errno */
+    uint32_t task; /* DENIED: its id */
 };
 
 struct knit_control_message {

@@ -97,7 +97,8 @@ static int grow(struct knit_registry *registry)
     registry->capacity = capacity;
     registry->table_size = table_size;
     for (uint32_t id = 0; id < registry->count; id++)
-        table[find_entry(registry, tasks[id].name, tasks[id].name_len)] = id;
+        if (tasks[id].name != NULL)
+            table[find_entry(registry, tasks[id].name, tasks[id].name_len)] = id;
     return 0;
 }
 
@@ -183,6 +184,20 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
     };
     knit_precheck_init(&registry->tasks[registry->count].precheck, signature);
     registry->table[entry] = registry->count++;
+    return 0;
+}
+
+int knit_registry_skip(struct knit_registry *registry, uint32_t id)
+{
+    if (id < registry->count || id >= KNIT_REGISTRY_TASKS_MAX)
+        return KNIT_REGISTRY_E_FULL;
+    while (registry->count < id) {
+        int error = registry->count == registry->capacity ? grow(registry) : 0;
+
+        if (error != 0)
+            return error;
+        registry->tasks[registry->count++] = (struct knit_registry_task){0};
+    }
     return 0;
 }
 
@@ -322,7 +337,7 @@ uint32_t knit_registry_count(const struct knit_registry *registry)
 
 const struct knit_registry_task *knit_registry_at(const struct knit_registry *registry, uint32_t id)
 {
-    return id < registry->count ? &registry->tasks[id] : NULL;
+    return id < registry->count && registry->tasks[id].name != NULL ? &registry->tasks[id] : NULL;
 }
 
 const struct knit_registry_task *knit_registry_find(
@@ -346,7 +361,7 @@ const struct knit_registry_task *knit_registry_nearest(
     for (uint32_t id = 0; id < registry->count && id < KNIT_REGISTRY_NEAREST_MAX; id++) {
         const struct knit_registry_task *task = &registry->tasks[id];
 
-        if (knit_nearest_try(&nearest, task->name, task->name_len))
+        if (task->name != NULL && knit_nearest_try(&nearest, task->name, task->name_len))
             found = task;
         if (nearest.below == 0)
             break;

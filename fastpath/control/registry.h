@@ -66,6 +66,10 @@ struct knit_registry *knit_registry_free(struct knit_registry *registry);
 KNIT_MUST_CHECK int knit_registry_add(struct knit_registry *registry,
     const struct knit_registry_task *task, struct knit_signature *signature);
 
+/* Leaves out ids, so that the next task has this one: those are of tasks that others may run. Such
+ * a registry cannot be announced. Returns 0, KNIT_REGISTRY_E_FULL (ids do not go back), -ENOMEM. */
+KNIT_MUST_CHECK int knit_registry_skip(struct knit_registry *registry, uint32_t id);
+
 /* Append the announcement. Returns the buffer's error. */
 KNIT_MUST_CHECK int knit_registry_put(
     const struct knit_registry *registry, struct knit_buffer *buffer);
@@ -78,7 +82,7 @@ KNIT_MUST_CHECK int knit_registry_parse(
 uint32_t knit_registry_epoch(const struct knit_registry *registry);
 uint32_t knit_registry_count(const struct knit_registry *registry);
 
-/* NULL when there is no such task. O(1). */
+/* NULL when there is no such task, or its id was left out. O(1). */
 const struct knit_registry_task *knit_registry_at(
     const struct knit_registry *registry, uint32_t id);
 const struct knit_registry_task *knit_registry_find(

@@ -18,6 +18,7 @@
 #include "fastpath/host/loop_bell.h"
 #include "fastpath/host/reason.h"
 #include "fastpath/host/relay.h"
+#include "fastpath/host/rights.h"
 #include "fastpath/host/segments.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/tick.h"
@@ -113,6 +114,7 @@ static int add(
     session->index = index;
     session->is_foreign = admission->is_foreign;
     session->peer = admission->peer;
+    session->right = admission->peer.right;
     session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
     session->relay_fd = -1;
     session->memory_bytes = memory_bytes;
@@ -126,6 +128,7 @@ static int add(
     pool->next_session++;
     pool->memory_bytes += memory_bytes;
     pool->sessions[index] = session;
+    knit_host_rights_enter(pool, session);
     *ret_session = session;
     return 0;
 }

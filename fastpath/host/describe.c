@@ -107,7 +107,7 @@ static void put_lane(struct knit_writer *writer, const struct knit_host_lane_sta
         [KNIT_HOST_LANE_SERVING] = "serving",
         [KNIT_HOST_LANE_STOPPING] = "stopping"};
 
-    knit_writer_map(writer, 10);
+    knit_writer_map(writer, 11);
     knit_writer_text(writer, "state");
     knit_writer_text(writer, states[stats->state]);
     knit_writer_member_uint(writer, "pid", (uint64_t)stats->pid);
@@ -116,6 +116,7 @@ static void put_lane(struct knit_writer *writer, const struct knit_host_lane_sta
     knit_writer_member_uint(writer, "calls", stats->calls);
     knit_writer_member_uint(writer, "stolen", stats->stolen);
     knit_writer_member_uint(writer, "late", stats->late);
+    knit_writer_member_uint(writer, "denied", stats->denied);
     knit_writer_member_uint(writer, "parks", stats->parks);
     knit_writer_member_uint(writer, "busy_ns", stats->busy_ns);
     knit_writer_member_uint(writer, "deaths", stats->deaths);

@@ -24,6 +24,7 @@ enum knit_host_event_kind {
     KNIT_HOST_TASK_QUARANTINED, /* task, signal of the last death */
     KNIT_HOST_TASK_LIFTED,      /* task: it is served again */
     KNIT_HOST_SESSION_EVICTED,  /* session, uid, pid, text: its memory broke the protocol */
+    KNIT_HOST_CALL_DENIED,      /* lane, session, uid, pid, task; a few a second of each lane */
     KNIT_HOST_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
     KNIT_HOST_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
     KNIT_HOST_UNCONFINED,       /* text: which part of the policy is not enforced. Once */

@@ -44,6 +44,7 @@ struct knit_host_session {
     bool is_closing;
     bool is_evicted;
     struct knit_host_peer peer;         /* of a foreign one */
+    const struct knit_right *right;     /* of its caller; NULL = of every task */
     struct knit_host_session_view view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
@@ -180,7 +181,9 @@ struct knit_host {
 
     /* Shared memory. */
     int board_fd, pool_fd;
-    struct knit_mapping board_map, pool_map;
+    int rights_fd; /* read-only; -1 before the tasks are known, and for threads */
+    struct knit_mapping board_map, pool_map, rights_map;
+    struct knit_rights_view rights;
     struct knit_board_view board;
     struct knit_pool_view shared;
     int wait_error; /* of a worker's futex_waitv: wake-ups are relayed; 0 = they are not */

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "fastpath/lane/layout.h"
+#include "fastpath/lane/rights.h"
 #include "fastpath/lane/session.h"
 
 /* For a thread of the host. */
@@ -25,7 +26,8 @@ struct knit_host_own_session {
 struct knit_host_peer {
     uid_t uid;
     gid_t gid;
-    pid_t pid; /* for statistics only */
+    pid_t pid;                      /* for statistics only */
+    const struct knit_right *right; /* stays until it is detached; NULL = of every task */
 };
 
 /* What a caller asks for. */

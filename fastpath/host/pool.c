@@ -141,7 +141,7 @@ static struct knit_host *new_pool(void)
     /* relaxed: a count. */
     pool->number = atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) + 1;
     pool->epoll_fd = pool->timer_fd = pool->host_fd = -1;
-    pool->board_fd = pool->pool_fd = pool->leaves_fd = -1;
+    pool->board_fd = pool->pool_fd = pool->rights_fd = pool->leaves_fd = -1;
     pool->next_session = 1;
     pool->next_owner = KNIT_OWNER_HOST + 1;
     knit_notices_init(&pool->notices);
@@ -380,12 +380,14 @@ static void free_parts(struct knit_host *pool)
     if (pool->left_behind == 0) {
         knit_segment_unmap(&pool->board_map);
         knit_segment_unmap(&pool->pool_map);
+        knit_segment_unmap(&pool->rights_map);
     }
     knit_fd_close(&pool->epoll_fd);
     knit_fd_close(&pool->timer_fd);
     knit_fd_close(&pool->host_fd);
     knit_fd_close(&pool->board_fd);
     knit_fd_close(&pool->pool_fd);
+    knit_fd_close(&pool->rights_fd);
     knit_launch_fini(&pool->launch);
     free(pool->task_deaths);
 }

@@ -41,6 +41,7 @@
 #include "fastpath/host/options.h"
 #include "fastpath/host/quarantine.h"
 #include "fastpath/host/reason.h"
+#include "fastpath/host/rights.h"
 #include "fastpath/host/stats.h"
 #include "proto/sentence.h"
 

@@ -10,6 +10,7 @@
 
 #include "fastpath/host/departed.h"
 #include "fastpath/host/relay.h"
+#include "fastpath/host/rights.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
@@ -46,6 +47,7 @@ void knit_host_session_leave(struct knit_host *pool, struct knit_host_session *s
 
 void knit_host_session_free(struct knit_host *pool, struct knit_host_session *session)
 {
+    knit_host_rights_leave(pool, session);
     pool->sessions[session->index] = NULL;
     pool->memory_bytes -= session->memory_bytes;
     knit_host_session_fini(pool, session);
@@ -86,6 +88,7 @@ void knit_host_session_close(
     if (pool->options.abandoned_ms != 0)
         session->abandoned_kill_ns = now_ns + (uint64_t)pool->options.abandoned_ms * 1000000u;
     knit_state_write(&session->view.reply, KNIT_STATE_CLOSED);
+    knit_host_rights_leave(pool, session);
     KNIT_FAULT(SESSION_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];

@@ -16,6 +16,7 @@
 
 #include "config.h"
 #include "fastpath/host/relay.h"
+#include "fastpath/host/rights.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
@@ -148,7 +149,7 @@ int knit_startup_note_tasks(struct knit_host *pool)
 static void serve(struct knit_host *pool, struct knit_worker *worker)
 {
     struct knit_control_message message;
-    int fds[3] = {pool->board_fd, pool->pool_fd, pool->host_fd};
+    int fds[4] = {pool->board_fd, pool->pool_fd, pool->host_fd, pool->rights_fd};
 
     knit_worker_take_owner(pool, worker);
     knit_control_init(&message, KNIT_CONTROL_SERVE);
@@ -185,7 +186,7 @@ static void handle_registry(struct knit_host *pool, struct knit_worker *worker, 
         }
         pool->registry = registry;
         pool->announcement = announced;
-        if (knit_startup_note_tasks(pool) != 0)
+        if (knit_startup_note_tasks(pool) != 0 || knit_host_rights_make(pool) != 0)
             knit_worker_refuse(worker, "out of memory");
         if (knit_sentence_is_empty(&worker->refusal))
             serve(pool, worker);

@@ -79,6 +79,7 @@ void knit_host_lane_stats(
         .stolen = counts.stolen,
         /* relaxed: a count. */
         .late = atomic_load_explicit(&pool->shared.note[lane].late, memory_order_relaxed),
+        .denied = atomic_load_explicit(&pool->shared.note[lane].denied, memory_order_relaxed),
         .parks = counts.parks,
         .busy_ns = counts.busy_ns,
         .deaths = worker->deaths,

@@ -29,6 +29,7 @@ struct knit_host_lane_stats {
     uint64_t calls;  /* begun, by all workers of this lane */
     uint64_t stolen; /* of them from other lanes */
     uint64_t late;   /* outcomes of deferred calls that came in vain */
+    uint64_t denied; /* calls that their callers may not run */
     uint64_t parks;
     uint64_t busy_ns;
     uint64_t deaths;

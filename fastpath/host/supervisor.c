@@ -91,6 +91,24 @@ static void handle_session(
     }
 }
 
+static void handle_denied(struct knit_host *pool, const struct knit_worker *worker,
+    const struct knit_control_message *message)
+{
+    const struct knit_host_session *session =
+        knit_host_session_find(pool, message->session.session);
+    const bool is_task = knit_registry_at(pool->registry, message->session.task) != NULL;
+    struct knit_host_event event = {.kind = KNIT_HOST_CALL_DENIED,
+        .lane = worker->lane,
+        .session = message->session.session,
+        .task = is_task ? message->session.task : KNIT_HOST_TASK_NONE};
+
+    if (session == NULL || !session->is_foreign)
+        return;
+    event.uid = session->peer.uid;
+    event.pid = session->peer.pid;
+    knit_notices_add_event(&pool->notices, &event);
+}
+
 /* A message of a worker that serves. False: it does not belong to that step. */
 static bool handle_serving(
     struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
@@ -100,6 +118,8 @@ static bool handle_serving(
     if (message->type == KNIT_CONTROL_ATTACHED || message->type == KNIT_CONTROL_DETACHED ||
         message->type == KNIT_CONTROL_EVICTED)
         handle_session(pool, worker, message);
+    else if (message->type == KNIT_CONTROL_DENIED)
+        handle_denied(pool, worker, message);
     else
         return false;
     return true;

@@ -21,6 +21,7 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cursor.h"
+#include "fastpath/lane/rights.h"
 
 #define READS 8 /* tries to read the words of a slot while they stand still */
 
@@ -659,6 +660,9 @@ const char *knit_inspect_head(
         return "it is a segment of another kind";
     if (kind == KNIT_SEGMENT_REQUEST || kind == KNIT_SEGMENT_REPLY)
         wrong = knit_geometry_check(geometry);
+    else if (kind == KNIT_SEGMENT_RIGHTS &&
+             (geometry->slots < 1 || geometry->slots > KNIT_TASKS / 64 + 1))
+        wrong = "a row has more words than there are tasks, or none";
     else if (geometry->lanes < 1 || geometry->lanes > KNIT_LANES_MAX)
         wrong = "lanes out of range (1 to 256)";
     if (wrong != NULL)
@@ -675,6 +679,9 @@ const char *knit_inspect_head(
         break;
     case KNIT_SEGMENT_POOL:
         wanted = knit_layout_pool_bytes(geometry->lanes);
+        break;
+    case KNIT_SEGMENT_RIGHTS:
+        wanted = knit_layout_rights_bytes(64 * (geometry->slots - 1));
         break;
     }
     return header->total_bytes == bytes && wanted == bytes ? NULL

@@ -28,6 +28,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/layout.h"
+#include "fastpath/lane/rights.h"
 #include "proto/head.h"
 
 enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
@@ -42,8 +43,8 @@ struct knit_job {
     const void *payload; /* private copy, or in place when the session is trusted; KNIT_HEAD_SPARE
                             bytes behind them may be read */
     size_t result_max;   /* longest outcome this session can be given */
-    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
-     * error; the call is not started. */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN, KNIT_DENIED or KNIT_INTERNAL:
+     * fill in that error; the call is not started. */
     int refusal;
     bool wants_output;   /* what the task prints belongs to the outcome */
     bool wants_progress; /* somebody looks at the values that it emits */
@@ -110,6 +111,7 @@ struct knit_lane_options {
     uint32_t owner; /* this worker's id, not NONE, not HOST */
     struct knit_board_view board;
     struct knit_pool_view pool;
+    struct knit_rights_view rights; /* needed where a session has a `right` */
     bool steal;
     uint32_t spin_us;  /* longest spin before parking; adapts below that; 0 = none */
     uint32_t pause_ns; /* of one pause in a spin; 0 = none */
@@ -132,10 +134,13 @@ struct knit_lane_options {
     /* On the worker's thread, between jobs: this session broke the protocol and is not served any
      * more. */
     void (*on_evict)(void *arg, uint64_t session, const char *reason);
+    /* The same: a call was refused, since its caller may not run the task. NULL: nobody wants to
+     * know. */
+    void (*on_denied)(void *arg, uint64_t session, uint32_t task);
     /* After knit_lane_detach(), on either thread: the lane uses no pointer into this session any
      * more; unmap it and acknowledge. */
     void (*on_detached)(void *arg, uint64_t session);
-    void *event_arg; /* of both */
+    void *event_arg; /* of the last three */
 };
 
 struct knit_lane_session {
@@ -146,6 +151,8 @@ struct knit_lane_session {
     int bell_fd; /* to wake an event loop: see knit_bell_notify(); borrowed; -1 = none */
     bool bell_is_pipe;
     bool trusted; /* arguments are read in place */
+    /* Which tasks it may run; NULL = all. */
+    const struct knit_right *right;
     /* Arena bytes that the replies of all lanes together may touch, see reply_arena.h. 0 = no
      * limit. */
     uint64_t reply_budget_bytes;

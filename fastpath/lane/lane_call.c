@@ -177,6 +177,16 @@ bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *s
     return true;
 }
 
+static void deny(struct knit_lane *lane, const struct knit_worker_session *session)
+{
+    struct knit_note_line *line = &lane->options.pool.note[lane->options.index];
+
+    lane->job.refusal = KNIT_DENIED;
+    knit_board_count(&line->denied, 1);
+    if (lane->options.on_denied != NULL)
+        lane->options.on_denied(lane->options.event_arg, session->in.id, knit_job_task(&lane->job));
+}
+
 /* Whether a claimed call may start; if not, its job says why. */
 static bool may_start(
     struct knit_lane *lane, const struct knit_worker_session *session, uint64_t deadline_ns)
@@ -191,6 +201,8 @@ static bool may_start(
         job->refusal = KNIT_SHUTDOWN;
     else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
         job->refusal = KNIT_TIMEOUT;
+    else if (!knit_lane_permits(lane, session, knit_job_task(job)))
+        deny(lane, session);
     return job->refusal == 0;
 }
 

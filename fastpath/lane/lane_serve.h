@@ -186,6 +186,7 @@ KNIT_ALWAYS_INLINE bool knit_stretch_take(
     knit_lane_show_call(lane, session, head, 0);
     abort = knit_lane_abort(&session->in.request.abort[head->slot]);
     return __builtin_expect(!knit_abort_may_refuse(abort, head->ctrl), 1) &&
+           __builtin_expect(knit_lane_permits(lane, session, knit_meta_task(head->meta)), 1) &&
            __builtin_expect(knit_state_is_served(knit_state_read(&session->in.reply)), 1);
 }
 

@@ -69,6 +69,14 @@ KNIT_ALWAYS_INLINE uint64_t knit_lane_abort(const _Atomic uint64_t *word)
     return atomic_load_explicit(word, memory_order_seq_cst);
 }
 
+/* Whether its caller may run the task: asked after the claim, of the private copy of its number. */
+KNIT_ALWAYS_INLINE bool knit_lane_permits(
+    const struct knit_lane *lane, const struct knit_worker_session *session, uint32_t task)
+{
+    return __builtin_expect(session->in.right == NULL, 1) ||
+           knit_right_allows(&lane->options.rights, session->in.right, task);
+}
+
 /* ---- answer --------------------------------------------------------------------------------- */
 
 /* The numbers of an answer. */

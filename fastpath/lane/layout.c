@@ -6,6 +6,8 @@
  */
 #include "fastpath/lane/layout.h"
 
+#include "fastpath/lane/rights.h"
+
 struct cursor {
     uintptr_t base;
     uint64_t off;
@@ -124,6 +126,16 @@ static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view 
     return pages(&at);
 }
 
+static uint64_t walk_rights(uint32_t tasks, uintptr_t base, struct knit_rights_view *view)
+{
+    struct cursor at = {.base = base};
+    view->words = (tasks + 63) / 64 + 1;
+    view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->member = place(&at, 8 * (uint64_t)KNIT_RIGHTS_PLACES, KNIT_LINE);
+    view->bits = place(&at, 8 * (uint64_t)KNIT_RIGHTS_CLASSES * view->words, KNIT_LINE);
+    return pages(&at);
+}
+
 uint64_t knit_layout_request_bytes(const struct knit_geometry *geometry)
 {
     struct knit_request_view unused;
@@ -148,6 +160,12 @@ uint64_t knit_layout_pool_bytes(uint32_t lanes)
     return walk_pool(lanes, 0, &unused);
 }
 
+uint64_t knit_layout_rights_bytes(uint32_t tasks)
+{
+    struct knit_rights_view unused;
+    return walk_rights(tasks, 0, &unused);
+}
+
 void knit_layout_request(
     const struct knit_geometry *geometry, void *base, struct knit_request_view *ret)
 {
@@ -168,4 +186,9 @@ void knit_layout_board(uint32_t lanes, void *base, struct knit_board_view *ret)
 void knit_layout_pool(uint32_t lanes, void *base, struct knit_pool_view *ret)
 {
     (void)walk_pool(lanes, (uintptr_t)base, ret);
+}
+
+void knit_layout_rights(uint32_t tasks, void *base, struct knit_rights_view *ret)
+{
+    (void)walk_rights(tasks, (uintptr_t)base, ret);
 }

@@ -2,12 +2,13 @@
 /* The shared memory of a pool: what lies where, and who may write it. LAYOUT.md draws it and holds
  * the state tables.
  *
- * Three kinds of memory, each with one writing side:
+ * Kinds of memory, each with one writing side:
  *
  *   request segment   one a session; written by its caller, mapped read-only by workers and host
  *   reply segment     one a session; written by workers and host, mapped read-only by the caller
  *   board             one a pool; written by workers and host, mapped read-only by callers
  *   pool segment      one a pool; host and workers only
+ *   rights            one a pool; written by the host, mapped read-only by workers, no caller's
  *
  * Shared memory holds no addresses: each side computes offsets from a struct knit_geometry that
  * came over the control socket and is kept in private memory. The copy in a segment's first page is
@@ -174,7 +175,8 @@ struct knit_note_line {
     _Atomic uint32_t code;        /* si_code */
     _Atomic uint32_t answered_by; /* of the lane's worker that answered a call last */
     _Atomic uint64_t address;
-    _Atomic uint64_t late; /* deferred calls that were completed in vain, by all workers */
+    _Atomic uint64_t late;   /* deferred calls that were completed in vain, by all workers */
+    _Atomic uint64_t denied; /* calls that their callers may not run, by the lane's workers */
 };
 
 static_assert(
@@ -200,6 +202,7 @@ enum knit_segment_kind {
     KNIT_SEGMENT_REPLY = 2,
     KNIT_SEGMENT_BOARD = 3,
     KNIT_SEGMENT_POOL = 4,
+    KNIT_SEGMENT_RIGHTS = 5, /* rights.h */
 };
 
 static_assert(sizeof(struct knit_segment_header) == 80, "no padding: it is compared byte for byte");

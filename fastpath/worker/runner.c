@@ -165,6 +165,9 @@ static __attribute__((cold, noinline)) void refuse(struct knit_call *call, int c
     case KNIT_SHUTDOWN:
         failure = knit_failure(KNIT_SHUTDOWN, "the pool is shut down");
         break;
+    case KNIT_DENIED:
+        failure = knit_failure(KNIT_DENIED, "the policy does not let its caller call this task");
+        break;
     default:
         failure = knit_failure((uint32_t)code, "the call's memory is damaged");
     }

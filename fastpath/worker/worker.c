@@ -45,6 +45,7 @@
 #include "fastpath/worker/task_api.h"
 
 #define START_BYTES_MAX (16u << 20)
+#define DENIED_A_SECOND 4u
 
 #ifdef __SANITIZE_ADDRESS__
 /* A task's crash must end the worker by its signal in a build with AddressSanitizer too. Its
@@ -73,7 +74,8 @@ struct worker {
     struct knit_module_copy *copies; /* of the modules */
     struct knit_modules *modules;
     struct knit_serve serve;
-    struct knit_mapping board, pool;
+    struct knit_mapping board, pool, rights_map;
+    struct knit_rights_view rights;
     int host_fd;    /* a pidfd of the host */
     int wait_error; /* with which futex_waitv is refused; 0 = it is not */
     uint32_t owner;
@@ -81,6 +83,8 @@ struct worker {
     struct knit_busy_line *busy; /* on the board */
     pthread_mutex_t mutex;       /* guards attached */
     struct attached attached[KNIT_LANE_SESSIONS_MAX];
+    uint64_t denied_second; /* the last one in which a call was denied, */
+    uint32_t denied_said;   /* and how many were then */
 };
 
 /* Its own, by which it finds what left its process group; "" = none can. */
@@ -332,12 +336,31 @@ static void on_evict(void *arg, uint64_t id, const char *reason)
     send_session(KNIT_CONTROL_EVICTED, id, 0, reason);
 }
 
-static int map_session(const struct knit_control_attach *request, const int *fds,
-    struct attached *attached, struct knit_lane_session *ret_session)
+/* As many lines of the log as a person can read; all are counted in the pool segment. */
+static void on_denied(void *arg, uint64_t id, uint32_t task)
+{
+    struct worker *worker = arg;
+    struct knit_control_message message;
+    const uint64_t second = knit_clock_ns() / 1000000000;
+
+    if (worker->denied_second != second)
+        worker->denied_said = 0;
+    worker->denied_second = second;
+    if (worker->denied_said++ >= DENIED_A_SECOND)
+        return;
+    knit_control_init(&message, KNIT_CONTROL_DENIED);
+    message.session.session = id;
+    message.session.task = task;
+    send_message(&message);
+}
+
+static int map_session(const struct worker *worker, const struct knit_control_attach *request,
+    const int *fds, struct attached *attached, struct knit_lane_session *ret_session)
 {
     int error;
 
-    if (knit_geometry_check(&request->geometry) != NULL || request->session == 0)
+    if (knit_geometry_check(&request->geometry) != NULL || request->session == 0 ||
+        request->right > KNIT_RIGHTS_PLACES)
         return -EINVAL;
     error = knit_segment_map(
         fds[0], knit_layout_request_bytes(&request->geometry), false, &attached->request);
@@ -351,6 +374,7 @@ static int map_session(const struct knit_control_attach *request, const int *fds
         .bell_fd = fds[2],
         .bell_is_pipe = request->bell_is_pipe != 0,
         .trusted = request->is_trusted != 0,
+        .right = request->right != 0 ? &worker->rights.member[request->right - 1] : NULL,
         .reply_budget_bytes = request->reply_budget_bytes};
     knit_layout_request(&request->geometry, attached->request.base, &ret_session->request);
     knit_layout_reply(&request->geometry, attached->reply.base, &ret_session->reply);
@@ -362,7 +386,7 @@ static void attach(struct worker *worker, const struct knit_control_attach *requ
     struct attached attached = {.bell_fd = fds[2]};
     struct knit_lane_session session;
     struct attached *place = NULL;
-    int error = map_session(request, fds, &attached, &session);
+    int error = map_session(worker, request, fds, &attached, &session);
 
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -460,6 +484,7 @@ static void *serve_control(void *arg)
         case KNIT_CONTROL_ATTACHED:
         case KNIT_CONTROL_DETACHED:
         case KNIT_CONTROL_EVICTED:
+        case KNIT_CONTROL_DENIED:
         case KNIT_CONTROL_TYPES:
         default:
             leave();
@@ -509,16 +534,23 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .result_max_bytes = serve->result_max_bytes,
         .argument_max_bytes = serve->result_max_bytes,
         .on_evict = on_evict,
+        .on_denied = on_denied,
         .on_detached = on_detached,
         .event_arg = worker};
 
+    const uint32_t tasks = knit_registry_count(knit_modules_registry(worker->modules));
+
     if (knit_segment_map(fds[0], knit_layout_board_bytes(worker->lanes), true, &worker->board) !=
             0 ||
-        knit_segment_map(fds[1], knit_layout_pool_bytes(worker->lanes), true, &worker->pool) != 0)
+        knit_segment_map(fds[1], knit_layout_pool_bytes(worker->lanes), true, &worker->pool) != 0 ||
+        knit_segment_map(fds[3], knit_layout_rights_bytes(tasks), false, &worker->rights_map) != 0)
         give_up("the pool's memory cannot be mapped");
     (void)close(fds[0]);
     (void)close(fds[1]);
+    (void)close(fds[3]);
     worker->host_fd = fds[2];
+    knit_layout_rights(tasks, worker->rights_map.base, &worker->rights);
+    lane.rights = worker->rights;
     knit_layout_board(worker->lanes, worker->board.base, &lane.board);
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
     worker->busy = runner.busy = &lane.board.busy[worker->index];

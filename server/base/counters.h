@@ -32,6 +32,7 @@
     X(calls_timed_out)                                                                             \
     X(calls_cancelled)                                                                             \
     X(calls_overloaded)                                                                            \
+    X(calls_denied)                                                                                \
     X(references_bound)                                                                            \
     X(references_over)                                                                             \
     X(keys_joined)                                                                                 \

@@ -89,6 +89,26 @@ static void log_evicted(struct knit_log *log, const struct knit_host_event *even
         KNIT_LOG_TEXT("peer", peer));
 }
 
+static void log_slow(
+    struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
+{
+    knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
+        KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+        KNIT_LOG_NUMBER("age_ms", event->age_ms));
+}
+
+static void log_denied(
+    struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
+{
+    char peer[64], principal[32];
+
+    (void)snprintf(principal, sizeof(principal), "uid:%u", (unsigned)event->uid);
+    (void)snprintf(peer, sizeof(peer), "uid:%u,pid:%d", (unsigned)event->uid, (int)event->pid);
+    knit_log(log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("principal", principal),
+        KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+        KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("peer", peer));
+}
+
 void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
     const struct knit_host_event *event, uint32_t *evicted)
 {
@@ -120,9 +140,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
             KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms));
         break;
     case KNIT_HOST_TASK_SLOW:
-        knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
-            KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
-            KNIT_LOG_NUMBER("age_ms", event->age_ms));
+        log_slow(log, pool, event);
         break;
     case KNIT_HOST_TASK_QUARANTINED:
     case KNIT_HOST_TASK_LIFTED:
@@ -131,6 +149,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
     case KNIT_HOST_SESSION_EVICTED:
         if ((*evicted)++ < EVICTED_A_SECOND)
             log_evicted(log, event);
+        break;
+    case KNIT_HOST_CALL_DENIED:
+        log_denied(log, pool, event);
         break;
     case KNIT_HOST_SESSION_DAMAGED:
         knit_log(log, KNIT_LOG_ERROR, "shared memory of an event loop is damaged",

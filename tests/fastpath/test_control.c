@@ -50,7 +50,7 @@ static void every_type_arrives_with_its_descriptors(void **state)
         knit_control_init(&sent, (enum knit_control_type)type);
         sent.attach.session = type * 1000u;
         memset(sent.text, 'x', sizeof(sent.text));
-        fds[0] = fds[1] = fds[2] = pair[0];
+        fds[0] = fds[1] = fds[2] = fds[3] = pair[0];
         assert_int_equal(knit_control_send(pair[0], &sent, fds, true), 0);
         assert_int_equal(knit_control_receive(pair[1], &received, fds, true), 0);
         assert_int_equal(received.type, type);

@@ -60,6 +60,7 @@ arena -DN=4 -DDEATHS=1 -DBLOCKS=2
 visit -DS=2
 progress -DG=2 -DV=2
 defer -DN=2
+rights -DV=4
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -100,6 +101,7 @@ arena -DN=6 -DDEATHS=3
 visit -DS=3
 progress -DG=3 -DV=3
 defer -DN=2 -DT=3
+rights -DV=8 -DD=4
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -224,6 +226,10 @@ defer TOKEN_WITHOUT_USE -DN=2: place_call[p]==(call+1)
 defer BEFORE_RETURN -DN=2: answered[(c-1)]
 defer LIMIT_FREES_OPEN -DN=2: answered[(c-1)]
 defer UNMAPPED_FIRST -DN=2: mapped
+rights WORD_BEFORE_ROW -DV=2: bits
+rights READ_ONCE -DV=2: bits
+rights BIT_READ_LAST -DV=2: bits
+rights SERIAL_LEFT_OUT -DV=3: bits
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -82,7 +82,8 @@ static void expect_lane(struct knit_span all)
     assert_int_equal(knit_walk_array(&walk, value_of(all, "lanes")), 0);
     assert_int_equal(knit_walk_next(&walk, &item), 0);
     lane = item.raw;
-    expect_keys(lane, "state pid is_parked is_running calls stolen late parks busy_ns deaths");
+    expect_keys(
+        lane, "state pid is_parked is_running calls stolen late denied parks busy_ns deaths");
     assert_int_equal(number_of(lane, "pid"), 41);
     assert_int_equal(number_of(lane, "calls"), 42);
     assert_int_equal(number_of(lane, "busy_ns"), 43);
@@ -132,9 +133,9 @@ static void every_number_stands_under_its_key(void **state)
         "handshakes_resumed authentications authentications_failed strangers_refused "
         "strangers_dropped bytes_in bytes_out requests notifications notifications_dropped "
         "messages_bad calls_published calls_answered calls_failed calls_timed_out calls_cancelled "
-        "calls_overloaded references_bound references_over keys_joined keys_repeated keys_refused "
-        "waits_for_slot waits_for_reader waits_for_room work_waiting_us readers_dropped "
-        "inputs_dropped turns sleeps");
+        "calls_overloaded calls_denied references_bound references_over keys_joined keys_repeated "
+        "keys_refused waits_for_slot waits_for_reader waits_for_room work_waiting_us "
+        "readers_dropped inputs_dropped turns sleeps");
     assert_int_equal(number_of(loops, "count"), 2);
     assert_int_equal(number_of(loops, "connections_accepted"), 21);
     assert_int_equal(number_of(loops, "calls_published"), 22);
