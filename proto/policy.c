@@ -17,7 +17,7 @@
 #define BLANKS " \t\r\v\f"
 
 const char *const knit_policy_methods[] = {
-    "$/attach", "$/lift", "$/reload", "$/stats", "$/tasks", "$/why", NULL};
+    "$/attach", "$/drain", "$/lift", "$/reload", "$/stats", "$/tasks", "$/why", NULL};
 
 struct reading {
     struct knit_policy_file *file;

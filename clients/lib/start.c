@@ -180,6 +180,14 @@ static __attribute__((noinline)) int resolve(
     return KNIT_OK;
 }
 
+/* A task that is not listed may be one that this caller may not run, which the daemon says. */
+static __attribute__((cold)) bool is_said_by_daemon(
+    const struct knit *k, const struct knit_prepared *prepared)
+{
+    return k->handles.lanes != NULL && knit_lanes_local(k->handles.lanes) == NULL &&
+           prepared->typed == NULL;
+}
+
 static __attribute__((cold)) int refuse_output(struct knit_error *ret_error)
 {
     return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
@@ -212,8 +220,9 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
                    : knit_typed_compare_on_stream(k, prepared, ret_error);
     if (prepared->age != knit_lanes_age(k->handles.lanes))
         code = resolve(k, prepared, ret_error);
-    /* Lost while it was asked: the call waits for other lanes. */
-    if (code == KNIT_DISCONNECTED && k->handles.lanes == NULL && knit_link_is_open(&k->link)) {
+    /* Or lost while it was asked: the call waits for other lanes. */
+    if ((code == KNIT_UNKNOWN_TASK && is_said_by_daemon(k, prepared)) ||
+        (code == KNIT_DISCONNECTED && k->handles.lanes == NULL && knit_link_is_open(&k->link))) {
         start->is_by_lanes = false;
         return KNIT_OK;
     }

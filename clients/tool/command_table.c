@@ -63,6 +63,14 @@ const struct knit_tool_command knit_tool_commands[] = {
         "Writes 256 random bits to FILE, which must be new and is for the caller alone, and\n"
         "prints the line for the daemon's file of tokens, which is no secret.\n",
         "", false, knit_tool_token},
+    {"reload", "", "have the daemon read its policy and certificates again; for root and its user",
+        "", "", false, knit_tool_reload},
+    {"policy", "check FILE | why PRINCIPAL TASK", "look at a policy",
+        "check says what is wrong with a file, without a daemon. why asks the daemon whether a\n"
+        "principal, as user:alice, token:billing or anonymous, may run a task or use a method,\n"
+        "and which line says so: exit status 0 it may, 1 it may not. For root and the daemon's\n"
+        "user.\n",
+        "", false, knit_tool_policy},
     {"check", "PID", "look through a daemon's memory for what is broken",
         "For the daemon's own user and root. It only reads, and asks the daemon nothing, so\n"
         "it works on one that is stuck.\n",

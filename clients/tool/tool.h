@@ -51,6 +51,8 @@ int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_drain(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);

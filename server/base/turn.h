@@ -20,13 +20,15 @@
 
 struct knit_log;
 struct knit_principals;
+struct knit_rights_view;
 struct knit_settings;
 
 struct knit_turn {
     const struct knit_settings *settings;
     struct knit_log *log;
     struct knit_principals *principals;
-    uint32_t loop;   /* the loop's number, for the log */
+    const struct knit_rights_view *rights; /* fastpath/lane/rights.h; NULL: there is none */
+    uint32_t loop;                         /* the loop's number, for the log */
     uint64_t now_ns; /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
     uint64_t input_until_ns; /* what of the turn is for input ends; 0 = none has come */
     bool had_events;         /* a module sets it when an event came: the loop does not sleep yet */

@@ -55,6 +55,17 @@ static int check_listen(const char *key, const struct knit_list *listen, struct 
     return 0;
 }
 
+/* Of two lists of who may attach, one would be forgotten. */
+static int check_policy(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    if (settings->policy != NULL &&
+        settings->attach_users.count + settings->attach_groups.count > 0)
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+            "server.policy: says by $/attach who may call through shared memory; expected neither "
+            "attach_users nor attach_groups beside it");
+    return 0;
+}
+
 static int check_inliner(const struct knit_settings *settings, struct knit_sentence *why)
 {
     if (settings->inliner_position == KNIT_INLINER_AT_NONE)
@@ -141,8 +152,8 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         return KNIT_SETTING_E_REFUSED;
     if (check_listen("listen", &settings->listen, why) != 0 ||
         check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
-        check_inliner(settings, why) != 0 || check_queue(settings, why) != 0 ||
-        read_proxies(settings, why) != 0)
+        check_policy(settings, why) != 0 || check_inliner(settings, why) != 0 ||
+        check_queue(settings, why) != 0 || read_proxies(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

@@ -118,6 +118,7 @@ struct knit_settings {
     char *socket_group;
     struct knit_list attach_users;
     struct knit_list attach_groups;
+    char *policy;
     uint64_t allow_remote_without_authentication;
     char *tokens;
     uint64_t require_authentication;

@@ -79,6 +79,10 @@ const struct knit_setting knit_setting_table[] = {
         "Left out, as attach_groups is, all who may connect to the unix socket may."},
     {"server", "attach_groups", NULL, KNIT_SETTING_LIST, AT(attach_groups), 0, 64, NULL, NULL,
         "GROUP...", "Groups whose members may call through shared memory, as attach_users says."},
+    {"server", "policy", NULL, KNIT_SETTING_PATH, AT(policy), 0, 0, NULL, NULL, "FILE",
+        "File that says who may call which task; who is not in it may do nothing. Read again by "
+        "SIGHUP and knit reload. Left out, whoever reaches the daemon may run every task. Not with "
+        "attach_users or attach_groups, whose place it takes."},
     {"server", "allow_remote_without_authentication", NULL, KNIT_SETTING_SWITCH,
         AT(allow_remote_without_authentication), 0, 1, NULL, "off", "on|off",
         "Listen on addresses other machines can reach although anybody who reaches them may then "

@@ -38,8 +38,9 @@ static void say_addresses(const struct knit_announcement *of)
 
         knit_log(of->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
             KNIT_LOG_TEXT("tls", of->listening->tcp_is_tls[i] ? "on" : "off"),
-            KNIT_LOG_TEXT("callers",
-                is_loopback ? "every user of this machine" : "everybody who reaches the address"));
+            KNIT_LOG_TEXT("callers", settings->policy != NULL ? "whom the policy lets"
+                                     : is_loopback            ? "every user of this machine"
+                                                   : "everybody who reaches the address"));
     }
     if (of->listening->socket.fd < 0)
         return;
@@ -50,9 +51,11 @@ static void say_addresses(const struct knit_announcement *of)
         KNIT_LOG_TEXT("socket_mode", mode),
         KNIT_LOG_TEXT("socket_group",
             settings->socket_group != NULL ? settings->socket_group : "the daemon's own"),
-        KNIT_LOG_TEXT("attaching", settings->attach_users.count + settings->attach_groups.count > 0
-                                       ? "attach_users and attach_groups"
-                                       : "all of them"));
+        KNIT_LOG_TEXT(
+            "attaching", settings->policy != NULL ? "whom the policy lets"
+                         : settings->attach_users.count + settings->attach_groups.count > 0
+                             ? "attach_users and attach_groups"
+                             : "all of them"));
 }
 
 /* Each limit is finite, and together they may be more than there is. */

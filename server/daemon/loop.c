@@ -121,6 +121,14 @@ static void open_connection(struct knit_loop *loop, int fd, enum knit_listener_k
         (void)knit_connection_open(&loop->net, knit_transport_plain(fd, true, loop->all->closer));
 }
 
+static void answer_reloads(struct knit_loop *loop, uint32_t ticket)
+{
+    struct knit_sentence why;
+    bool has_failed = knit_reload_outcome_get(loop->all->outcome, &why);
+
+    knit_reloads_answer(&loop->router, ticket, has_failed ? why.text : NULL);
+}
+
 void knit_loop_read_inbox(struct knit_loop *loop)
 {
     struct knit_mailbox_message message;
@@ -145,6 +153,10 @@ void knit_loop_read_inbox(struct knit_loop *loop)
         case KNIT_MAILBOX_RECHECK:
             knit_connections_recheck(&loop->net);
             break;
+        case KNIT_MAILBOX_RELOADED:
+            answer_reloads(loop, (uint32_t)message.value);
+            break;
+        case KNIT_MAILBOX_RELOAD:
         case KNIT_MAILBOX_OUTCOMES:
         case KNIT_MAILBOX_ASKED:
         case KNIT_MAILBOX_DRAINS:
@@ -437,6 +449,7 @@ static int open_session(struct knit_loop *loop)
 
     if (r != 0)
         return r;
+    loop->turn.rights = knit_host_rights(pool);
     r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_host_registry(pool));
     loop->router.backend = &loop->all->backend;
     if (r == 0 && loop->all->inline_tasks != NULL)

@@ -31,6 +31,7 @@
 #include "server/admin/stats.h"
 #include "server/base/turn.h"
 #include "server/daemon/mailbox.h"
+#include "server/daemon/reload.h"
 #include "server/net/connections.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/router.h"
@@ -55,6 +56,7 @@ struct knit_loops {
     struct knit_keys *keys;
     struct knit_router_backend backend;
     struct knit_stats_sources stats;
+    struct knit_reload_outcome *outcome; /* of `$/reload` */
     struct knit_loop *items;
     uint32_t count;
 };

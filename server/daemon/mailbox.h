@@ -20,8 +20,10 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */
     KNIT_MAILBOX_RECHECK,    /* callers may not be any more who they said they are */
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
+    KNIT_MAILBOX_RELOADED,   /* value = the last ticket of `$/reload` that this answers */
     /* To the main thread. */
     KNIT_MAILBOX_ASKED,    /* `$/drain` came */
+    KNIT_MAILBOX_RELOAD,   /* value = loop << 32 | ticket of its `$/reload` */
     KNIT_MAILBOX_DRAINS,   /* this loop takes no more calls */
     KNIT_MAILBOX_FINISHED, /* this loop's thread ends */
 };

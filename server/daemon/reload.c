@@ -19,3 +19,28 @@ int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_
     }
     return r;
 }
+
+void knit_reload_outcome_init(struct knit_reload_outcome *outcome)
+{
+    *outcome = (struct knit_reload_outcome){0};
+    (void)pthread_mutex_init(&outcome->mutex, NULL);
+}
+
+void knit_reload_outcome_set(struct knit_reload_outcome *outcome, int r, const char *why)
+{
+    (void)pthread_mutex_lock(&outcome->mutex);
+    outcome->has_failed = r != 0;
+    (void)knit_sentence_set(&outcome->why, 0, "%s", why);
+    (void)pthread_mutex_unlock(&outcome->mutex);
+}
+
+bool knit_reload_outcome_get(struct knit_reload_outcome *outcome, struct knit_sentence *ret_why)
+{
+    bool has_failed;
+
+    (void)pthread_mutex_lock(&outcome->mutex);
+    has_failed = outcome->has_failed;
+    *ret_why = outcome->why;
+    (void)pthread_mutex_unlock(&outcome->mutex);
+    return has_failed;
+}

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is read anew while the daemon runs, after SIGHUP: files that settings name, and not the
- * settings.
+/* What is read anew while the daemon runs, after SIGHUP or `$/reload`: files that settings name,
+ * not the settings.
  *
  * All parts read and check first, beside what holds; then all change at once. If one refuses,
  * nothing has changed, and the log says what was wrong.
  *
- * Threads: the main thread's.
+ * Threads: the main thread's, but for knit_reload_outcome_get().
  */
 #pragma once
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <knitting/code.h>
@@ -29,3 +31,16 @@ struct knit_reload_part {
 /* Returns 0, or what the first part that refused returned, with its sentence. */
 KNIT_MUST_CHECK int knit_reload(
     const struct knit_reload_part *parts, size_t count, struct knit_sentence *why);
+
+/* How the last one ended, for those on other threads who wait for it. */
+struct knit_reload_outcome {
+    pthread_mutex_t mutex;
+    bool has_failed;
+    struct knit_sentence why;
+};
+
+void knit_reload_outcome_init(struct knit_reload_outcome *outcome);
+void knit_reload_outcome_set(struct knit_reload_outcome *outcome, int r, const char *why);
+/* Whether it has failed, and why. From any thread. */
+KNIT_MUST_CHECK bool knit_reload_outcome_get(
+    struct knit_reload_outcome *outcome, struct knit_sentence *ret_why);

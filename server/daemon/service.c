@@ -27,7 +27,6 @@
 #include "fastpath/worker/inline_tasks.h"
 #include "server/base/instance.h"
 #include "server/base/log.h"
-#include "server/config/machine.h"
 #include "server/daemon/announce.h"
 #include "server/daemon/certificates.h"
 #include "server/daemon/descriptors.h"
@@ -38,6 +37,7 @@
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
 #include "server/daemon/reload.h"
+#include "server/daemon/rules.h"
 #include "server/daemon/signals.h"
 #include "server/daemon/takeover.h"
 #include "server/daemon/workers.h"
@@ -64,6 +64,8 @@ struct service {
     struct knit_instance instance;
     struct knit_identity identity;
     struct knit_ready_file ready;
+    struct knit_rules rules;
+    struct knit_reload_outcome outcome;
     enum service_state state;
 
     struct event_base *base;
@@ -217,6 +219,24 @@ static void end_if_stopped(struct service *service)
     send_to_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
+/* Settings are read at start alone; files that they name are read again. */
+static void reload(struct service *service)
+{
+    const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates),
+        knit_identity_part(&service->identity), knit_rules_part(&service->rules)};
+    struct knit_sentence why = {""};
+    int r = knit_reload(parts, sizeof(parts) / sizeof(parts[0]), &why);
+
+    knit_reload_outcome_set(&service->outcome, r, why.text);
+    if (r != 0) {
+        knit_log(&service->log, KNIT_LOG_ERROR, "not reloaded: nothing has changed",
+            KNIT_LOG_TEXT("reason", why.text));
+        return;
+    }
+    send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
+    knit_log(&service->log, KNIT_LOG_INFO, "reloaded");
+}
+
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
 {
     struct service *service = arg;
@@ -232,6 +252,11 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
         } else if (message.kind == KNIT_MAILBOX_ASKED && service->state == SERVING) {
             service->listening.socket.leaves_files |= message.value != 0;
             begin_drain(service);
+        } else if (message.kind == KNIT_MAILBOX_RELOAD) {
+            reload(service);
+            send_surely(&service->loops.items[message.value >> 32],
+                (struct knit_mailbox_message){
+                    KNIT_MAILBOX_RELOADED, -1, message.value & UINT32_MAX});
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
                    ++service->finished == service->loops.count) {
             (void)event_base_loopbreak(service->base);
@@ -263,6 +288,15 @@ static void on_takeover_end(void *arg)
     knit_takeover_give_back(&service->takeover);
 }
 
+/* `$/reload`, on a loop's thread. */
+static bool ask_reload(void *arg, uint32_t loop, uint32_t ticket)
+{
+    struct service *service = arg;
+
+    return knit_mailbox_send(&service->outbox,
+        (struct knit_mailbox_message){KNIT_MAILBOX_RELOAD, -1, (uint64_t)loop << 32 | ticket});
+}
+
 /* ---- signals ------------------------------------------------------------------------------- */
 
 /* As process 1, and as subreaper of unsafe workers, the daemon inherits orphans. The pool reaps its
@@ -284,23 +318,6 @@ static void reap_orphans(struct service *service)
             (void)waitpid(info.si_pid, NULL, WNOHANG);
         }
     }
-}
-
-/* Settings are read at start alone; files that they name are read again. */
-static void reload(struct service *service)
-{
-    const struct knit_reload_part parts[] = {
-        knit_certificates_part(&service->certificates), knit_identity_part(&service->identity)};
-    struct knit_sentence why = {""};
-    int r = knit_reload(parts, sizeof(parts) / sizeof(parts[0]), &why);
-
-    if (r != 0) {
-        knit_log(&service->log, KNIT_LOG_ERROR, "not reloaded: nothing has changed",
-            KNIT_LOG_TEXT("reason", why.text));
-        return;
-    }
-    send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
-    knit_log(&service->log, KNIT_LOG_INFO, "reloaded");
 }
 
 static void on_signal(void *arg, int number)
@@ -407,6 +424,15 @@ static int start_pool(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
+static int start_rules(struct service *service, struct knit_sentence *why)
+{
+    service->rules = (struct knit_rules){.settings = service->settings,
+        .log = &service->log,
+        .pool = service->pool,
+        .principals = &service->identity.principals};
+    return knit_rules_begin(&service->rules, why);
+}
+
 /* ---- loops --------------------------------------------------------------------------------- */
 
 static int start_loops(struct service *service, struct knit_sentence *why)
@@ -426,10 +452,13 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .authentication = &service->identity.authentication,
             .stats = &service->loops.stats,
             .instance = service->instance.text,
+            .policy = service->rules.policy,
             .on_drain = on_drain,
             .on_takeover = on_takeover,
             .on_takeover_end = on_takeover_end,
+            .ask_reload = ask_reload,
             .arg = service},
+        .outcome = &service->outcome,
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
@@ -555,6 +584,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = start_closer(service, why);
     if (r == 0)
+        r = start_rules(service, why);
+    if (r == 0)
         r = start_loops(service, why);
     if (r == 0 &&
         knit_certificates_watch(&service->certificates, service->base, &service->log) != 0)
@@ -585,6 +616,7 @@ static void stop(struct service *service)
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     stop_loops(service);
+    knit_rules_end(&service->rules);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
                          i < knit_host_lanes(service->pool);
          i++)
@@ -606,32 +638,6 @@ static void stop(struct service *service)
     knit_identity_fini(&service->identity);
     knit_certificates_fini(&service->certificates);
     knit_access_fini(&service->access);
-}
-
-int knit_service_check(
-    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
-{
-    struct knit_access access = {0};
-    struct knit_descriptors descriptors;
-    int r = knit_machine_check(why);
-
-    if (r == 0)
-        r = knit_access_init(&access, settings, why);
-    if (r == 0)
-        r = knit_identity_check(settings, why);
-    if (r == 0)
-        r = knit_listening_check(settings, why);
-    if (r == 0)
-        r = knit_certificates_check(settings, why);
-    if (r == 0)
-        r = knit_workers_check(settings, why);
-    if (r == 0)
-        r = knit_ready_file_check(ready_file, why);
-    knit_descriptors_raise();
-    if (r == 0)
-        r = knit_descriptors_deal(settings, &descriptors, why);
-    knit_access_fini(&access);
-    return r;
 }
 
 /* Naming something in [log] debug is enough to have it written, unless less than the usual level is
@@ -658,6 +664,7 @@ int knit_service_run(const struct knit_settings *settings,
 
     knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
+    knit_reload_outcome_init(&service.outcome);
     r = start(&service, why);
     if (r == 0) {
         knit_notify("READY=1");

@@ -24,32 +24,35 @@ static bool read_id(const char *text, unsigned *ret_id)
     return true;
 }
 
-static int find_user(const char *name, uid_t *ret_uid, struct knit_sentence *why)
+bool knit_access_find_user(const char *name, unsigned *ret_uid)
 {
     const struct passwd *entry;
 
     if (read_id(name, ret_uid))
-        return 0;
+        return true;
     entry = getpwnam(name);
-    if (entry == NULL)
-        return knit_sentence_set(
-            why, KNIT_ACCESS_E_REFUSED, "server.attach_users: there is no user '%s'", name);
-    *ret_uid = entry->pw_uid;
-    return 0;
+    if (entry != NULL)
+        *ret_uid = entry->pw_uid;
+    return entry != NULL;
 }
 
-static int find_group(const char *name, gid_t *ret_gid, struct knit_sentence *why)
+bool knit_access_find_group(const char *name, unsigned *ret_gid)
 {
     const struct group *entry;
 
     if (read_id(name, ret_gid))
-        return 0;
+        return true;
     entry = getgrnam(name);
-    if (entry == NULL)
-        return knit_sentence_set(
-            why, KNIT_ACCESS_E_REFUSED, "server.attach_groups: there is no group '%s'", name);
-    *ret_gid = entry->gr_gid;
-    return 0;
+    if (entry != NULL)
+        *ret_gid = entry->gr_gid;
+    return entry != NULL;
+}
+
+static int refuse_name(
+    const char *list, const char *kind, const char *name, struct knit_sentence *why)
+{
+    return knit_sentence_set(
+        why, KNIT_ACCESS_E_REFUSED, "server.%s: there is no %s '%s'", list, kind, name);
 }
 
 /* Whether the namespace maps the whole range onto itself, as the first one does. */
@@ -66,6 +69,11 @@ static bool maps_all(const char *path)
     return inside == 0 && outside == 0 && count == UINT32_MAX;
 }
 
+bool knit_access_maps_all(void)
+{
+    return maps_all("/proc/self/uid_map") && maps_all("/proc/self/gid_map");
+}
+
 int knit_access_init(
     struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why)
 {
@@ -73,17 +81,19 @@ int knit_access_init(
     int r = 0;
 
     *access = (struct knit_access){.own_uid = geteuid()};
-    access->maps_all = maps_all("/proc/self/uid_map") && maps_all("/proc/self/gid_map");
+    access->maps_all = knit_access_maps_all();
     access->uids = calloc(users->count + 1, sizeof(*access->uids));
     access->gids = calloc(groups->count + 1, sizeof(*access->gids));
     if (access->uids == NULL || access->gids == NULL)
         r = -ENOMEM;
     for (size_t i = 0; r == 0 && i < users->count; i++) {
-        r = find_user(users->items[i], &access->uids[i], why);
+        if (!knit_access_find_user(users->items[i], &access->uids[i]))
+            r = refuse_name("attach_users", "user", users->items[i], why);
         access->uid_count = i + 1;
     }
     for (size_t i = 0; r == 0 && i < groups->count; i++) {
-        r = find_group(groups->items[i], &access->gids[i], why);
+        if (!knit_access_find_group(groups->items[i], &access->gids[i]))
+            r = refuse_name("attach_groups", "group", groups->items[i], why);
         access->gid_count = i + 1;
     }
     if (r != 0)

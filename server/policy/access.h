@@ -40,3 +40,10 @@ void knit_access_fini(struct knit_access *access);
  * a listed user, or a member of a listed group. */
 KNIT_MUST_CHECK bool knit_access_may_attach(
     const struct knit_access *access, const struct knit_credentials *credentials);
+
+/* The id of a name, or of digits. False: there is none. May block on a name service. */
+KNIT_MUST_CHECK bool knit_access_find_user(const char *name, unsigned *ret_uid);
+KNIT_MUST_CHECK bool knit_access_find_group(const char *name, unsigned *ret_gid);
+
+/* Whether every id is mapped by the daemon's user namespace. */
+bool knit_access_maps_all(void);

@@ -12,33 +12,27 @@
  * taken once when a connection is opened, or when its `$/hello` says who it is, and never on a
  * call's way, where its words are read alone.
  *
- * What a principal may do is asked in two places: by the router before it publishes a call
- * (knit_principal_refuses_call()) and by `$/attach` before it hands out a session
- * (knit_access_may_attach(), access.h).
+ * What a principal may do its right says (server/rpc/permit.h), which workers ask as well of calls
+ * by shared memory; it is given by the policy, if there is one (policy.h).
  *
  * Threads: any may read. Names and ids are constant; the atomic words are written by the rule of
  * the table (knit_principals_set_rule()), which the main thread changes.
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "fastpath/lane/rights.h"
+
 enum knit_principal_kind {
     KNIT_PRINCIPAL_ANONYMOUS,
     KNIT_PRINCIPAL_LOCAL,
     KNIT_PRINCIPAL_TOKEN,
     KNIT_PRINCIPAL_CERTIFICATE,
-};
-
-/* Classes that are there without a policy: of one who may do nothing, and of one who may do all. */
-enum {
-    KNIT_CLASS_NOTHING = 0,
-    KNIT_CLASS_ALL = 1,
 };
 
 struct knit_principal {
@@ -48,8 +42,9 @@ struct knit_principal {
     uid_t uid;
     const gid_t *gids;
     size_t gid_count;
-    /* What it may do. Relaxed loads suffice where nothing else is read by it. */
-    _Atomic uint32_t class_id;
+    /* What it may do, by fastpath/lane/rights.h. Without a policy KNIT_RIGHTS_ALL, or
+     * KNIT_RIGHTS_NOTHING. */
+    struct knit_right right;
     /* The table's. */
     uint32_t refs;
     LIST_ENTRY(knit_principal) in_bucket;
@@ -66,18 +61,7 @@ struct knit_account {
 /* Whether nothing may be said to it but who it is (`$/hello`, `$/ping`). */
 static inline bool knit_principal_is_stranger(const struct knit_principal *principal)
 {
-    /* relaxed: what comes a moment later is decided by the new class. */
+    /* What comes a moment later is decided by the new right. */
     return principal->kind == KNIT_PRINCIPAL_ANONYMOUS &&
-           atomic_load_explicit(&principal->class_id, memory_order_relaxed) == KNIT_CLASS_NOTHING;
-}
-
-/* NULL, or why the principal may not run the task. */
-static inline const char *knit_principal_refuses_call(
-    const struct knit_principal *principal, uint32_t task)
-{
-    (void)task;
-    /* relaxed: as above. */
-    if (atomic_load_explicit(&principal->class_id, memory_order_relaxed) == KNIT_CLASS_NOTHING)
-        return "the caller may call no task";
-    return NULL;
+           knit_right_class(&principal->right) == KNIT_RIGHTS_NOTHING;
 }

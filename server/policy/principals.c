@@ -13,8 +13,7 @@
 static void allow_all(void *arg, struct knit_principal *principal)
 {
     (void)arg;
-    /* relaxed: nothing else is read by it. */
-    atomic_store_explicit(&principal->class_id, KNIT_CLASS_ALL, memory_order_relaxed);
+    knit_right_store(&principal->right, KNIT_RIGHTS_ALL);
 }
 
 /* gids: taken over when it returns one. */
@@ -74,10 +73,10 @@ void knit_principals_fini(struct knit_principals *principals)
 /* With the lock. */
 static void classify(struct knit_principals *principals, struct knit_principal *principal)
 {
-    principals->rule(principals->arg, principal);
-    /* relaxed: as in allow_all(). */
     if (principals->is_required && principal->kind == KNIT_PRINCIPAL_ANONYMOUS)
-        atomic_store_explicit(&principal->class_id, KNIT_CLASS_NOTHING, memory_order_relaxed);
+        knit_right_store(&principal->right, KNIT_RIGHTS_NOTHING);
+    else
+        principals->rule(principals->arg, principal);
 }
 
 void knit_principals_require(struct knit_principals *principals)

@@ -131,7 +131,10 @@ static void attach(
     struct knit_caller *caller, uint32_t msgid, const struct knit_attach_request *request)
 {
     const struct knit_credentials *ids = &caller->credentials;
-    struct knit_host_peer peer = {ids->uid, ids->gid, ids->pid};
+    struct knit_host_peer peer = {.uid = ids->uid,
+        .gid = ids->gid,
+        .pid = ids->pid,
+        .right = caller->router->backend->policy != NULL ? &caller->principal->right : NULL};
     const struct knit_host_ask ask = {
         .slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots,
         .arena_bytes = request->arena_bytes,

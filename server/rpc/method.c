@@ -22,8 +22,11 @@
 #include "server/config/setting.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/identify.h"
+#include "server/rpc/permit.h"
+#include "server/rpc/reloads.h"
 #include "server/rpc/router.h"
 #include "server/rpc/takeover.h"
+#include "server/rpc/why.h"
 
 static void answer(
     struct knit_caller *caller, const struct knit_message *message, struct knit_span result)
@@ -127,12 +130,29 @@ static void pong(struct knit_caller *caller, const struct knit_message *message)
 
 /* ---- $/tasks ------------------------------------------------------------------------------- */
 
+/* Those that the caller may run, of the ids from `first` on: as many as `most`, and the id behind
+ * the last that was looked at. */
+static uint32_t choose_tasks(const struct knit_caller *caller, uint64_t first, uint64_t most,
+    uint32_t ids[KNIT_TASKS_PAGE_MAX], uint64_t *ret_next)
+{
+    const uint64_t count = knit_registry_count(caller->router->registry);
+    uint32_t chosen = 0;
+
+    for (*ret_next = first; *ret_next < count && chosen < most; ++*ret_next)
+        if (knit_permit_task(caller, (uint32_t)*ret_next))
+            ids[chosen++] = (uint32_t)*ret_next;
+    while (*ret_next < count && !knit_permit_task(caller, (uint32_t)*ret_next))
+        ++*ret_next;
+    return chosen;
+}
+
 static void list_tasks(struct knit_caller *caller, const struct knit_message *message)
 {
     const struct knit_registry *registry = caller->router->registry;
     const struct knit_router_backend *backend = caller->router->backend;
     struct knit_buffer *scratch = &caller->turn->scratch;
-    uint64_t count = knit_registry_count(registry), first, page;
+    uint64_t count = knit_registry_count(registry), first, next;
+    uint32_t ids[KNIT_TASKS_PAGE_MAX], page;
     struct knit_tasks_query query;
     const char *reason;
 
@@ -141,20 +161,15 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
         return;
     }
     first = query.after == KNIT_TASKS_FIRST ? 0 : query.after + 1;
-    if (first > count)
-        first = count;
-    page = count - first;
-    if (page > query.limit)
-        page = query.limit;
+    page = choose_tasks(caller, first < count ? first : count, query.limit, ids, &next);
     knit_buffer_reset(scratch);
-    (void)knit_tasks_page_put_head(
-        scratch, knit_registry_epoch(registry), first + page < count, (uint32_t)page);
-    for (uint64_t i = 0; i < page; i++) {
+    (void)knit_tasks_page_put_head(scratch, knit_registry_epoch(registry), next < count, page);
+    for (uint32_t i = 0; i < page; i++) {
         struct knit_task_entry entry;
 
         /* A router over lanes alone has no pool. */
-        knit_host_describe_task(backend != NULL ? backend->pool : NULL,
-            knit_registry_at(registry, (uint32_t)(first + i)), &entry);
+        knit_host_describe_task(
+            backend != NULL ? backend->pool : NULL, knit_registry_at(registry, ids[i]), &entry);
         (void)knit_tasks_page_put_entry(scratch, &entry);
     }
     if (scratch->error != 0)
@@ -164,20 +179,6 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
 }
 
 /* ---- $/lift, $/drain ----------------------------------------------------------------------- */
-
-/* False: the message is refused. */
-static bool is_operator(struct knit_caller *caller, const struct knit_message *message)
-{
-    char text[96];
-
-    if (knit_credentials_is_operator(&caller->credentials))
-        return true;
-    (void)snprintf(text, sizeof(text),
-        "%.*s: only root and the daemon's user may, by the unix socket",
-        (int)message->method.name.len, (const char *)message->method.name.bytes);
-    refuse(caller, message, KNIT_DENIED, text);
-    return false;
-}
 
 /* The name that the params hold, alone. */
 static bool read_name(struct knit_span params, struct knit_span *ret_name)
@@ -207,8 +208,6 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
     struct knit_span name;
     bool was_quarantined;
 
-    if (!is_operator(caller, message))
-        return;
     if (!read_name(message->params, &name)) {
         refuse(caller, message, KNIT_BAD_ARGUMENT, "$/lift: expected [name of a task]");
         return;
@@ -228,8 +227,6 @@ static void drain(struct knit_caller *caller, const struct knit_message *message
     const struct knit_router_backend *backend = caller->router->backend;
     bool is_first = !caller->router->is_draining;
 
-    if (!is_operator(caller, message))
-        return;
     if (is_first && !backend->on_drain(backend->arg, caller->takes_over)) {
         refuse(caller, message, KNIT_OVERLOADED, "$/drain: the daemon does not keep up; try again");
         return;
@@ -237,12 +234,6 @@ static void drain(struct knit_caller *caller, const struct knit_message *message
     if (is_first)
         knit_log(caller->turn->log, KNIT_LOG_INFO, "asked to drain", KNIT_LOG_CALLER(caller));
     answer(caller, message, knit_span(&truths[is_first], 1));
-}
-
-static void take_over(struct knit_caller *caller, const struct knit_message *message)
-{
-    if (is_operator(caller, message))
-        knit_takeover_handle(caller, message);
 }
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
@@ -285,18 +276,21 @@ static void stats(struct knit_caller *caller, const struct knit_message *message
 static const struct {
     const char *name;
     void (*handle)(struct knit_caller *caller, const struct knit_message *message);
-    bool is_question; /* a notification that asks would get no answer */
+    bool is_question;      /* a notification that asks would get no answer */
+    bool is_for_operators; /* where there is no policy */
 } methods[] = {
-    {"$/ping", pong, true},
-    {"$/cancel", cancel, false},
-    {"$/hello", hello, false},
-    {"$/tasks", list_tasks, true},
-    {"$/stats", stats, true},
-    {"$/lift", lift, false},
-    {"$/drain", drain, false},
-    {"$/takeover", take_over, false},
-    {"$/attach", knit_attach_handle, false},
-    {"$/attached", knit_attach_confirm, false},
+    {"$/ping", pong, true, false},
+    {"$/cancel", cancel, false, false},
+    {"$/hello", hello, false, false},
+    {"$/tasks", list_tasks, true, false},
+    {"$/stats", stats, true, false},
+    {"$/lift", lift, false, true},
+    {"$/drain", drain, false, true},
+    {"$/takeover", knit_takeover_handle, false, true},
+    {"$/reload", knit_reloads_handle, true, true},
+    {"$/why", knit_why_handle, true, true},
+    {"$/attach", knit_attach_handle, false, false},
+    {"$/attached", knit_attach_confirm, false, false},
 };
 
 bool knit_method_is_question(const struct knit_message *message)
@@ -313,14 +307,16 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
 {
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (knit_span_is(message->method.name, methods[i].name)) {
-            if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
-                methods[i].handle(caller, message);
-            else
+            if (message->kind != KNIT_MESSAGE_REQUEST && methods[i].is_question)
                 KNIT_COUNT(caller->turn, notifications_dropped);
+            else if (!knit_permit_method(caller, methods[i].name, methods[i].is_for_operators))
+                knit_permit_refuse(caller, message, methods[i].name);
+            else
+                methods[i].handle(caller, message);
             return;
         }
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/lift, $/drain, $/takeover, $/attach and $/attached");
+        "$/lift, $/drain, $/takeover, $/reload, $/why, $/attach and $/attached");
 }

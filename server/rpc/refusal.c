@@ -8,6 +8,7 @@
 
 #include "server/config/setting.h"
 #include "server/rpc/late.h"
+#include "server/rpc/permit.h"
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
 
@@ -40,7 +41,7 @@ void knit_refuse_unknown(struct knit_caller *caller, const struct knit_message *
     char text[KNIT_SUGGEST_TEXT_MAX];
 
     knit_suggest_explain(&router->suggest, router->registry, &message->method,
-        message->kind == KNIT_MESSAGE_REQUEST, text);
+        message->kind == KNIT_MESSAGE_REQUEST && knit_permit_sees_all(caller), text);
     knit_refuse_with(caller, message, KNIT_UNKNOWN_TASK, text);
 }
 

@@ -27,6 +27,7 @@
 #include "server/config/setting.h"
 #include "server/rpc/backlog.h"
 #include "server/rpc/caller.h"
+#include "server/rpc/reloads.h"
 #include "server/rpc/share.h"
 #include "server/rpc/suggest.h"
 
@@ -78,6 +79,7 @@ struct knit_router_backend {
     struct knit_authentication *authentication;
     const struct knit_stats_sources *stats;
     const char *instance;
+    struct knit_policy *policy; /* NULL: there is none */
     /* These are called from any loop's thread. `$/drain`, of one that takes over or not; false: not
      * now. */
     bool (*on_drain)(void *arg, bool is_taken_over);
@@ -85,6 +87,8 @@ struct knit_router_backend {
      * its caller nobody else gets them. */
     uint32_t (*on_takeover)(void *arg, int ret_fds[KNIT_ROUTER_SOCKETS_MAX]);
     void (*on_takeover_end)(void *arg);
+    /* `$/reload`; knit_reloads_answer() follows. False: not now. */
+    bool (*ask_reload)(void *arg, uint32_t loop, uint32_t ticket);
     void *arg;
 };
 
@@ -109,6 +113,7 @@ struct knit_router {
     struct knit_share share;
     struct knit_keyed *keyed; /* NULL: keys mean nothing */
     struct knit_suggest suggest;
+    struct knit_reloads reloads;
     TAILQ_HEAD(, knit_references)
     references, due_references;         /* of callers: all; with some that are ready */
     size_t referenced_bytes;            /* what they keep */

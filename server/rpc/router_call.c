@@ -13,6 +13,7 @@
 #include "server/config/setting.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
+#include "server/rpc/permit.h"
 #include "server/rpc/references.h"
 #include "server/rpc/refusal.h"
 
@@ -398,7 +399,6 @@ static bool refuse_bad_call(struct way *way)
     struct knit_caller *caller = way->caller;
     const struct knit_message *message = way->message;
     struct knit_failure failure;
-    const char *reason;
 
     if (way->options->epoch != KNIT_OPTION_NONE && way->options->epoch != caller->router->epoch) {
         knit_refuse_with(caller, message, KNIT_STALE_EPOCH,
@@ -410,9 +410,8 @@ static bool refuse_bad_call(struct way *way)
         knit_refuse_unknown(caller, message);
         return true;
     }
-    reason = knit_principal_refuses_call(caller->principal, way->task->id);
-    if (reason != NULL) {
-        knit_refuse_with(caller, message, KNIT_DENIED, reason);
+    if (!knit_permit_task(caller, way->task->id)) {
+        knit_permit_refuse(caller, message, way->task->name);
         return true;
     }
     if (message->params.len > caller->turn->settings->call_max_bytes) {
@@ -611,8 +610,7 @@ static inline bool publish_usual(
     place = knit_in_flight_probe(&caller->calls, message->msgid);
     task = find_named(caller, &message->method);
     if (place->slot_plus_one != 0 || task == NULL ||
-        !is_free_to_call(caller, message->params.len) ||
-        knit_principal_refuses_call(caller->principal, task->id) != NULL ||
+        !is_free_to_call(caller, message->params.len) || !knit_permit_task(caller, task->id) ||
         (task->timeout_ms != 0 && task->on_timeout.bytes != NULL) ||
         knit_router_may_inline(router, task->id))
         return false;

@@ -376,6 +376,14 @@ static void refuse_sum(const struct knit_message *message)
     knit_message_put_error(&fake.out, message->msgid, &failure, KNIT_FAILURE_FULL);
 }
 
+/* What no `$/tasks` lists a library that has lanes asks for here. */
+static void refuse_unknown(const struct knit_message *message)
+{
+    struct knit_failure failure = knit_failure(KNIT_UNKNOWN_TASK, "there is no task 'nosuch'");
+
+    knit_message_put_error(&fake.out, message->msgid, &failure, KNIT_FAILURE_FULL);
+}
+
 static void end_connection(const struct knit_message *message)
 {
     (void)message;
@@ -431,6 +439,7 @@ static const struct {
     {"hold", hold},
     {"params", answer_params},
     {"refused", refuse_sum},
+    {"nosuch", refuse_unknown},
     {"release", release},
     {"sum", take_sum},
     {"twice", answer_twice},

@@ -38,7 +38,7 @@ static struct knit_principal *local(struct knit_principals *principals, uid_t ui
 
 static uint32_t class_of(const struct knit_principal *principal)
 {
-    return atomic_load_explicit(&principal->class_id, memory_order_relaxed);
+    return knit_right_class(&principal->right);
 }
 
 static void whoever_is_not_local_is_anonymous(void **state)
@@ -51,7 +51,6 @@ static void whoever_is_not_local_is_anonymous(void **state)
     assert_string_equal(principal->name, "anonymous");
     assert_int_equal(principal->kind, KNIT_PRINCIPAL_ANONYMOUS);
     assert_false(knit_principal_is_stranger(principal));
-    assert_null(knit_principal_refuses_call(principal, 0));
     knit_principals_drop(principals, principal);
     knit_principals_drop(principals, principal);
     assert_ptr_equal(knit_principals_local(principals, &none), principal);
@@ -131,9 +130,8 @@ static void on_rule(void *arg, struct knit_principal *principal)
     uint32_t *count = arg;
 
     ++*count;
-    atomic_store_explicit(&principal->class_id,
-        principal->kind == KNIT_PRINCIPAL_TOKEN ? KNIT_CLASS_ALL : KNIT_CLASS_NOTHING,
-        memory_order_relaxed);
+    knit_right_store(&principal->right,
+        principal->kind == KNIT_PRINCIPAL_TOKEN ? KNIT_RIGHTS_ALL : KNIT_RIGHTS_NOTHING);
 }
 
 static void a_rule_holds_for_those_there_are_and_those_to_come(void **state)
@@ -142,16 +140,15 @@ static void a_rule_holds_for_those_there_are_and_those_to_come(void **state)
     struct knit_principal *before = local(principals, 1, 1), *after, *token;
     uint32_t count = 0;
 
-    assert_int_equal(class_of(before), KNIT_CLASS_ALL);
+    assert_int_equal(class_of(before), KNIT_RIGHTS_ALL);
     knit_principals_set_rule(principals, on_rule, &count);
     assert_int_equal(count, 2);
-    assert_int_equal(class_of(before), KNIT_CLASS_NOTHING);
+    assert_int_equal(class_of(before), KNIT_RIGHTS_NOTHING);
     after = local(principals, 2, 2);
     token = knit_principals_named(principals, KNIT_PRINCIPAL_TOKEN, "token:a");
     assert_int_equal(count, 4);
-    assert_non_null(knit_principal_refuses_call(before, 0));
-    assert_non_null(knit_principal_refuses_call(after, 0));
-    assert_null(knit_principal_refuses_call(token, 0));
+    assert_int_equal(class_of(after), KNIT_RIGHTS_NOTHING);
+    assert_int_equal(class_of(token), KNIT_RIGHTS_ALL);
     assert_true(knit_principal_is_stranger(principals->anonymous));
     /* The kernel says who it is. */
     assert_false(knit_principal_is_stranger(before));

@@ -540,7 +540,7 @@ class Tool(DaemonCase):
     def test_a_full_disk_is_reported(self):
         for words in (['call', 'echo', '1'], ['tasks'], ['describe', 'add'], ['ping'], ['health'], ['stats'], ['--raw', 'stats'],
                       ['help'], ['help', 'call'], ['version'], ['--json', 'help'], ['check', str(self.daemon.pid)],
-                      ['lift', 'add']):
+                      ['lift', 'add'], ['policy', 'why', 'anonymous', 'add']):
             with self.subTest(words), open('/dev/full', 'w') as full:
                 result = subprocess.run([KNIT, '-u', self.url, *words], stdout=full, stderr=subprocess.PIPE, text=True,
                                         timeout=PATIENCE)

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit policy and knit reload. A file is checked here, so that it can be looked at before it is
+ * where the daemon reads it; what is in force only the daemon knows. A user of this machine is
+ * asked about with all its groups.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <knitting/values.h>
+
+#include "clients/tool/json.h"
+#include "clients/tool/tool.h"
+#include "proto/policy.h"
+#include "proto/writer.h"
+
+enum { GROUPS_MAX = 63, NAMES_BYTES_MAX = 64 * 1024 };
+
+/* ---- check --------------------------------------------------------------------------------- */
+
+static int find_id(void *arg, bool is_group, const char *name, struct knit_policy_word *word)
+{
+    const struct passwd *user = is_group ? NULL : getpwnam(name);
+    const struct group *group = is_group ? getgrnam(name) : NULL;
+
+    (void)arg;
+    if (user == NULL && group == NULL)
+        return (int)word->line;
+    (void)snprintf(word->id, sizeof(word->id), "%s:%u", is_group ? "gid" : "uid",
+        user != NULL ? (unsigned)user->pw_uid : (unsigned)group->gr_gid);
+    return 0;
+}
+
+/* The whole file, at most one byte more than is allowed. NULL: errno. */
+static char *read_file(const char *path, size_t *ret_len)
+{
+    FILE *file = fopen(path, "re");
+    char *text = file != NULL ? malloc(KNIT_POLICY_FILE_BYTES_MAX + 1) : NULL;
+
+    *ret_len = text != NULL ? fread(text, 1, KNIT_POLICY_FILE_BYTES_MAX + 1, file) : 0;
+    if (text != NULL && ferror(file)) {
+        free(text);
+        text = NULL;
+    }
+    if (file != NULL)
+        (void)fclose(file);
+    return text;
+}
+
+static int check_text(
+    const char *path, const char *text, size_t len, size_t *ret_sections, struct knit_sentence *why)
+{
+    struct knit_policy_file file = {0};
+    int r = knit_policy_file_read(&file, path, text, len, why);
+
+    if (r == 0)
+        r = knit_policy_file_each_name(&file, find_id, NULL);
+    if (r > 0 && knit_sentence_is_empty(why))
+        r = knit_sentence_set(
+            why, KNIT_POLICY_E_REFUSED, "%s:%d: this machine has no such user or group", path, r);
+    if (r == 0)
+        r = knit_policy_file_check(&file, path, why);
+    *ret_sections = file.count;
+    knit_policy_file_fini(&file);
+    return r;
+}
+
+static int check(const struct knit_tool *tool, const char *path)
+{
+    struct knit_sentence why = {""};
+    size_t len, sections = 0;
+    char *text = read_file(path, &len);
+    int r;
+
+    if (text == NULL)
+        return knit_tool_fail(tool, KNIT_TOOL_USAGE, "cannot read %s: %s", path, strerror(errno));
+    r = check_text(path, text, len, &sections, &why);
+    free(text);
+    if (r < 0)
+        return knit_tool_no_memory(tool);
+    if (r != 0)
+        return knit_tool_fail(tool, KNIT_TOOL_FAILED, "%s", why.text);
+    if (tool->is_json)
+        printf("{\"sections\":%zu}\n", sections);
+    else
+        printf("%s: %zu sections, nothing wrong with them\n", path, sections);
+    return knit_tool_finish(tool);
+}
+
+/* ---- why ----------------------------------------------------------------------------------- */
+
+static void put_id(struct knit_writer *writer, const char *kind, unsigned id)
+{
+    char text[32];
+
+    (void)snprintf(text, sizeof(text), "%s:%u", kind, id);
+    knit_writer_text(writer, text);
+}
+
+/* False: there is no such user. */
+static bool put_user(struct knit_writer *writer, const char *name)
+{
+    const struct passwd *user = getpwnam(name);
+    gid_t gids[GROUPS_MAX];
+    int count = GROUPS_MAX;
+
+    if (user == NULL)
+        return false;
+    (void)getgrouplist(user->pw_name, user->pw_gid, gids, &count);
+    if (count > GROUPS_MAX)
+        count = GROUPS_MAX;
+    knit_writer_array(writer, 1 + (uint32_t)count);
+    put_id(writer, "uid", (unsigned)user->pw_uid);
+    for (int i = 0; i < count; i++)
+        put_id(writer, "gid", (unsigned)gids[i]);
+    return true;
+}
+
+/* False: no such principal can be. */
+static bool put_principal(struct knit_writer *writer, const char *principal)
+{
+    if (strncmp(principal, "user:", 5) == 0)
+        return put_user(writer, principal + 5);
+    knit_writer_text(writer, principal);
+    return true;
+}
+
+static int print_json(const struct knit_tool *tool, const void *map, size_t len, int status)
+{
+    char *text = NULL;
+    int written;
+
+    if (knit_json_write(knit_span(map, len), false, &text) != 0)
+        return knit_tool_fail(tool, KNIT_TOOL_BROKE, "the daemon answered something else");
+    knit_tool_put_json(text);
+    free(text);
+    written = knit_tool_finish(tool);
+    return written != KNIT_TOOL_OK ? written : status;
+}
+
+static int print_answer(const struct knit_tool *tool, const void *map, size_t map_len)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    struct knit_value answer = knit_read(&reader, map, map_len);
+    bool is_allowed = knit_value_bool(knit_value_get(answer, "allowed"));
+    int status = is_allowed ? KNIT_TOOL_OK : KNIT_TOOL_FAILED, written;
+    size_t len = 0;
+    const char *text = knit_value_text(knit_value_get(answer, "because"), &len);
+    char *copy;
+
+    if (knit_reader_code(&reader) != KNIT_OK)
+        return knit_tool_fail(tool, KNIT_TOOL_BROKE, "the daemon answered something else");
+    if (tool->is_json)
+        return print_json(tool, map, map_len, status);
+    copy = strndup(text, len);
+    if (copy == NULL)
+        return knit_tool_no_memory(tool);
+    fputs(is_allowed ? "allowed: " : "denied: ", stdout);
+    knit_tool_put_text(copy);
+    putchar('\n');
+    free(copy);
+    written = knit_tool_finish(tool);
+    return written != KNIT_TOOL_OK ? written : status;
+}
+
+static int ask(const struct knit_tool *tool, struct knit_buffer *names, const char *task)
+{
+    struct knit_error error;
+    struct knit *k;
+    const void *map;
+    size_t len;
+    int status = knit_tool_open(tool, NULL, &k);
+
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_call(k, &error, "$/why", "(any, str) -> map", (const void *)names->bytes, names->len,
+            task, &map, &len) != KNIT_OK)
+        status = knit_tool_report(tool, &error);
+    else
+        status = print_answer(tool, map, len);
+    knit_close(k);
+    return status;
+}
+
+static int why(const struct knit_tool *tool, const char *principal, const char *task)
+{
+    struct knit_buffer names;
+    struct knit_writer writer;
+    int status;
+
+    knit_buffer_init(&names, NAMES_BYTES_MAX);
+    knit_writer_init(&writer, &names);
+    if (!put_principal(&writer, principal))
+        status = knit_tool_fail(
+            tool, KNIT_TOOL_USAGE, "this machine has no user '%s'", principal + strlen("user:"));
+    else if (knit_writer_end(&writer) != 0)
+        status = knit_tool_usage(tool, "the principal is no text in UTF-8");
+    else
+        status = ask(tool, &names, task);
+    knit_buffer_fini(&names);
+    return status;
+}
+
+int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[0], "check") == 0)
+        return check(tool, argv[1]);
+    if (argc == 3 && strcmp(argv[0], "why") == 0)
+        return why(tool, argv[1], argv[2]);
+    return knit_tool_usage(tool, "policy takes check FILE, or why PRINCIPAL TASK");
+}
+
+/* ---- reload -------------------------------------------------------------------------------- */
+
+int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_error error;
+    struct knit *k;
+    int status = argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "reload takes no arguments");
+
+    (void)argv;
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, NULL, &k);
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_call(k, &error, "$/reload", "() -> nil") != KNIT_OK)
+        status = knit_tool_report(tool, &error);
+    knit_close(k);
+    return status;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Root and the daemon's own user are told by the policy which tasks they may run, as all others
+ * are, and may use every method: a policy must not lock out who could end the daemon anyway. */
+#include "server/rpc/permit.h"
+
+#include <stdio.h>
+
+#include "server/base/log.h"
+#include "server/policy/policy.h"
+#include "server/policy/principals.h"
+#include "server/rpc/refusal.h"
+#include "server/rpc/router.h"
+
+static bool has_policy(const struct knit_caller *caller)
+{
+    return caller->router->backend != NULL && caller->router->backend->policy != NULL;
+}
+
+bool knit_permit_method(const struct knit_caller *caller, const char *method, bool is_for_operators)
+{
+    if (!has_policy(caller) || !knit_policy_decides(method))
+        return !is_for_operators || knit_credentials_is_operator(&caller->credentials);
+    if (knit_policy_method(caller->turn->rights, &caller->principal->right, method))
+        return true;
+    return knit_credentials_is_operator(&caller->credentials);
+}
+
+void knit_permit_refuse(
+    struct knit_caller *caller, const struct knit_message *message, const char *name)
+{
+    const char *principal = caller->principal->name;
+    char text[KNIT_PRINCIPAL_NAME_MAX + KNIT_NAME_BYTES_MAX + 96];
+
+    if (has_policy(caller))
+        (void)snprintf(text, sizeof(text), "the policy does not let %s call %s", principal, name);
+    else if (name[0] == '$')
+        (void)snprintf(text, sizeof(text),
+            "%s: only root and the daemon's user may, by the unix socket", name);
+    else
+        (void)snprintf(text, sizeof(text), "%s may call no task", principal);
+    KNIT_COUNT(caller->turn, calls_denied);
+    if (knit_turn_may_warn(caller->turn))
+        knit_log(caller->turn->log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("reason", text),
+            KNIT_LOG_TEXT("principal", principal), KNIT_LOG_TEXT("task", name),
+            KNIT_LOG_CALLER(caller));
+    knit_refuse_with(caller, message, KNIT_DENIED, text);
+}

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may call what, over sockets and over shared memory: the daemon's loops and its workers by one policy, reloads by
+`$/reload`, SIGHUP and knit reload, and what an operator is told."""
+
+import os
+import signal
+import subprocess
+
+from knit_attach import attach
+from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+from knit_lanes import Lanes
+
+DENIED, UNKNOWN_TASK, BAD_ARGUMENT = 301, 300, 302
+KNIT = os.environ['KNIT_TOOL']
+UID = f'uid:{os.geteuid()}'
+
+
+def daemon_with(text, *arguments, **options):
+    """A daemon whose policy file `policy` of its folder has this text."""
+    class WithPolicy(Daemon):
+        def write(self, name, content):
+            if name == 'k.conf':
+                self.policy = super().write('policy', text)
+                content = f'[server]\npolicy = policy\n{content}'
+            return super().write(name, content)
+
+        def reload(self, new_text):
+            super().write('policy', new_text)
+            with self.unix() as rpc:
+                return rpc.call('$/reload')
+    return WithPolicy(*arguments, **options)
+
+
+def section(principal, allow):
+    return f'[principal {principal}]\nallow = {allow}\n'
+
+
+def names(rpc):
+    return {task['name'] for task in rpc.call('$/tasks')['tasks']}
+
+
+class Sockets(Case):
+    def test_what_is_not_allowed_is_denied_and_did_not_start(self):
+        with daemon_with(section(UID, 'add $/tasks') + section('anonymous', 'echo')) as daemon:
+            with daemon.unix() as local, daemon.tcp() as other:
+                for rpc in local, other:
+                    rpc.hello()
+                self.assertEqual(local.call('add', 1, 2), 3)
+                self.assertEqual(other.call('echo', 5), 5)
+                denied = self.assert_fails(DENIED, local.call, 'echo', 5)
+                self.assertEqual((denied.details['started'], denied.details['retryable']), ('no', False))
+                self.assertIn(UID, denied.text)
+                self.assert_fails(DENIED, other.call, 'add', 1, 2)
+                self.assertEqual(names(local), {'add'})
+                self.assert_fails(DENIED, other.call, '$/tasks')
+                self.assert_fails(DENIED, other.call, '$/stats')
+                self.assert_fails(DENIED, other.call, '$/reload')
+                self.assert_fails(DENIED, other.call, '$/why', 'anonymous', 'echo')
+                self.assertEqual(other.call('$/ping', 1), 1)
+                # A name that there is not is no hint at one that there is.
+                self.assertNotIn('nearest', self.assert_fails(UNKNOWN_TASK, other.call, 'addd').text)
+            stats = daemon.stats()
+            self.assertEqual(stats['loops']['calls_denied'], 6)
+            log = daemon.log()
+            self.assertRegex(log, r'msg=denied .*principal=anonymous task=add peer=127')
+            self.assertRegex(log, rf'msg=denied .*principal={UID} task=echo peer=uid')
+
+    def test_by_number_and_by_notification_it_is_the_same(self):
+        with daemon_with(section('anonymous', 'add')) as daemon, daemon.unix() as local, daemon.tcp() as rpc:
+            for number in range(8):
+                if number != 0:
+                    self.assert_fails(DENIED, rpc.call, number, 1, 2)
+            self.assertEqual(rpc.call(0, 1, 2), 3)
+            rpc.notify('echo', 1)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertEqual(local.call('$/stats')['loops']['notifications_dropped'], 1)
+
+    def test_log_lines_are_few_and_denials_all_counted(self):
+        with daemon_with(section('anonymous', 'add')) as daemon, daemon.tcp() as rpc:
+            for _ in range(500):
+                rpc.request('echo', 1)
+            for msgid in range(1, 501):
+                self.assertIsNotNone(rpc.response(msgid)[0])
+            self.assertEqual(daemon.stats()['loops']['calls_denied'], 500)
+            self.assertLessEqual(daemon.log().count('msg=denied'), 100)
+
+    def test_a_reload_holds_for_what_is_sent_when_it_has_returned(self):
+        with daemon_with(section('anonymous', 'add')) as daemon, daemon.tcp() as rpc:
+            for i in range(50):
+                task, other = ('echo', 'add') if i % 2 == 0 else ('add', 'echo')
+                self.assertIsNone(daemon.reload(section('anonymous', task)))
+                rpc.call(task, *([1, 2] if task == 'add' else [1]))
+                self.assert_fails(DENIED, rpc.call, other, *([1, 2] if other == 'add' else [1]))
+
+    def test_a_bad_file_changes_nothing(self):
+        with daemon_with(section('anonymous', 'add')) as daemon, daemon.tcp() as rpc:
+            failed = self.assert_fails(BAD_ARGUMENT, daemon.reload, section('anonymous', 'echo') + '[nobody]\n')
+            self.assertRegex(failed.text, r'/policy:3: expected \[group NAME\] or \[principal NAME\]')
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assert_fails(DENIED, rpc.call, 'echo', 1)
+            os.unlink(daemon.policy)
+            with daemon.unix() as local:
+                self.assertIn('No such file', self.assert_fails(BAD_ARGUMENT, local.call, '$/reload').text)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_sighup_is_a_reload(self):
+        with daemon_with(section('anonymous', 'add')) as daemon, daemon.tcp() as rpc:
+            daemon.write('policy', section('anonymous', 'echo no_such_task'))
+            daemon.send_signal(signal.SIGHUP)
+            wait_until(lambda: 'msg=reloaded' in daemon.log(), 'the reload')
+            self.assertEqual(rpc.call('echo', 1), 1)
+            self.assert_fails(DENIED, rpc.call, 'add', 1, 2)
+            self.assertIn('pattern=no_such_task', daemon.log())
+
+    def test_several_loops_have_one_policy(self):
+        with daemon_with(section('anonymous', 'add'), threads_io=3) as daemon:
+            rpcs = [daemon.tcp() for _ in range(6)]
+            daemon.reload(section('anonymous', 'echo'))
+            for rpc in rpcs:
+                self.assertEqual(rpc.call('echo', 1), 1)
+                self.assert_fails(DENIED, rpc.call, 'add', 1, 2)
+                rpc.close()
+
+
+class SharedMemory(Case):
+    def test_attaching_has_to_be_allowed(self):
+        if os.geteuid() != 0:
+            self.skipTest('the own user may use every method')
+        with daemon_with('[group all]\nmembers = uid:*\nallow = add\n', socket_mode='0666') as daemon:
+            os.chmod(daemon.dir, 0o755)
+            command = [KNIT, '-u', f'shm://{daemon.socket}', 'call', 'add', '1', '2']
+            done = subprocess.run(command, capture_output=True, text=True, user=65534, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 4, done.stderr)
+            self.assertIn('DENIED', done.stderr)
+            daemon.reload('[group all]\nmembers = uid:*\nallow = add $/tasks $/attach\n')
+            done = subprocess.run(command, capture_output=True, text=True, user=65534, timeout=PATIENCE)
+            self.assertEqual((done.returncode, done.stdout), (0, '3\n'), done.stderr)
+
+    def test_workers_deny_what_is_written_into_a_lane(self):
+        """The calls are published as bytes, so no library has looked at them."""
+        with daemon_with(section(UID, '*')) as daemon, daemon.unix() as rpc:
+            with Lanes(rpc, [[('add', 1, 2), ('echo', 7)], [('echo', 8)]]) as lanes:
+                daemon.reload(section(UID, 'add'))
+                lanes.publish(0)
+                lanes.publish(1)
+                with daemon.unix() as other:
+                    other.call('add', 1, 1)
+                    other.call('add', 1, 1)
+                wait_until(lambda: daemon_denied(daemon) == 2, 'two denials')
+                wait_until(lambda: daemon.log().count('msg=denied') == 2, 'their lines')
+            self.assertRegex(daemon.log(), rf'msg=denied principal={UID} task=echo session=\d+ peer=uid')
+
+    def test_the_tool_over_shm(self):
+        with daemon_with(section(UID, 'add')) as daemon:
+            url = f'shm://{daemon.socket}'
+
+            def knit(*arguments):
+                return subprocess.run([KNIT, '-u', url, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(knit('call', 'add', '1', '2').stdout, '3\n')
+            denied = knit('call', 'echo', '1')
+            self.assertEqual((denied.returncode, denied.stdout), (4, ''))
+            self.assertIn('DENIED', denied.stderr)
+            self.assertIn('UNKNOWN_TASK', knit('call', 'nosuch', '1').stderr)
+            daemon.reload(section(UID, 'echo'))
+            self.assertEqual(knit('call', 'echo', '1').stdout, '1\n')
+
+    def test_a_stopped_worker_decides_by_what_holds_when_it_goes_on(self):
+        """Stopped over two reloads, of which the second gives the old class's row to others."""
+        with daemon_with(section(UID, 'add echo'), workers=1) as daemon, daemon.unix() as rpc:
+            with Lanes(rpc, [[('echo', 7)]]) as lanes:
+                worker = daemon.stats()['lanes'][0]['pid']
+                os.kill(worker, signal.SIGSTOP)
+                lanes.publish(0)
+                daemon.reload(section(UID, 'add'))
+                daemon.reload(section(UID, 'sha256') + section('anonymous', 'echo add'))
+                with daemon.tcp() as other:
+                    msgid = other.request('echo', 1)
+                    os.kill(worker, signal.SIGCONT)
+                    self.assertEqual(other.result(msgid), 1)
+                wait_until(lambda: daemon_denied(daemon) == 1, 'the denial')
+
+    def test_a_place_that_is_used_again_has_its_own_rights(self):
+        with daemon_with(section(UID, 'add'), workers=1) as daemon:
+            for _ in range(5):
+                with daemon.unix() as rpc:
+                    _, fds = attach(rpc)
+                    for fd in fds:
+                        os.close(fd)
+                wait_until(lambda: daemon.stats()['pool']['foreign_sessions'] == 0, 'the end of the session')
+            with daemon.unix() as rpc:
+                daemon.reload(section(UID, 'add echo'))
+                with Lanes(rpc, [[('echo', 1)]]) as lanes:
+                    lanes.publish(0)
+                    with daemon.unix() as other:
+                        other.call('add', 1, 1)
+                    wait_until(lambda: lanes.order(0), 'the answer')
+                self.assertEqual(daemon_denied(daemon), 0)
+
+
+def daemon_denied(daemon):
+    return sum(lane['denied'] for lane in daemon.stats()['lanes'])
+
+
+class Operators(Case):
+    def knit(self, daemon, *arguments):
+        return subprocess.run([KNIT, '-u', f'unix://{daemon.socket}', *arguments], capture_output=True, text=True, timeout=PATIENCE)
+
+    def test_why_names_the_line(self):
+        text = '[group g]\nmembers = token:* unix-group:root\nallow = a* $/stats\n[principal token:x]\ndeny = add\n'
+        with daemon_with(text) as daemon:
+            for principal, name, status, answer in (
+                    ('token:y', 'add', 0, 'allowed: [group g] allows a* on line 3\n'),
+                    ('token:x', 'add', 1, 'denied: [principal token:x] denies add on line 5\n'),
+                    ('token:y', '$/stats', 0, 'allowed: [group g] allows $/stats on line 3\n'),
+                    ('user:root', 'add', 0, 'allowed: [group g] allows a* on line 3\n'),
+                    ('token:y', 'echo', 1, 'denied: [group g] of line 1 does not allow it\n'),
+                    ('anonymous', 'add', 1, 'denied: no section speaks of this principal\n')):
+                done = self.knit(daemon, 'policy', 'why', principal, name)
+                self.assertEqual((done.returncode, done.stdout), (status, answer), done.stderr)
+            self.assertEqual(self.knit(daemon, '--json', 'policy', 'why', 'token:y', 'add').stdout,
+                             '{"allowed":true,"because":"[group g] allows a* on line 3"}\n')
+
+    def test_reload_prints_the_mistake(self):
+        with daemon_with(section(UID, 'add')) as daemon:
+            done = self.knit(daemon, 'reload')
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
+            daemon.write('policy', '[group a]\nallow = a,b\n')
+            done = self.knit(daemon, 'reload')
+            self.assertEqual(done.returncode, 4)
+            self.assertIn("/policy:2: 'a,b': expected names of tasks", done.stderr)
+
+    def test_check_needs_no_daemon(self):
+        with daemon_with('[principal user:root]\nallow = add\n') as daemon:
+            done = self.knit(daemon, 'policy', 'check', daemon.policy)
+            self.assertEqual((done.returncode, done.stdout), (0, f'{daemon.policy}: 1 sections, nothing wrong with them\n'))
+            bad = daemon.write('bad', '[principal user:no-such-user]\n')
+            done = self.knit(daemon, 'policy', 'check', bad)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f'{bad}:1: this machine has no such user or group', done.stderr)
+            self.assertEqual(self.knit(daemon, 'policy', 'check', '/no/such').returncode, 2)
+            self.assertEqual(self.knit(daemon, 'policy', 'check').returncode, 2)
+
+    def test_without_a_policy_all_is_allowed_and_operators_may_ask(self):
+        with Daemon() as daemon, daemon.tcp() as rpc:
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertEqual(self.knit(daemon, 'policy', 'why', 'anonymous', 'add').returncode, 0)
+            self.assertEqual(self.knit(daemon, 'reload').returncode, 0)
+            self.assert_fails(DENIED, rpc.call, '$/reload')
+
+    def test_a_start_is_refused_with_a_bad_policy(self):
+        for text, sentence in (('[x]\n', ':1: expected [group NAME]'), ('[principal user:no-such-user]\n', 'no such user'),
+                               (None, 'server.policy: cannot read')):
+            with self.assertRaises(AssertionError) as caught:
+                daemon_with(text or '', *([] if text else ['--policy=/no/such/policy']))
+            self.assertIn(sentence, str(caught.exception))
+        with self.assertRaises(AssertionError) as caught:
+            daemon_with('', attach_users='root')
+        self.assertIn('expected neither attach_users nor attach_groups', str(caught.exception))
+
+
+if __name__ == '__main__':
+    main()
