@@ -33,6 +33,7 @@
     X(calls_cancelled)                                                                             \
     X(calls_overloaded)                                                                            \
     X(calls_denied)                                                                                \
+    X(calls_over_quota)                                                                            \
     X(references_bound)                                                                            \
     X(references_over)                                                                             \
     X(keys_joined)                                                                                 \

@@ -27,6 +27,7 @@
 #include <sys/types.h>
 
 #include "fastpath/lane/rights.h"
+#include "server/policy/quota.h"
 
 enum knit_principal_kind {
     KNIT_PRINCIPAL_ANONYMOUS,
@@ -45,6 +46,7 @@ struct knit_principal {
     /* What it may do, by fastpath/lane/rights.h. Without a policy KNIT_RIGHTS_ALL, or
      * KNIT_RIGHTS_NOTHING. */
     struct knit_right right;
+    struct knit_quota quota; /* what it may ask for, and its weight */
     /* The table's. */
     uint32_t refs;
     LIST_ENTRY(knit_principal) in_bucket;

@@ -135,6 +135,7 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     if (flow->is_in_turn)
         return;
     renew(flows, flow);
+    flow->weight = caller->principal != NULL ? knit_quota_weight(&caller->principal->quota) : 1;
     flow->is_in_turn = true;
     flows->count++;
     flows->weights += flow->weight;

@@ -138,6 +138,24 @@ void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_messag
     knit_refuse_call(caller, message, &failure);
 }
 
+bool knit_refuse_over_quota(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_failure failure;
+    struct knit_quota_over over;
+    char text[96];
+
+    if (!knit_quota_is_over(&caller->principal->quota, caller->turn->now_ns, &over))
+        return false;
+    (void)snprintf(text, sizeof(text), "the caller is over its limit of %llu (%s)",
+        (unsigned long long)over.limit, over.name);
+    failure = knit_failure(KNIT_QUOTA, text);
+    failure.limit = over.limit;
+    failure.retry_after_ms = over.wait_ns / 1000000 + 1;
+    KNIT_COUNT(caller->turn, calls_over_quota);
+    knit_refuse_call(caller, message, &failure);
+    return true;
+}
+
 void knit_refuse_waiting(struct knit_caller *caller, const struct knit_message *message)
 {
     KNIT_COUNT(caller->turn, calls_overloaded);

@@ -21,6 +21,9 @@ void knit_refuse_with(struct knit_caller *caller, const struct knit_message *mes
     const char *text);
 void knit_refuse_unknown(struct knit_caller *caller, const struct knit_message *message);
 void knit_refuse_too_large(struct knit_caller *caller, const struct knit_message *message);
+/* Where its principal has used up what it may ask for. False: it has not. */
+KNIT_MUST_CHECK bool knit_refuse_over_quota(
+    struct knit_caller *caller, const struct knit_message *message);
 /* queue_max of the settings. */
 void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_message *message);
 /* It may not wait at all, and would have to. */

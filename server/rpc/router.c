@@ -94,8 +94,11 @@ void knit_router_release(struct knit_caller *caller, uint32_t slot)
 static void give_back_arguments(struct knit_router *router, const struct knit_record *record)
 {
     router->share.argument_bytes -= record->argument_bytes;
-    if (record->charged_to != NULL)
-        record->charged_to->account.argument_bytes -= record->argument_bytes;
+    if (record->charged_to == NULL)
+        return;
+    record->charged_to->account.argument_bytes -= record->argument_bytes;
+    if ((record->extras & KNIT_RECORD_QUOTA) != 0)
+        knit_quota_give_back(&record->charged_to->principal->quota);
 }
 
 /* Of an inlined call that has ended otherwise than by its task: nothing comes of it any more. */
@@ -172,7 +175,9 @@ void knit_router_forget(struct knit_caller *caller)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
         if (is_request)
-            record->caller = NULL;
+            if ((record->extras & KNIT_RECORD_QUOTA) != 0)
+                knit_quota_give_back(&caller->principal->quota);
+        record->caller = NULL;
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;

@@ -52,6 +52,7 @@ enum knit_record_extra {
     KNIT_RECORD_WATCHED = 1, /* its values go to its caller */
     KNIT_RECORD_SOURCE = 2,  /* its outcome is of interest to references.h */
     KNIT_RECORD_COUNTED = 4, /* among its task's calls, by the inliner */
+    KNIT_RECORD_QUOTA = 16,  /* among the calls in flight of its principal */
     KNIT_RECORD_KEYED = 8,   /* its caller is the keeper of keyed.h, its msgid its slot */
 };
 

@@ -199,6 +199,10 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
     struct knit_router *router = caller->router;
 
     knit_router_count(router, record);
+    if (knit_quota_is_limited(&caller->principal->quota)) {
+        knit_quota_take(&caller->principal->quota, way->message->params.len, caller->turn->now_ns);
+        record->extras |= KNIT_RECORD_QUOTA;
+    }
     knit_share_note_call(&router->share, caller, record->task, record->argument_bytes);
     router->outstanding++;
     if (way->key != NULL) {
@@ -414,6 +418,8 @@ static bool refuse_bad_call(struct way *way)
         knit_permit_refuse(caller, message, way->task->name);
         return true;
     }
+    if (knit_quota_is_limited(&caller->principal->quota) && knit_refuse_over_quota(caller, message))
+        return true;
     if (message->params.len > caller->turn->settings->call_max_bytes) {
         knit_refuse_too_large(caller, message);
         return true;
@@ -611,6 +617,7 @@ static inline bool publish_usual(
     task = find_named(caller, &message->method);
     if (place->slot_plus_one != 0 || task == NULL ||
         !is_free_to_call(caller, message->params.len) || !knit_permit_task(caller, task->id) ||
+        knit_quota_is_limited(&caller->principal->quota) ||
         (task->timeout_ms != 0 && task->on_timeout.bytes != NULL) ||
         knit_router_may_inline(router, task->id))
         return false;

@@ -113,14 +113,15 @@ static void time_is_shared_and_not_calls(void **state)
 static void weights_divide_it(void **state)
 {
     static const uint64_t work_ns[] = {50 * US, 50 * US};
+    const struct knit_quota_limits limits = {.weight = 3};
     struct knit_flow *heavy;
     uint64_t heavy_ns;
 
     (void)state;
-    heavy = wait(0, "token:heavy");
-    rest(&callers[0]);
-    heavy->weight = 3;
     (void)wait(0, "token:heavy");
+    rest(&callers[0]);
+    knit_quota_set(&callers[0].principal->quota, &limits);
+    heavy = wait(0, "token:heavy");
     (void)wait(1, "token:light");
     assert_int_equal(flows.weights, 4);
     heavy_ns = charged_ns(heavy, work_ns, 4000);

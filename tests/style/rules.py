@@ -359,8 +359,9 @@ def atomics(tree):
                 yield source.path, source.line_of(match.start()), 'volatile orders nothing: use an atomic'
 
 
-# Files of the server with atomics of their own: counters that all threads read, the log, and what a principal may do.
-MAY_COUNT = re.compile(r'server/(base/(counters|log)|policy/principals?)\.[ch]')
+# Files of the server with atomics of their own: counters that all threads read, the log, and what a principal may
+# do and ask for.
+MAY_COUNT = re.compile(r'server/(base/(counters|log)|policy/(principals?|quota))\.[ch]')
 
 
 @rule

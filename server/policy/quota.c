@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each rate is one word, the theoretical time of arrival of GCRA: no bucket is refilled, and a
+ * principal that nobody asks for costs nothing. */
+#include "server/policy/quota.h"
+
+enum { BURST_NS = 100000000 };
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static uint64_t load(const _Atomic uint64_t *word)
+{
+    /* relaxed throughout: the words order nothing. */
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *limits)
+{
+    atomic_store_explicit(&quota->weight, limits->weight, memory_order_relaxed);
+    atomic_store_explicit(&quota->calls_in_flight, limits->calls_in_flight, memory_order_relaxed);
+    atomic_store_explicit(&quota->calls_per_second, limits->calls_per_second, memory_order_relaxed);
+    atomic_store_explicit(&quota->bytes_per_second, limits->bytes_per_second, memory_order_relaxed);
+    atomic_store_explicit(&quota->is_limited,
+        limits->calls_in_flight != 0 || limits->calls_per_second != 0 ||
+            limits->bytes_per_second != 0,
+        memory_order_relaxed);
+}
+
+uint32_t knit_quota_weight(const struct knit_quota *quota)
+{
+    const uint64_t weight = load(&quota->weight);
+
+    return weight == 0 ? 1 : weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
+}
+
+static uint64_t price_ns(uint64_t amount, uint64_t per_second)
+{
+    return amount < UINT64_MAX / SECOND_NS ? amount * SECOND_NS / per_second : SECOND_NS;
+}
+
+/* What was taken is so far ahead that one more has to wait. */
+static bool is_ahead(const _Atomic uint64_t *paid_ns, uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+    const uint64_t ns = load(paid_ns);
+
+    if (ns <= now_ns + BURST_NS)
+        return false;
+    *ret_wait_ns = ns - now_ns - BURST_NS;
+    return true;
+}
+
+bool knit_quota_is_over(
+    const struct knit_quota *quota, uint64_t now_ns, struct knit_quota_over *ret_over)
+{
+    struct knit_quota_over over = {.name = "calls_in_flight"};
+
+    over.limit = load(&quota->calls_in_flight);
+    if (over.limit != 0 && load(&quota->in_flight) >= over.limit) {
+        *ret_over = over;
+        return true;
+    }
+    over.name = "calls_per_second";
+    over.limit = load(&quota->calls_per_second);
+    if (over.limit != 0 && is_ahead(&quota->calls_ns, now_ns, &over.wait_ns)) {
+        *ret_over = over;
+        return true;
+    }
+    over.name = "bytes_per_second";
+    over.limit = load(&quota->bytes_per_second);
+    if (over.limit == 0 || !is_ahead(&quota->bytes_ns, now_ns, &over.wait_ns))
+        return false;
+    *ret_over = over;
+    return true;
+}
+
+static void move_on(_Atomic uint64_t *paid_ns, uint64_t now_ns, uint64_t price)
+{
+    uint64_t before = load(paid_ns);
+
+    while (!atomic_compare_exchange_weak_explicit(paid_ns, &before,
+        (before > now_ns ? before : now_ns) + price, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns)
+{
+    const uint64_t calls = load(&quota->calls_per_second), most = load(&quota->bytes_per_second);
+
+    (void)atomic_fetch_add_explicit(&quota->in_flight, 1, memory_order_relaxed);
+    if (calls != 0)
+        move_on(&quota->calls_ns, now_ns, price_ns(1, calls));
+    if (most != 0)
+        move_on(&quota->bytes_ns, now_ns, price_ns(bytes, most));
+}
+
+void knit_quota_give_back(struct knit_quota *quota)
+{
+    (void)atomic_fetch_sub_explicit(&quota->in_flight, 1, memory_order_relaxed);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a principal may ask for: so many calls in flight, so many calls and bytes of arguments a
+ * second; and its weight among others.
+ *
+ * One for all connections of the principal, on all loops. Calls and bytes a second are limited by
+ * the time at which what was taken will be paid: it moves on by each call, and may be 100 ms
+ * ahead. So a quiet principal may take what a tenth of a second gives at once, and a refused one
+ * knows when to come again. A principal without limits pays a load and a branch for a call.
+ *
+ * Loops look before they take, and others may take in between: the limit is exceeded by a call for
+ * each loop at most.
+ *
+ * Threads: any. Edges: none, the words order nothing.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <knitting/code.h>
+
+/* 0 = no limit; as a weight 1. */
+struct knit_quota_limits {
+    uint64_t weight;
+    uint64_t calls_in_flight;
+    uint64_t calls_per_second;
+    uint64_t bytes_per_second;
+};
+
+/* All zeros: no limits. */
+struct knit_quota {
+    _Atomic bool is_limited;
+    _Atomic uint64_t weight, calls_in_flight, calls_per_second, bytes_per_second;
+    _Atomic uint64_t in_flight;          /* calls that were taken and not given back */
+    _Atomic uint64_t calls_ns, bytes_ns; /* what was taken is paid then */
+};
+
+/* The limit that a call is over, and when it is worth to try again. */
+struct knit_quota_over {
+    const char *name; /* of its key in the policy */
+    uint64_t limit;
+    uint64_t wait_ns; /* 0 = when a call has ended */
+};
+
+void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *limits);
+
+static inline bool knit_quota_is_limited(const struct knit_quota *quota)
+{
+    /* relaxed: a limit holds for calls that come a moment later. */
+    return atomic_load_explicit(&quota->is_limited, memory_order_relaxed);
+}
+
+uint32_t knit_quota_weight(const struct knit_quota *quota);
+
+/* Whether one more call is over a limit; changes nothing. */
+KNIT_MUST_CHECK bool knit_quota_is_over(
+    const struct knit_quota *quota, uint64_t now_ns, struct knit_quota_over *ret_over);
+
+/* The call has begun; and has ended. */
+void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns);
+void knit_quota_give_back(struct knit_quota *quota);
