@@ -364,19 +364,6 @@ static void forget_names(struct named *named)
     free(named->text);
 }
 
-void knit_policy_rule(void *arg, struct knit_principal *principal)
-{
-    struct knit_policy *policy = arg;
-    uint64_t right = KNIT_RIGHTS_NOTHING;
-    struct named named;
-
-    /* Without memory it may do nothing. */
-    if (name(policy, principal, &named))
-        right = knit_policy_right(policy, &named.names);
-    forget_names(&named);
-    knit_right_store(&principal->right, right);
-}
-
 struct knit_policy_limits knit_policy_limits(
     struct knit_policy *policy, const struct knit_principal *principal)
 {
@@ -390,6 +377,25 @@ struct knit_policy_limits knit_policy_limits(
     }
     forget_names(&named);
     return limits;
+}
+
+void knit_policy_rule(void *arg, struct knit_principal *principal)
+{
+    struct knit_policy *policy = arg;
+    const struct knit_policy_limits limits = knit_policy_limits(policy, principal);
+    const struct knit_quota_limits quota = {.weight = limits.weight,
+        .calls_in_flight = limits.calls_in_flight,
+        .calls_per_second = limits.calls_per_second,
+        .bytes_per_second = limits.bytes_per_second};
+    uint64_t right = KNIT_RIGHTS_NOTHING;
+    struct named named;
+
+    /* Without memory it may do nothing. */
+    if (name(policy, principal, &named))
+        right = knit_policy_right(policy, &named.names);
+    forget_names(&named);
+    knit_quota_set(&principal->quota, &quota);
+    knit_right_store(&principal->right, right);
 }
 
 /* ---- questions ----------------------------------------------------------------------------- */

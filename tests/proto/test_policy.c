@@ -132,7 +132,7 @@ static void limits_are_the_own_ones_else_the_groups(void **state)
 {
     struct knit_policy_file file =
         read_text("[group g]\nmembers = uid:1 gid:7\nweight = 4\ncalls_in_flight = 10\n"
-                  "over_limit = wait\n"
+                  "over_limit = refuse\n"
                   "[group h]\nmembers = gid:8\nweight = 2\nbytes_per_second = 64MiB\n"
                   "[principal uid:1]\nallow = x\n"
                   "[principal uid:2]\nweight = 9\n");
@@ -144,7 +144,7 @@ static void limits_are_the_own_ones_else_the_groups(void **state)
     limits = knit_policy_limits_of(&file, &(struct knit_policy_names){uid1, 1});
     assert_int_equal(limits.weight, 4);
     assert_int_equal(limits.calls_in_flight, 10);
-    assert_int_equal(limits.over_limit, KNIT_POLICY_OVER_WAIT);
+    assert_int_equal(limits.over_limit, KNIT_POLICY_OVER_REFUSE);
     limits = knit_policy_limits_of(&file, &(struct knit_policy_names){both, 3});
     assert_int_equal(limits.weight, 2);
     assert_int_equal(limits.calls_in_flight, 10);
@@ -182,8 +182,9 @@ static void each_mistake_is_named_with_its_line(void **state)
         {"[group a]\nweight = 1\nweight = 2\n", "f:3: weight stands in this section already"},
         {"[group a]\ncalls_per_second = 1e3\n", "f:2: calls_per_second: expected a number"},
         {"[group a]\nbytes_per_second = 5MB\n", "f:2: bytes_per_second: expected a number"},
-        {"[group a]\nover_limit = drop\n", "f:2: over_limit: expected refuse or wait"},
-        {"[group a]\nover_limit = wait\nover_limit = wait\n", "f:3: over_limit stands"},
+        {"[group a]\nover_limit = wait\n", "f:2: over_limit: expected refuse, not 'wait'"},
+        {"[group a]\nover_limit = drop\n", "f:2: over_limit: expected refuse"},
+        {"[group a]\nover_limit = refuse\nover_limit = refuse\n", "f:3: over_limit stands"},
         {"[group a]\nmembers = uid:1\nweight = 1\n[group b]\nmembers = uid:1\nweight = 2\n",
             "which has other limits"}};
 

@@ -10,7 +10,7 @@ from knit_attach import attach
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 from knit_lanes import Lanes
 
-DENIED, UNKNOWN_TASK, BAD_ARGUMENT = 301, 300, 302
+DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA = 301, 300, 302, 201
 KNIT = os.environ['KNIT_TOOL']
 UID = f'uid:{os.geteuid()}'
 
@@ -37,6 +37,42 @@ def section(principal, allow):
 
 def names(rpc):
     return {task['name'] for task in rpc.call('$/tasks')['tasks']}
+
+
+class Limits(Case):
+    def test_all_connections_of_a_principal_have_its_calls_in_flight_together(self):
+        text = section(UID, '* $/stats') + 'calls_in_flight = 2\n' + section('anonymous', '*')
+        with daemon_with(text, workers=3) as daemon, daemon.unix() as one, daemon.unix() as two, daemon.tcp() as other:
+            two.hello()
+            held = [one.request('sleep', 600000) for _ in range(2)]
+            wait_until(lambda: daemon.stats()['loops']['calls_published'] >= 2, 'both to begin')
+            error = self.assert_fails(QUOTA, two.call, 'echo', 1)
+            self.assertEqual((error.details['limit'], error.details['started'], error.details['retryable']), (2, 'no', True))
+            self.assertGreater(error.details['retry_after_ms'], 0)
+            self.assertIn('calls_in_flight', error.text)
+            self.assertEqual(other.call('echo', 1), 1)
+            self.assertEqual(daemon.stats()['loops']['calls_over_quota'], 1)
+            # A new file counts at once; what is in flight stays so.
+            daemon.reload(section(UID, '* $/stats') + 'calls_in_flight = 3\n')
+            self.assertEqual(two.call('echo', 1), 1)
+            for msgid in held:
+                one.notify('$/cancel', msgid)
+
+    def test_calls_a_second_are_refused_until_the_time_has_paid_for_them(self):
+        text = section(UID, '* $/stats') + 'calls_per_second = 10\n'
+        with daemon_with(text) as daemon, daemon.unix() as rpc:
+            rpc.hello()
+            outcomes = []
+            for i in range(20):
+                rpc.request('echo', i)
+            for msgid in range(rpc.next_id - 20, rpc.next_id):
+                outcomes.append(rpc.response(msgid)[0])
+            refused = [error for error in outcomes if error]
+            self.assertGreater(len(refused), 10)
+            self.assertEqual({error[0] for error in refused}, {QUOTA})
+            wait_ms = refused[-1][2]['retry_after_ms']
+            self.assertTrue(1 <= wait_ms <= 110)
+            wait_until(lambda: rpc.response(rpc.request('echo', 1))[0] is None, 'it to be paid for')
 
 
 class Sockets(Case):
