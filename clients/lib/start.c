@@ -79,7 +79,7 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
     if (start->is_by_lanes)
         return lanes != NULL && (start->prepared->age == knit_lanes_age(lanes) ||
                                     handle->handles->session->link.step == NULL);
-    return lanes == NULL || start->prepared->is_of_protocol;
+    return lanes == NULL || start->prepared->is_of_protocol || start->is_asked;
 }
 
 /* One attempt. */
@@ -213,6 +213,7 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
             k->handles.lanes->options.lacks_output)
             return refuse_output(ret_error);
     }
+    start->is_asked = false;
     start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
     if (!start->is_by_lanes)
         return knit_typed_is_compared(k, prepared)
@@ -221,7 +222,8 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
     if (prepared->age != knit_lanes_age(k->handles.lanes))
         code = resolve(k, prepared, ret_error);
     /* Or lost while it was asked: the call waits for other lanes. */
-    if ((code == KNIT_UNKNOWN_TASK && is_said_by_daemon(k, prepared)) ||
+    start->is_asked = code == KNIT_UNKNOWN_TASK && is_said_by_daemon(k, prepared);
+    if (start->is_asked ||
         (code == KNIT_DISCONNECTED && k->handles.lanes == NULL && knit_link_is_open(&k->link))) {
         start->is_by_lanes = false;
         return KNIT_OK;

@@ -13,6 +13,7 @@ struct knit_start {
     struct knit_span params;
     struct knit_promise *promise; /* what they are made of; NULL unless some are handles */
     bool is_by_lanes;
+    bool is_asked; /* no list has the task: by the stream all the same, and the daemon says why */
     uint64_t timeout_ns;                      /* KNIT_OPTION_NONE = none, also of the next */
     uint64_t queue_ns;                        /* 0: it is started at once or not at all */
     const struct knit_substitute *substitute; /* for the end of its timeout; NULL = TIMEOUT */
