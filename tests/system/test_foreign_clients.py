@@ -89,6 +89,21 @@ class ForeignTls(unittest.TestCase):
             with daemon.tls(authority.client()) as rpc:
                 self.assertEqual(rpc.call('add', 2, 40), 42)
 
+    def test_the_example_caller(self):
+        authority = Authority()
+        self.addCleanup(authority.close)
+        with TlsDaemon(authority) as daemon:
+            def run(**environment):
+                return subprocess.run([sys.executable, os.environ['KNIT_EXAMPLE_CALLER'], f'knits://localhost:{daemon.port}'],
+                                      capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **environment})
+            done = run(SSL_CERT_FILE=authority.path('ca.pem'))
+            self.assertEqual((done.returncode, done.stderr), (0, ''))
+            self.assertIn('add = 5', done.stdout)
+            self.assertIn('fail failed: 600 TASK_FAILED', done.stdout)
+            done = run()
+            self.assertEqual((done.returncode, done.stdout), (1, ''))
+            self.assertIn('certificate verify failed', done.stderr)
+
 
 if __name__ == '__main__':
     main()
