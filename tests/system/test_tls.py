@@ -167,6 +167,22 @@ class What_is_spoken(TlsCase):
         with self.daemon.tls() as rpc:
             self.assertEqual(rpc.call('echo', 1), 1)
 
+    def test_nothing_is_taken_before_the_handshake_is_over(self):
+        """No early data: what comes twice, because somebody on the way repeats it, would be called twice."""
+        session = authority.path('session')
+        client = subprocess.Popen(
+            ['openssl', 's_client', '-connect', f'127.0.0.1:{self.daemon.port}', '-tls1_3', '-sess_out', session],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            def show():
+                done = subprocess.run(['openssl', 'sess_id', '-in', session, '-noout', '-text'], capture_output=True, text=True)
+                return re.search(r'Max Early Data: (\d+)', done.stdout)
+            self.assertEqual(wait_until(show, 'a ticket')[1], '0')
+        finally:
+            client.kill()
+            client.wait()
+            client.stdin.close()
+
     def test_plain_bytes_are_refused_with_a_reason(self):
         before = self.counters()['handshakes_failed']
         with self.daemon.raw() as sock:
@@ -369,6 +385,14 @@ class Clients(TlsCase):
         with self.strict.tls(authority.client('client')) as rpc:
             self.refused(self.strict, authority.client('stranger'), 'unable to get')
             self.assertEqual(rpc.call('echo', 1), 1)
+
+    def test_a_list_of_certificates_may_not_be_long(self):
+        chain = authority.path('long.pem')
+        with open(authority.path('client.pem')) as leaf, open(authority.path('ca.pem')) as ca, open(chain, 'w') as file:
+            file.write(leaf.read() + 100 * ca.read())
+        shutil.copy(authority.path('client.key'), authority.path('long.key'))
+        for version in VERSIONS:
+            self.refused(self.strict, authority.client('long', version=version), 'excessive message size')
 
     def test_a_list_of_revoked_ones_that_is_missing_or_old_refuses_all(self):
         for crl in 'crl_stranger.pem', 'crl_old.pem':
