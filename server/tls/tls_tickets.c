@@ -14,6 +14,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ static bool add_random(struct knit_tls_ticket_ring *ring)
 {
     struct knit_tls_ticket_key key;
 
-    if (RAND_priv_bytes((uint8_t *)&key, sizeof(key)) != 1)
+    if (getrandom(&key, sizeof(key), 0) != sizeof(key))
         return false;
     if (ring->count < KNIT_TLS_TICKET_KEYS_MAX)
         ring->count++;
