@@ -597,13 +597,19 @@ class Reload(Case):
     def test_handshakes_while_it_changes_succeed(self):
         with self.daemon as daemon:
             context = authority.client()
-            for number in range(60):
-                if number % 6 == 0:
-                    self.show(('server', 'server_rsa')[number // 6 % 2])
-                    daemon.send_signal(signal.SIGHUP)
-                with daemon.tls(context) as rpc:
-                    self.assertEqual(rpc.call('echo', number), number)
+
+            def change(rounds):
+                for number in range(6 * rounds):
+                    if number % 6 == 0:
+                        self.show(('server', 'server_rsa')[number // 6 % 2])
+                        daemon.send_signal(signal.SIGHUP)
+                    with daemon.tls(context) as rpc:
+                        self.assertEqual(rpc.call('echo', number), number)
+            change(10)
+            before = daemon.memory_kb()
+            change(300 if 'KNIT_TEST_LONG' in os.environ else 20)
             self.assertEqual(daemon.stats()['loops']['handshakes_failed'], 0)
+            self.assertLess(daemon.memory_kb() - before, 1024)
 
 
 class Settings(unittest.TestCase):

@@ -15,8 +15,8 @@ from knit_tls import Authority, TlsDaemon
 SCAN, TEST = shutil.which('sslscan'), shutil.which('testssl') or shutil.which('testssl.sh')
 LONG = 'KNIT_TEST_LONG' in os.environ
 
-# Found of every server that has no answer by DNS, or by a client without the engine of a country's ciphers.
-NOT_OURS = {'DNS_CAArecord', 'engine_problem'}
+# Of any name that DNS knows nothing of.
+NOT_OURS = {'DNS_CAArecord'}
 
 
 class Scanners(Case):
@@ -54,10 +54,11 @@ class Scanners(Case):
         with open(found) as file:
             findings = json.load(file)
         self.assertGreater(len(findings), 80)
-        bad = [finding for finding in findings
-               if finding['severity'] not in ('OK', 'INFO', 'DEBUG', 'LOW') and finding['id'] not in NOT_OURS]
-        self.assertEqual(bad, [])
-        self.assertEqual([finding for finding in findings if finding['severity'] == 'LOW' and finding['id'] not in NOT_OURS], [])
+        for finding in findings:
+            if finding['severity'] == 'WARN':  # what it could not find out
+                print('testssl:', finding['id'], finding['finding'])
+        self.assertEqual([finding for finding in findings if finding['severity'] in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL') and
+                          finding['id'] not in NOT_OURS], [])
 
 
 if __name__ == '__main__':
