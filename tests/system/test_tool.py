@@ -360,7 +360,7 @@ class Tool(DaemonCase):
                                                environment={'KNITTING_TOKEN_FILE': path}).stdout, '5\n')
                     self.assertEqual(self.knit('call', 'add', '2', '3', url=url,
                                                environment={'KNITTING_TOKEN': token.strip()}).stdout, '5\n')
-                    refused = self.knit('--token-file', path + '2', 'call', 'add', '2', '3', url=url, status=REFUSED)
+                    refused = self.knit('--token-file', path + '2', 'call', 'add', '2', '3', url=url, status=DISCONNECTED)
                     self.assertIn("UNAUTHENTICATED: the token is nobody's", refused.stderr)
                 self.assertEqual(daemon.stats()['loops']['authentications'], 10)
                 refused = self.knit('call', 'add', '2', '3', url=daemon.urls[0], status=REFUSED)
