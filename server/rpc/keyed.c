@@ -480,8 +480,8 @@ void knit_keyed_expire(struct knit_router *router)
     if (keyed == NULL)
         return;
     while ((due = knit_dues_first(&keyed->dues)) != NULL && due->ns <= router->turn->now_ns)
-        time_out(
-            (struct knit_keyed_waiter *)((char *)due - offsetof(struct knit_keyed_waiter, due)));
+        time_out((struct knit_keyed_waiter *)(void *)((char *)due -
+                                                      offsetof(struct knit_keyed_waiter, due)));
     if (knit_dues_next_ns(&keyed->dues) < router->next_ns)
         router->next_ns = knit_dues_next_ns(&keyed->dues);
 }
