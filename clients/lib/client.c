@@ -147,6 +147,25 @@ void knit_client_return(struct knit *k)
         k->link.step(k);
 }
 
+/* The server wants no more calls here. When those that it has are over, the connection ends, and
+ * the others go on with the next one; they are not patient without end either. */
+static __attribute__((noinline)) void leave(struct knit *k)
+{
+    struct knit_handles *handles = &k->handles;
+    const uint64_t now_ns = knit_clock_ns();
+
+    if (handles->returns && k->link.patient_ns == UINT64_MAX)
+        k->link.patient_ns = now_ns + (uint64_t)k->admin_ms * 1000000;
+    if (handles->stream->places_taken == 0 && !knit_stream_has_output(handles->stream) &&
+        (handles->lanes == NULL || knit_lanes_in_flight(handles->lanes) == 0)) {
+        handles->returns = true;
+        knit_stream_break(handles->stream, "the server is shutting down");
+    } else if (now_ns >= k->link.patient_ns) {
+        handles->returns = false;
+        k->link.patient_ns = UINT64_MAX;
+    }
+}
+
 void knit_client_progress(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
@@ -160,6 +179,9 @@ void knit_client_progress(struct knit *k)
             knit_handles_take_values(handles);
         knit_handles_collect(handles);
     }
+    if (knit_handles_is_leaving(handles) && knit_link_is_open(&k->link) &&
+        knit_handles_has_lease(handles) && !k->link.options.stays_lost)
+        leave(k);
     if (!knit_handles_has_lease(handles))
         knit_client_return(k);
     run_inline(k);
@@ -274,6 +296,8 @@ void knit_client_wait(
 
     if (k->handles.next_deadline_ns < until_ns)
         until_ns = k->handles.next_deadline_ns;
+    if (k->link.patient_ns < until_ns && k->link.step != NULL)
+        until_ns = k->link.patient_ns;
     if (until_ns <= now_ns || knit_handles_has_inline(&k->handles))
         return;
     if (!knit_handles_has_lease(&k->handles)) {
@@ -336,7 +360,7 @@ void knit_client_give_values(struct knit *k)
 
 void knit_client_turn(struct knit_handle *handle)
 {
-    if (knit_client_way(handle) == KNIT_VIA_LANES)
+    if (knit_client_way(handle) == KNIT_VIA_LANES && !knit_handles_is_leaving(handle->handles))
         turn_for_lanes(handle->handles->session, handle);
     else
         knit_client_progress(handle->handles->session);
@@ -442,6 +466,8 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 
         at_ns = due_ns < at_ns ? due_ns : at_ns;
     }
+    if (k->link.step != NULL && k->link.patient_ns < at_ns)
+        at_ns = k->link.patient_ns;
     if (knit_stream_has_pending(k->handles.stream))
         at_ns = 0;
     if (is_drained(k) || knit_handles_has_inline(&k->handles))

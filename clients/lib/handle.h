@@ -87,9 +87,9 @@ struct knit_handles {
     struct knit_stream lost;        /* which is closed, and has the reason */
     struct knit_lanes *lost_lanes;  /* results are read there still; by `next` */
     struct knit_kept_reason *kept_reasons;
-    bool returns;         /* another connection is opened: calls wait for it */
-    bool has_local_lease; /* by a pool of this process, which lives; there is no stream then */
-    int lost_code;        /* of what ends with the lease */
+    bool returns, is_leaving; /* calls wait for another connection; the lanes take no more */
+    bool has_local_lease;     /* by a pool of this process, which lives; there is no stream then */
+    int lost_code;            /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
     TAILQ_HEAD(, knit_set) sets;
     struct knit_promises promises;

@@ -129,6 +129,11 @@ void knit_handle_disconnect(struct knit_handle *handle)
 
 /* ---- the lease ---- */
 
+bool knit_handles_is_leaving(const struct knit_handles *handles)
+{
+    return handles->is_leaving || handles->stream->has_goaway;
+}
+
 void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason)
 {
     if (!knit_handles_has_lease(handles)) {

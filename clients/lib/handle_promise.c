@@ -420,7 +420,7 @@ static bool start(struct knit_handle *handle)
     const bool is_local = knit_lanes_local(handles->lanes) != NULL;
     int code;
 
-    if (!knit_handles_has_lease(handles) && handles->returns)
+    if (handles->returns && (!knit_handles_has_lease(handles) || knit_handles_is_leaving(handles)))
         return false;
     code = handles->lanes != NULL
                ? start_on_lanes(handle, promise)

@@ -8,7 +8,8 @@
  *     CONNECTING  its addresses are tried
  *     HELLO       `$/hello` was sent, behind the handshake of TLS where the URL asks for it
  *     ATTACH      shm:// alone: the questions of attach.c
- *     SERVING     calls take the stream, or its lanes
+ *     SERVING     calls take the stream, or its lanes; after `$/goaway` those that it has go on,
+ *                 and when they are over it is left as if it were lost
  *     CLOSED      there will be no other connection
  *
  * From each of the middle ones it goes back to BACKOFF when the attempt fails. knit_open() takes

@@ -34,6 +34,9 @@ void knit_handle_leave_lists(struct knit_handle *handle);
 const char *knit_handles_keep_reason(struct knit_handles *handles, const char *reason);
 void knit_handles_free_reasons(struct knit_handles *handles);
 
+/* The server wants no more calls on this connection; those that it has go on. */
+bool knit_handles_is_leaving(const struct knit_handles *handles);
+
 /* All that waited in the lanes has its outcome, or waits for other ones: these go when no result is
  * read in them any more. is_ours false: in a forked child. */
 void knit_handles_leave_lanes(struct knit_handles *handles, bool is_ours);

@@ -162,13 +162,11 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
 
 enum knit_state knit_state(struct knit *k)
 {
-    const struct knit_stream *stream = k->handles.stream;
-
     if (!knit_client_is_ours(k))
         return KNIT_IS_LOST;
     if (!knit_handles_has_lease(&k->handles))
         return knit_link_is_open(&k->link) ? KNIT_IS_CONNECTING : KNIT_IS_LOST;
-    return stream->has_goaway ? KNIT_IS_DRAINING : KNIT_IS_OPEN;
+    return knit_handles_is_leaving(&k->handles) ? KNIT_IS_DRAINING : KNIT_IS_OPEN;
 }
 
 /* What has an answer behind it has been read by the daemon, which goes on with it when the

@@ -173,6 +173,7 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
     if (lanes != NULL)
         knit_poll_fd_add(&k->poll_fd, knit_lanes_bell_fd(lanes));
     handles->returns = !link->options.stays_lost;
+    handles->is_leaving = false;
     link->served_ns = knit_clock_ns();
     link->due_ns = link->patient_ns = UINT64_MAX;
     k->next_lease_check_ns = 0;
@@ -358,9 +359,10 @@ static void step(struct knit *k)
     }
     if (!k->handles.returns)
         return;
-    if (knit_clock_ns() >= link->patient_ns)
+    if (knit_clock_ns() >= link->patient_ns) {
         k->handles.returns = false;
-    else if (link->patient_ns < link->due_ns)
+        link->patient_ns = UINT64_MAX;
+    } else if (link->patient_ns < link->due_ns)
         link->due_ns = link->patient_ns;
 }
 

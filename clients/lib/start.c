@@ -9,6 +9,7 @@
 #include "clients/lib/error.h"
 #include "clients/lib/handle_inline.h"
 #include "clients/lib/late.h"
+#include "clients/lib/lost.h"
 #include "clients/lib/typed.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
@@ -76,6 +77,8 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
 {
     const struct knit_lanes *lanes = handle->handles->lanes;
 
+    if (handle->handles->returns && knit_handles_is_leaving(handle->handles))
+        return start->prepared->is_of_protocol;
     if (start->is_by_lanes)
         return lanes != NULL && (start->prepared->age == knit_lanes_age(lanes) ||
                                     handle->handles->session->link.step == NULL);
@@ -85,6 +88,8 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
+    if (!start->is_by_lanes)
+        knit_stream_look(handle->handles->stream);
     if (!is_way_there(handle, start))
         return KNIT_DISCONNECTED;
     if (start->is_by_lanes)
@@ -448,7 +453,9 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
         code = KNIT_OVERLOADED;
     if (code == KNIT_WOULD_BLOCK)
         code = wait_and_start(handle, start);
-    if (code == KNIT_DISCONNECTED && shelve(handle, start))
+    if (code == KNIT_DRAINING && k->handles.returns)
+        k->handles.is_leaving = true;
+    if ((code == KNIT_DISCONNECTED || code == KNIT_DRAINING) && shelve(handle, start))
         code = KNIT_OK;
     if (code != KNIT_OK && code != KNIT_TIMEOUT && code != KNIT_OVERLOADED) {
         knit_handle_drop(handle);

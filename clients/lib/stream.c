@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <knitting/knitting.h>
 
@@ -31,7 +32,16 @@ enum {
     TAKE_MIN = 16 * 1024, /* answers from this size on are not copied */
     READS_MAX = 16,       /* of one turn, so that a fast server cannot keep the caller in it */
     KEEP_MAX = 1024 * 1024,
+    LOOK_NS = 20 * 1000 * 1000, /* a server that has gone is found by a request later than that */
 };
+
+static uint64_t coarse_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callbacks *callbacks,
     const struct knit_transport *transport, uint32_t calls_max)
@@ -45,6 +55,7 @@ int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callba
     stream->places_limit = calls_max;
     stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE + KNIT_STREAM_PLACES_WAITING;
     stream->in_flight_max = UINT64_MAX;
+    stream->looked_ns = coarse_ns();
     knit_scan_init(&stream->scan, &limits);
     knit_buffer_init(&stream->out, (size_t)KNIT_STREAM_OUT_MAX + KNIT_MESSAGE_BYTES_MAX);
     stream->places = calloc(stream->places_max, sizeof(*stream->places));
@@ -543,6 +554,15 @@ void knit_stream_receive(struct knit_stream *stream)
     /* What it waited for may have come just now, of which the descriptor tells no more. */
     if (stream->send_wants == KNIT_TRANSPORT_WANT_READ)
         knit_stream_flush(stream);
+}
+
+void knit_stream_look_again(struct knit_stream *stream)
+{
+    const uint64_t now_ns = coarse_ns();
+
+    if (now_ns - stream->looked_ns >= LOOK_NS)
+        knit_stream_receive(stream);
+    stream->looked_ns = now_ns;
 }
 
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms)

@@ -87,12 +87,13 @@ struct knit_stream {
     uint32_t first_free;
 
     struct knit_poll_fd *watched_by; /* its descriptor is taken out of there when it is closed */
-    bool has_goaway;                 /* the server wants no further requests here */
-    bool has_notified;               /* a task by a notification, which nothing answers */
-    bool takes_references;           /* the server, to the results of other requests */
-    uint64_t in_flight_max;          /* requests, as the server announced */
-    uint64_t request_max;            /* bytes, as the server announced */
-    uint64_t arguments_max;          /* likewise, of one call; at most request_max */
+    uint64_t looked_ns;     /* of a coarse clock, when knit_stream_look() found nothing to read */
+    bool has_goaway;        /* the server wants no further requests here */
+    bool has_notified;      /* a task by a notification, which nothing answers */
+    bool takes_references;  /* the server, to the results of other requests */
+    uint64_t in_flight_max; /* requests, as the server announced */
+    uint64_t request_max;   /* bytes, as the server announced */
+    uint64_t arguments_max; /* likewise, of one call; at most request_max */
     uint64_t
         refused_bytes; /* of the request that was last refused as TOO_LARGE, as far as counted */
 };
@@ -149,6 +150,15 @@ void knit_stream_flush(struct knit_stream *stream);
 
 /* Read what is there, and give requests their answers. */
 void knit_stream_receive(struct knit_stream *stream);
+
+/* Of a stream without a request that looked long ago: what came meanwhile, as its end. Before a
+ * request is sent where nobody would take it. */
+void knit_stream_look_again(struct knit_stream *stream);
+static inline void knit_stream_look(struct knit_stream *stream)
+{
+    if (stream->places_taken == 0 && knit_stream_is_open(stream))
+        knit_stream_look_again(stream);
+}
 
 /* Sleep until something can be read, or sent where output waits for that. wait_ms < 0: no limit. */
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms);

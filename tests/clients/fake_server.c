@@ -27,6 +27,7 @@
 #include "proto/attach.h"
 #include "proto/cancel.h"
 #include "proto/failure.h"
+#include "proto/goaway.h"
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
@@ -390,6 +391,20 @@ static void end_connection(const struct knit_message *message)
     fake.is_over = true;
 }
 
+static void say_goaway(const struct knit_message *message)
+{
+    const struct knit_method method = {.name = knit_span_text("$/goaway")};
+    const struct knit_goaway goaway = {knit_span_text("enough"), 0};
+    struct knit_buffer params;
+
+    answer_first(message);
+    knit_buffer_init(&params, 256);
+    assert_int_equal(knit_goaway_put(&params, &goaway), 0);
+    assert_int_equal(
+        knit_message_put_notification(&fake.out, &method, knit_buffer_span(&params)), 0);
+    knit_buffer_fini(&params);
+}
+
 static void cancel(const struct knit_message *message)
 {
     const struct knit_failure failure = knit_failure(KNIT_CANCELLED, "cancelled");
@@ -436,6 +451,7 @@ static const struct {
     {"echo", answer_first},
     {"fail", answer_failure},
     {"garbage", answer_garbage},
+    {"goaway", say_goaway},
     {"hold", hold},
     {"params", answer_params},
     {"refused", refuse_sum},

@@ -10,6 +10,7 @@
  *     never     no answer at all                fail      TASK_FAILED with code 42 and data
  *     garbage   bytes that are no message       close     closes the connection
  *     twice     answers two times               code      an error of the code it is given
+ *     goaway    its first argument, and then `$/goaway`
  *
  *     sum       no answer until so many of these have come as the test says; then, to all of them,
  *               the sums of their arguments, numbers or references to earlier ones

@@ -330,6 +330,54 @@ static void a_server_that_closes_at_once_is_not_asked_all_the_time(void **state)
     assert_true(knit_now() - begin_ns >= UINT64_C(4) * 50 * 1000000);
 }
 
+static int64_t say_goaway(void)
+{
+    int64_t same = -1;
+
+    assert_int_equal(knit_call(k, &error, "goaway", types, (int64_t)1, &same), KNIT_OK);
+    return same;
+}
+
+static void after_goaway_calls_go_to_the_next_connection(void **state)
+{
+    struct knit_handle *held, *waiting;
+
+    (void)state;
+    assert_int_equal(knit_start(k, NULL, &held, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(say_goaway(), 1);
+    assert_true(KNIT_WAIT_UNTIL(
+        knit_dispatch(k, &error) == KNIT_OK && knit_state(k) == KNIT_IS_DRAINING, PATIENCE_MS));
+    /* It goes on where it is, and the other one waits for that. */
+    waiting = begin(2);
+    assert_int_equal(knit_await(waiting, 20, &error), KNIT_PENDING);
+    assert_int_equal(knit_await(held, 0, &error), KNIT_PENDING);
+    knit_cancel(held);
+    assert_int_equal(finish(waiting), 2);
+    assert_int_equal(knit_await(held, 0, &error), KNIT_CANCELLED);
+    assert_int_equal(error.origin, KNIT_ORIGIN_SERVER);
+    assert_int_equal(knit_state(k), KNIT_IS_OPEN);
+    assert_int_equal(call(3), 3);
+}
+
+static void who_is_idle_at_goaway_goes_at_once(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < 3; i++) {
+        assert_int_equal(say_goaway(), 1);
+        assert_int_equal(call(i), i);
+    }
+}
+
+/* Nobody has looked at the connection since it ended. */
+static void what_begins_after_a_pause_is_not_sent_in_vain(void **state)
+{
+    (void)state;
+    assert_int_equal(call(1), 1);
+    shutdown(fake.fd, SHUT_RDWR);
+    assert_int_equal(poll(NULL, 0, 60), 0);
+    assert_int_equal(call(2), 2);
+}
+
 static void lanes_are_attached_again(void **state)
 {
     struct knit_handle *handle;
@@ -371,6 +419,9 @@ int main(void)
         WITH_SESSION(an_event_loop_keeps_its_descriptor),
         WITH_SESSION(closing_ends_what_waits),
         WITH_SESSION(a_server_that_closes_at_once_is_not_asked_all_the_time),
+        WITH_SESSION(after_goaway_calls_go_to_the_next_connection),
+        WITH_SESSION(who_is_idle_at_goaway_goes_at_once),
+        WITH_SESSION(what_begins_after_a_pause_is_not_sent_in_vain),
         WITH_SESSION(lanes_are_attached_again),
     };
 

@@ -77,6 +77,8 @@ static bool is_refused_now(struct conformance *c)
     return code != KNIT_OK && code != KNIT_TIMEOUT;
 }
 
+static const struct knit_open_options stays_lost = {.stays_lost = true};
+
 static void a_drain(struct conformance *c)
 {
     static const struct place_wish wish = {.options = {"drain_ms=60000"}};
@@ -84,6 +86,8 @@ static void a_drain(struct conformance *c)
     struct place *place;
 
     conformance_open_place(c, &wish);
+    c->k = knit_close(c->k);
+    conformance_succeeds(c, place_session(c->place, &stays_lost, &c->k, &c->error));
     for (uint32_t i = 0; i < 2; i++)
         held[i] = conformance_hold(c, c->k, i, 1, true);
     conformance_succeeds(
@@ -215,7 +219,6 @@ static void a_worker_that_is_killed(struct conformance *c)
 
 static void a_daemon_that_is_killed(struct conformance *c)
 {
-    static const struct knit_open_options stays_lost = {.stays_lost = true};
     static const struct place_wish usual;
     struct knit_handle *held[2], *queued = NULL;
     uint64_t begin_ns;

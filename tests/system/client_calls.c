@@ -607,9 +607,12 @@ static bool is_draining(void)
 
 static void a_drain_refuses_new_calls_and_ends_the_others(void **state)
 {
+    const struct knit_open_options options = {.stays_lost = true};
     struct knit_handle *sleeper, *last;
 
     (void)state;
+    knit_close(k);
+    k = open_with(&options);
     succeeds(knit_start(k, NULL, &sleeper, &error, "sleep", "(int) -> nil", (int64_t)300));
     succeeds(knit_start(k, NULL, &last, &error, "sleep", "(int) -> nil", (int64_t)20000));
     succeeds(knit_flush(k, &error));

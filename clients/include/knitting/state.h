@@ -14,6 +14,9 @@
  * refused while there is no connection. Results stay where they are; prepared calls find their
  * tasks anew.
  *
+ * A daemon that shuts down says so first. Calls that it has by then go on, and when they are over
+ * the session goes to the next connection; meanwhile calls wait for that.
+ *
  * With `stays_lost` every call ends, and every function fails, with KNIT_DISCONNECTED.
  *
  * Threads: as the session: one at a time.
@@ -23,7 +26,7 @@
 enum knit_state {
     KNIT_IS_OPEN = 0,       /* there is a connection */
     KNIT_IS_CONNECTING = 1, /* it was lost, and another one is being opened */
-    KNIT_IS_DRAINING = 2,   /* the daemon is shutting down: it refuses new calls */
+    KNIT_IS_DRAINING = 2,   /* the daemon is shutting down, and has calls of this session */
     KNIT_IS_LOST = 3,       /* it was lost and stays so; or the session is a parent's */
 };
 
