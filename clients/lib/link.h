@@ -12,10 +12,11 @@
  *                 and when they are over it is left as if it were lost
  *     CLOSED      there will be no other connection
  *
- * From each of the middle ones it goes back to BACKOFF when the attempt fails. knit_open() takes
- * its steps until it serves; later the turn does, in whatever function waits or dispatches, when
- * the connection is lost (reconnect.c). Who waits sleeps on `fd`, at most until due_ns. A pool of
- * this process has none of it: `step` is NULL there.
+ * From each of the middle ones it goes back to BACKOFF when the attempt fails. Of several places
+ * the next one is tried then, at once until none is left. knit_open() takes its steps until it
+ * serves; later the turn does, in whatever function waits or dispatches, when the connection is
+ * lost (reconnect.c). Who waits sleeps on `fd`, at most until due_ns. A pool of this process has
+ * none of it: `step` is NULL there.
  *
  * Threads: as the session: one at a time. Nothing blocks.
  */
@@ -50,7 +51,10 @@ struct knit_link {
     bool wants_write;
     uint64_t due_ns; /* when it has something to do whatever the descriptor says */
 
-    struct knit_url url;
+    struct knit_url *urls; /* the places, */
+    uint32_t url_count;
+    uint32_t at;    /* the one of this connection, */
+    uint32_t tried; /* and how many others have failed since one served */
     struct knit_open_options options;
     char *name; /* of the options */
     uint32_t slots;

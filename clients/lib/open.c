@@ -116,10 +116,11 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     struct knit_error *ret_error)
 {
     static const struct knit_open_options defaults;
-    struct knit_url where;
+    struct knit_url places[KNIT_URLS_MAX];
     struct knit_tls *tls;
     struct knit *k;
     const char *reason;
+    uint32_t count;
     int code;
 
     *ret = NULL;
@@ -131,10 +132,10 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     code = knit_open_check(options, ret_error);
     if (code != KNIT_OK)
         return code;
-    if (knit_url_parse(url, &where, &reason) != 0)
+    if (knit_url_parse_list(url, places, &count, &reason) != 0)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "bad URL \"%s\": %s", url, reason);
-    code = make_tls(&where, options, &tls, ret_error);
+    code = make_tls(&places[0], options, &tls, ret_error);
     if (code != KNIT_OK)
         return code;
     k = knit_open_new(options);
@@ -146,7 +147,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     k->tls = tls;
     code = knit_token_new(options->token, &k->token, ret_error);
     if (code == KNIT_OK)
-        code = knit_reconnect_first(k, &where, options, ret_error);
+        code = knit_reconnect_first(k, places, count, options, ret_error);
     if (code != KNIT_OK) {
         knit_open_free(k);
         /* These pointed into the session that is gone. */

@@ -12,6 +12,9 @@
  * chance time between the least one and three times the last. A connection that was lost as soon as
  * it served counts as an attempt that failed.
  *
+ * A URL that names several places is gone through from one to the next, and from a place that was
+ * lost to the one behind it. One connection is open at a time.
+ *
  * Numbers of tasks, references and places are one connection's. Nothing of the old one is left when
  * another one serves but results that are read in the memory of its lanes.
  */
@@ -49,6 +52,21 @@ static uint64_t chance(struct knit_link *link, uint64_t end)
     link->random ^= link->random >> 7;
     link->random ^= link->random << 17;
     return link->random % end;
+}
+
+static const struct knit_url *link_url(const struct knit_link *link)
+{
+    return &link->urls[link->at];
+}
+
+/* The next attempt is at another place. False: all have been tried, and the next one waits. */
+static bool try_next(struct knit_link *link)
+{
+    link->at = (link->at + 1) % link->url_count;
+    if (++link->tried < link->url_count)
+        return true;
+    link->tried = 0;
+    return false;
 }
 
 /* ---- the end of an attempt ---- */
@@ -97,8 +115,8 @@ static int begin(struct knit *k, struct knit_error *ret_error)
     struct knit_link *link = &k->link;
     int code;
 
-    link->until_ns = knit_clock_ns() + (uint64_t)k->admin_ms * ms;
-    code = knit_connect_begin(&link->url, link->until_ns, &link->connecting, ret_error);
+    link->until_ns = knit_clock_ns() + (uint64_t)k->admin_ms * ms / link->url_count;
+    code = knit_connect_begin(link_url(link), link->until_ns, &link->connecting, ret_error);
     if (code == KNIT_OK)
         link->state = KNIT_LINK_CONNECTING;
     return code;
@@ -152,7 +170,7 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
     link->stream.watched_by = &k->poll_fd;
     knit_question_init(&link->question, &link->stream);
     if (k->tls != NULL)
-        code = knit_transport_begin_tls(&link->stream.transport, k->tls, &link->url, ret_error);
+        code = knit_transport_begin_tls(&link->stream.transport, k->tls, link_url(link), ret_error);
     return code == KNIT_OK ? say_hello(k, ret_error) : code;
 }
 
@@ -179,6 +197,7 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
     k->next_lease_check_ns = 0;
     if (++k->tasks_age == 0)
         k->tasks_age = 1;
+    link->tried = 0;
     link->state = KNIT_LINK_SERVING;
 }
 
@@ -214,7 +233,7 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
 static int explain_lost(const struct knit_link *link, int code, struct knit_error *ret_error)
 {
     const struct knit_transport *transport = &link->stream.transport;
-    const struct knit_url *url = &link->url;
+    const struct knit_url *url = link_url(link);
     const char *perhaps = "";
 
     if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(&link->stream) ||
@@ -241,7 +260,7 @@ static int hear_hello(struct knit *k, struct knit_error *ret_error)
         code = take_hello(link, result, ret_error);
     if (code != KNIT_OK)
         return explain_lost(link, code, ret_error);
-    if (link->url.scheme != KNIT_URL_SHM) {
+    if (link_url(link)->scheme != KNIT_URL_SHM) {
         serve(k, NULL);
         return KNIT_OK;
     }
@@ -329,6 +348,7 @@ static void lose(struct knit *k)
         knit_handles_leave_lanes(handles, true);
     }
     link->state = KNIT_LINK_BACKOFF;
+    link->at = (link->at + 1) % link->url_count;
     link->patient_ns = now_ns + (uint64_t)k->admin_ms * ms;
     if (now_ns - link->served_ns < STEADY_MS * ms) {
         back_off(k, now_ns);
@@ -353,7 +373,10 @@ static void step(struct knit *k)
         return;
     if (code != KNIT_PENDING) {
         end_attempt(k);
-        back_off(k, knit_clock_ns());
+        if (try_next(link))
+            link->due_ns = 0;
+        else
+            back_off(k, knit_clock_ns());
         (void)snprintf(
             k->handles.lost.reason, sizeof(k->handles.lost.reason), "%.191s", error.message);
     }
@@ -368,27 +391,39 @@ static void step(struct knit *k)
 
 /* ---- for open.c ---- */
 
-int knit_reconnect_first(struct knit *k, const struct knit_url *url,
+int knit_reconnect_first(struct knit *k, const struct knit_url *urls, uint32_t count,
     const struct knit_open_options *options, struct knit_error *ret_error)
 {
     struct knit_link *link = &k->link;
     int code;
 
     link->step = step;
-    link->url = *url;
+    link->urls = malloc(count * sizeof(*urls));
+    link->url_count = count;
     link->options = *options;
     link->name = options->name != NULL ? strdup(options->name) : NULL;
     link->random = (knit_clock_ns() ^ (uint64_t)(uintptr_t)k) | 1;
     link->patient_ns = UINT64_MAX;
     link->state = KNIT_LINK_BACKOFF;
-    if (options->name != NULL && link->name == NULL)
+    if (link->urls == NULL || (options->name != NULL && link->name == NULL))
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
-    while ((code = advance(k, ret_error)) == KNIT_PENDING)
-        knit_client_wait(k, KNIT_VIA_STREAM, NULL, link->due_ns);
-    if (code != KNIT_OK)
+    memcpy(link->urls, urls, count * sizeof(*urls));
+    /* Many programs that name the same places do not begin at the same one. */
+    link->at = (uint32_t)chance(link, count);
+    for (;;) {
+        code = advance(k, ret_error);
+        if (code == KNIT_OK)
+            return code;
+        if (code == KNIT_PENDING) {
+            knit_client_wait(k, KNIT_VIA_STREAM, NULL, link->due_ns);
+            continue;
+        }
         end_attempt(k);
-    return code;
+        if (!try_next(link))
+            return code;
+        link->due_ns = 0;
+    }
 }
 
 void knit_reconnect_fini(struct knit *k, bool is_ours)
@@ -396,4 +431,5 @@ void knit_reconnect_fini(struct knit *k, bool is_ours)
     drop_attempt(k, is_ours);
     knit_stream_fini(&k->link.stream);
     free(k->link.name);
+    free(k->link.urls);
 }

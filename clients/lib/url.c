@@ -100,3 +100,35 @@ int knit_url_parse(const char *text, struct knit_url *ret_url, const char **ret_
     }
     return bad(ret_reason, "it must begin with knit://, knits://, unix:// or shm://");
 }
+
+int knit_url_parse_list(
+    const char *text, struct knit_url *ret_urls, uint32_t *ret_count, const char **ret_reason)
+{
+    const char *begin = strstr(text, "://");
+    const size_t prefix = begin != NULL ? (size_t)(begin - text) + 3 : 0;
+    uint32_t count = 0;
+    int r = 0;
+
+    *ret_count = 1;
+    if (strncmp(text, "knit", 4) != 0 || prefix == 0 || strchr(text + prefix, ',') == NULL)
+        return knit_url_parse(text, &ret_urls[0], ret_reason);
+    for (const char *at = text + prefix; r == 0; at++) {
+        const size_t len = strcspn(at, ",");
+        char piece[sizeof(ret_urls->host) + 32];
+
+        if (count == KNIT_URLS_MAX)
+            return bad(ret_reason, "more than 16 hosts are named");
+        if (prefix + len >= sizeof(piece))
+            return bad(ret_reason, "the host's name is too long");
+        memcpy(piece, text, prefix);
+        memcpy(piece + prefix, at, len);
+        piece[prefix + len] = '\0';
+        r = knit_url_parse(piece, &ret_urls[count], ret_reason);
+        count++;
+        at += len;
+        if (*at == '\0')
+            break;
+    }
+    *ret_count = count;
+    return r;
+}

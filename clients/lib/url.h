@@ -13,6 +13,8 @@ enum {
 
 enum knit_url_scheme { KNIT_URL_TCP, KNIT_URL_UNIX, KNIT_URL_SHM };
 
+enum { KNIT_URLS_MAX = 16 };
+
 struct knit_url {
     enum knit_url_scheme scheme;
     bool is_encrypted; /* TCP with TLS */
@@ -21,6 +23,11 @@ struct knit_url {
     char path[108]; /* of UNIX and SHM: absolute, fits a socket's address */
 };
 
-/* ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
+/* Of one place. ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
 KNIT_MUST_CHECK int knit_url_parse(
     const char *text, struct knit_url *ret_url, const char **ret_reason);
+
+/* The same of a URL that may name several hosts of one scheme, with commas between them:
+ * ret_urls[KNIT_URLS_MAX], and how many. */
+KNIT_MUST_CHECK int knit_url_parse_list(
+    const char *text, struct knit_url *ret_urls, uint32_t *ret_count, const char **ret_reason);

@@ -42,6 +42,41 @@ static void tcp_urls_give_host_and_port(void **state)
     }
 }
 
+static void several_hosts_stand_with_commas_between_them(void **state)
+{
+    static const struct {
+        const char *text, *reason;
+    } wrong[] = {
+        {"knit://a,", "no host is named"},
+        {"knit://,a", "no host is named"},
+        {"knit://a:0,b", "the port must be a number from 1 to 65535"},
+        {"knit://a,b/c", "behind the host only :PORT may stand, and no path"},
+        {"knit://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "more than 16 hosts are named"},
+    };
+    struct knit_url urls[KNIT_URLS_MAX];
+    const char *reason;
+    uint32_t count;
+
+    (void)state;
+    assert_int_equal(knit_url_parse_list("knits://a:1,[::1],b", urls, &count, &reason), 0);
+    assert_int_equal(count, 3);
+    assert_string_equal(urls[0].host, "a");
+    assert_string_equal(urls[0].port, "1");
+    assert_string_equal(urls[1].host, "::1");
+    assert_string_equal(urls[1].port, "5649");
+    assert_true(urls[2].is_encrypted);
+    assert_int_equal(knit_url_parse_list("unix:///a,b", urls, &count, &reason), 0);
+    assert_int_equal(count, 1);
+    assert_string_equal(urls[0].path, "/a,b");
+    assert_int_equal(
+        knit_url_parse_list("knit://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p", urls, &count, &reason), 0);
+    assert_int_equal(count, KNIT_URLS_MAX);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(knit_url_parse_list(wrong[i].text, urls, &count, &reason), KNIT_URL_E_BAD);
+        assert_string_equal(reason, wrong[i].reason);
+    }
+}
+
 static void paths_are_taken_as_they_stand(void **state)
 {
     struct knit_url url;
@@ -117,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tcp_urls_give_host_and_port),
+        cmocka_unit_test(several_hosts_stand_with_commas_between_them),
         cmocka_unit_test(paths_are_taken_as_they_stand),
         cmocka_unit_test(a_path_of_107_bytes_fits_and_one_more_does_not),
         cmocka_unit_test(mistakes_are_named),

@@ -36,6 +36,25 @@ static void say(const char *word)
     fflush(stdout);
 }
 
+/* Several daemons, of which one after the other dies. A call that was sent to a dead one may be
+ * lost, the next one is not. */
+static int go_round(void)
+{
+    static const char *const words[] = {"before", "between", "after"};
+    int64_t sum = 0;
+
+    for (int i = 0; i < 3; i++) {
+        if (i > 0)
+            (void)knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum);
+        add();
+        k = i == 2 ? knit_close(k) : k;
+        say(words[i]);
+        if (i < 2)
+            (void)getchar();
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static char large[LARGE_BYTES];
@@ -45,10 +64,12 @@ int main(int argc, char **argv)
     int64_t sum;
     size_t len;
 
-    if (argc != 2)
+    if (argc < 2)
         return 2;
     memset(large, 'x', sizeof(large));
     check("open", knit_open(argv[1], &options, &k, &error) == KNIT_OK);
+    if (argc > 2)
+        return go_round();
     add();
     check("echo", knit_start(k, NULL, &kept, &error, "echo", "(bin) -> bin", large,
                       sizeof(large)) == KNIT_OK);

@@ -30,6 +30,34 @@ class Reconnect(Case):
                     self.assertEqual(caller.communicate(timeout=6 * PATIENCE)[0], 'after\n')
                     self.assertEqual(caller.returncode, 0)
 
+    def test_a_session_goes_from_one_of_several_daemons_to_the_next(self):
+        first, second = Daemon(), Daemon()
+        first.expected_status = second.expected_status = -signal.SIGKILL
+        with first, second:
+            url = f'knit://127.0.0.1:{first.port},127.0.0.1:{second.port}'
+            caller = subprocess.Popen([RETURNS, url, 'round'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.addCleanup(caller.wait)
+            self.addCleanup(caller.kill)
+
+            def expect(line):
+                self.assertEqual(caller.stdout.readline(), line + '\n')
+
+            def let_on():
+                caller.stdin.write('\n')
+                caller.stdin.flush()
+
+            expect('before')
+            os.kill(first.pid, signal.SIGKILL)
+            first.wait()
+            let_on()
+            expect('between')
+            with Daemon(listen=f'127.0.0.1:{first.port}'):
+                os.kill(second.pid, signal.SIGKILL)
+                second.wait()
+                let_on()
+                expect('after')
+                self.assertEqual(caller.wait(PATIENCE), 0)
+
 
 if __name__ == '__main__':
     main()

@@ -14,12 +14,12 @@
  *     knit_close(k);
  *
  * URLs:
- *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets
+ *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets;
+ *                          several have commas between them: see <knitting/state.h>
  *     knits://HOST[:PORT]  the same with TLS; the port is 5649 unless given
  *     unix:///PATH         the daemon's unix stream socket
  *     shm:///PATH          the same socket, but calls travel through memory shared with the workers
- * Calling code is the same for all of them. A transport that cannot be had is an error; the library
- * never takes another one in its place.
+ * Calling code is the same for all. A transport that cannot be had is an error; no other is taken.
  *
  * Returns: KNIT_OK (0), or KNIT_PENDING or KNIT_WOULD_BLOCK where a function names it, or the code
  * of the error (see <knitting/code.h>), which `ret_error` then describes. `ret_error` may be NULL.

@@ -14,6 +14,9 @@
  * refused while there is no connection. Results stay where they are; prepared calls find their
  * tasks anew.
  *
+ * A URL may name several daemons. One connection is open at a time, to one of them by chance; when
+ * it is lost, or that one shuts down, the next one is tried, and all of them before a pause.
+ *
  * A daemon that shuts down says so first. Calls that it has by then go on, and when they are over
  * the session goes to the next connection; meanwhile calls wait for that.
  *
