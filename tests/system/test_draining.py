@@ -96,6 +96,14 @@ class Asked(Case):
                 self.assertEqual(daemon.wait(), 0)
                 self.assertIn('msg="asked to drain"', daemon.log())
 
+    def test_what_it_cannot_print_it_has_done(self):
+        with Daemon() as daemon, open('/dev/full', 'w') as full:
+            done = subprocess.run([KNIT, '-u', daemon.urls[1], 'drain'], stdout=full, stderr=subprocess.PIPE, text=True,
+                                  timeout=PATIENCE)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn('cannot write the output', done.stderr)
+            self.assertEqual(daemon.wait(), 0)
+
     def test_only_root_and_the_daemon_s_user_may(self):
         with Daemon() as daemon, daemon.tcp() as rpc:
             done = knit(daemon.urls[0], 'drain')
