@@ -278,7 +278,14 @@ static uint32_t on_takeover(void *arg, int ret_fds[KNIT_ROUTER_SOCKETS_MAX])
 {
     struct service *service = arg;
 
-    return knit_takeover_give(&service->takeover, ret_fds);
+    uint32_t count = knit_takeover_give(&service->takeover, ret_fds);
+
+    /* Without the keys clients of TLS make new handshakes, and no more. */
+    if (count > 0 && service->certificates.store != NULL) {
+        ret_fds[count] = knit_tls_tickets_give(&service->certificates.tickets);
+        count += ret_fds[count] >= 0;
+    }
+    return count;
 }
 
 static void on_takeover_end(void *arg)
@@ -543,6 +550,10 @@ static int open_sockets(struct service *service, struct knit_sentence *why)
     service->ready.replaces = service->elder_fd >= 0;
     if (r == 0)
         r = knit_listening_open(&service->listening, service->settings, &inherited, why);
+    if (inherited.tickets_fd >= 0 && service->settings->tls_ticket_keys == NULL &&
+        knit_tls_tickets_take(&service->certificates.tickets, inherited.tickets_fd) != 0)
+        knit_log(
+            &service->log, KNIT_LOG_WARNING, "the keys of TLS tickets could not be taken over");
     knit_inherited_close(&inherited);
     return r;
 }

@@ -17,7 +17,7 @@
 #include "proto/walk.h"
 #include "server/net/socket_file.h"
 
-_Static_assert(KNIT_LISTENING_MAX + 1 <= KNIT_INHERITED_MAX, "as many as are given are taken");
+_Static_assert(KNIT_LISTENING_MAX + 2 <= KNIT_INHERITED_MAX, "as many as are given are taken");
 
 enum {
     REFUSED = 1,

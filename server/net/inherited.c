@@ -15,6 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fastpath/lane/fd.h"
+
 #define REFUSED KNIT_INHERITED_E_REFUSED
 
 enum { FIRST_FD = 3 }; /* of $LISTEN_FDS */
@@ -43,13 +45,24 @@ static bool set_flags(int fd)
            fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+static bool is_sealed(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+}
+
 int knit_inherited_add(struct knit_inherited *inherited, int fd, struct knit_sentence *why)
 {
     struct stat status;
 
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && inherited->lock_fd < 0) {
-        inherited->lock_fd = fd;
-        return 0;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        int *place = is_sealed(fd) ? &inherited->tickets_fd : &inherited->lock_fd;
+
+        if (*place < 0) {
+            *place = fd;
+            return 0;
+        }
     }
     if (!is_listener(fd) || !set_flags(fd) || inherited->count >= KNIT_INHERITED_MAX) {
         (void)close(fd);
@@ -100,7 +113,7 @@ int knit_inherited_from_environment(struct knit_inherited *inherited, struct kni
     inherited->is_all = true;
     for (int i = 0; r == 0 && i < count; i++) {
         r = knit_inherited_add(inherited, FIRST_FD + i, why);
-        if (r == 0 && inherited->lock_fd >= 0)
+        if (r == 0 && (inherited->lock_fd >= 0 || inherited->tickets_fd >= 0))
             r = knit_sentence_set(
                 why, REFUSED, "descriptor %d, which was handed over, is a file", FIRST_FD + i);
         if (r == 0)
@@ -151,7 +164,7 @@ void knit_inherited_close(struct knit_inherited *inherited)
     for (size_t i = 0; i < inherited->count; i++)
         if (inherited->fds[i] >= 0)
             (void)close(inherited->fds[i]);
-    if (inherited->lock_fd >= 0)
-        (void)close(inherited->lock_fd);
+    knit_fd_close(&inherited->lock_fd);
+    knit_fd_close(&inherited->tickets_fd);
     *inherited = (struct knit_inherited)KNIT_INHERITED_INIT;
 }

@@ -5,8 +5,8 @@
  * waits in that of the first is reset when it goes.
  *
  * Threads: the main thread's, before others start.
- * Security: what is handed over is looked at before it is used: a listening stream socket, or the
- * lock of the unix socket.
+ * Security: what is handed over is looked at before it is used: a listening stream socket, the lock
+ * of the unix socket, or memory that is sealed.
  */
 #pragma once
 
@@ -28,13 +28,14 @@ struct knit_inherited {
     int fds[KNIT_INHERITED_MAX]; /* -1 = taken */
     bool is_tls[KNIT_INHERITED_MAX];
     size_t count;
-    int lock_fd; /* of the unix socket; -1 = none */
-    bool is_all; /* they stand in the place of the addresses that the settings name */
+    int lock_fd;    /* of the unix socket; -1 = none */
+    int tickets_fd; /* memory with the keys of TLS tickets, tls_tickets.h; -1 = none */
+    bool is_all;    /* they stand in the place of the addresses that the settings name */
 };
 
 #define KNIT_INHERITED_INIT                                                                        \
     {                                                                                              \
-        .lock_fd = -1                                                                              \
+        .lock_fd = -1, .tickets_fd = -1                                                            \
     }
 
 /* Takes the descriptor over in any case. Returns 0, KNIT_INHERITED_E_REFUSED. */

@@ -14,6 +14,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -223,4 +224,49 @@ int knit_tls_tickets_use(struct knit_tls_tickets *tickets, SSL_CTX *context)
                    SSL_CTX_set_num_tickets(context, 1) == 1
                ? 0
                : -ENOMEM;
+}
+
+/* What is in that memory. */
+struct given {
+    uint64_t made_ns;
+    struct knit_tls_ticket_ring ring;
+};
+
+int knit_tls_tickets_give(struct knit_tls_tickets *tickets)
+{
+    int fd = memfd_create("tickets", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct given given;
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    (void)pthread_mutex_lock(&tickets->mutex);
+    given = (struct given){tickets->made_ns, tickets->ring};
+    (void)pthread_mutex_unlock(&tickets->mutex);
+    if (fchmod(fd, 0600) < 0 || write(fd, &given, sizeof(given)) != (ssize_t)sizeof(given) ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+        r = -EIO;
+    OPENSSL_cleanse(&given, sizeof(given));
+    if (r != 0)
+        (void)close(fd);
+    return r != 0 ? r : fd;
+}
+
+int knit_tls_tickets_take(struct knit_tls_tickets *tickets, int fd)
+{
+    uint64_t now_ns = knit_clock_ns();
+    struct given given;
+    struct stat status;
+
+    if (fstat(fd, &status) < 0 || status.st_size != (off_t)sizeof(given) ||
+        pread(fd, &given, sizeof(given), 0) != (ssize_t)sizeof(given) || given.ring.count == 0 ||
+        given.ring.count > KNIT_TLS_TICKET_KEYS_MAX)
+        return -EINVAL;
+    (void)pthread_mutex_lock(&tickets->mutex);
+    tickets->ring = given.ring;
+    /* Keys of a file that this daemon has not go on as random ones do. */
+    tickets->made_ns = given.made_ns != 0 && given.made_ns < now_ns ? given.made_ns : now_ns;
+    (void)pthread_mutex_unlock(&tickets->mutex);
+    OPENSSL_cleanse(&given, sizeof(given));
+    return 0;
 }

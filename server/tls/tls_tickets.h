@@ -64,5 +64,12 @@ KNIT_MUST_CHECK int knit_tls_tickets_read(
 void knit_tls_tickets_set(
     struct knit_tls_tickets *tickets, const struct knit_tls_ticket_ring *ring);
 
+/* The keys in memory of their own, which nobody can change any more: for a daemon that goes on in
+ * this one's place. Returns a descriptor, or -errno. */
+int knit_tls_tickets_give(struct knit_tls_tickets *tickets);
+
+/* Such a daemon's. Returns 0, or -EINVAL: they are none, and nothing has changed. */
+KNIT_MUST_CHECK int knit_tls_tickets_take(struct knit_tls_tickets *tickets, int fd);
+
 /* Has a context make and take tickets; they stay as long as it. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_tls_tickets_use(struct knit_tls_tickets *tickets, SSL_CTX *context);

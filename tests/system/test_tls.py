@@ -449,6 +449,17 @@ class Tickets(Case):
             file.write(os.urandom(80 * count))
         return path
 
+    def test_a_client_resumes_with_the_daemon_that_takes_over(self):
+        with TlsDaemon(authority, **self.trust) as elder:
+            context = authority.client('client')
+            _, session, name = self.resume(elder, context, None)
+            with TlsDaemon(authority, '--take-over', socket=elder.socket, **self.trust) as daemon:
+                self.assertEqual(elder.wait(), 0)
+                self.assertEqual(daemon.urls[0], elder.urls[0])
+                reused, _, again = self.resume(daemon, context, session)
+                self.assertTrue(reused)
+                self.assertEqual(again, name)
+
     def test_a_client_resumes_and_is_who_it_was(self):
         with TlsDaemon(authority, **self.trust) as daemon:
             for version in VERSIONS:
