@@ -27,6 +27,8 @@ static void print(const struct knit_task_info *info, size_t arguments_max)
     printf("    Takes up to %zu bytes of arguments.\n", arguments_max);
     if ((info->flags & KNIT_TASK_INLINE_SAFE) != 0)
         puts("    May run in its caller's process.");
+    if ((info->flags & KNIT_TASK_IDEMPOTENT) != 0)
+        puts("    May run twice.");
     if (info->module[0] != '\0') {
         fputs("    From ", stdout);
         knit_tool_put_text(info->module);

@@ -18,7 +18,7 @@
 #include "fastpath/worker/float_state.h"
 #include "proto/substitute.h"
 
-#define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
+#define FLAGS_KNOWN (KNIT_TASK_INLINE_SAFE | KNIT_TASK_IDEMPOTENT)
 /* The size of each structure in its first version; there is no smaller one. */
 #define MODULE_SIZE_MIN (offsetof(struct knit_module, bootstrap) + sizeof(void *))
 #define TASK_SIZE_MIN   (offsetof(struct knit_task, flags) + sizeof(uint32_t))

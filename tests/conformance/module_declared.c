@@ -12,7 +12,7 @@ KNIT_MODULE("1.0");
 #define KIND_PLACE(type, name) , KNIT_C_OF((type, name)) * ret_##name
 #define KIND_COPY(type, name)  *ret_##name = name;
 
-KNIT_IMPLEMENT(kinds, .doc = "What it is given.")
+KNIT_IMPLEMENT(kinds, .doc = "What it is given.", .flags = KNIT_TASK_IDEMPOTENT)
 static int kinds_impl(struct knit_call *call DECLARED_KINDS(KIND_PARAM) DECLARED_KINDS(KIND_PLACE))
 {
     (void)call;

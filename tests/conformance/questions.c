@@ -10,7 +10,7 @@
 /* ---- asking ---- */
 
 struct listed {
-    bool has_late;
+    bool has_late, may_run_twice;
     uint32_t count, next_id;
 };
 
@@ -22,6 +22,10 @@ static void note_task(const struct knit_task_info *info, void *user)
     listed->next_id = info->id + 1;
     listed->count++;
     assert_int_equal(strncmp(info->signature, info->name, strlen(info->name)), 0);
+    if ((info->flags & KNIT_TASK_IDEMPOTENT) != 0) {
+        assert_string_equal(info->name, "kinds");
+        listed->may_run_twice = true;
+    }
     if (strcmp(info->name, "seven_when_late") == 0) {
         assert_string_equal(info->signature, "seven_when_late() -> int");
         assert_string_equal(info->doc, "Waits until it is aborted.");
@@ -37,7 +41,7 @@ static void its_tasks(struct conformance *c)
 
     conformance_succeeds(c, knit_tasks(c->k, &c->error, note_task, &listed));
     assert_true(listed.count > 40);
-    assert_true(listed.has_late);
+    assert_true(listed.has_late && listed.may_run_twice);
 }
 
 static void its_counters(struct conformance *c)

@@ -122,6 +122,10 @@ struct knit_task {
  * Another task is isolated: workers alone run it. So is one with a hard timeout. */
 #define KNIT_TASK_INLINE_SAFE 1u
 
+/* To run it twice is as good as once: callers may send a call again of which they do not know
+ * whether it ran. */
+#define KNIT_TASK_IDEMPOTENT 2u
+
 /* The argument of a bootstrap hook. */
 struct knit_bootstrap {
     const char *text; /* from the configuration, or "" */
