@@ -196,8 +196,8 @@ uint32_t knit_client_in_flight(const struct knit *k)
         k->handles.inliner != NULL ? knit_inliner_in_flight(k->handles.inliner) : 0;
 
     return own + k->handles.promises.count +
-           (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes)
-                                     : k->handles.stream->places_taken);
+           (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes) : 0) +
+           k->handles.stream->places_taken;
 }
 
 static bool is_drained(const struct knit *k)
@@ -289,6 +289,24 @@ int knit_client_wait_for_lease(struct knit *k, uint64_t until_ns, struct knit_er
     return KNIT_OK;
 }
 
+/* Where calls of both ways are waited for. */
+static void wait_both(struct knit *k, uint64_t now_ns, uint64_t until_ns)
+{
+    struct knit_stream *stream = k->handles.stream;
+    struct knit_lanes *lanes = k->handles.lanes;
+    uint64_t check_ns = now_ns + k->lease_check_ns;
+
+    if (knit_stream_has_pending(stream) || !knit_lanes_arm(lanes))
+        return;
+    if (check_ns < until_ns)
+        until_ns = check_ns;
+    knit_poll_fd_wait(stream->transport.fd, knit_stream_wants_write(stream),
+        knit_lanes_bell_fd(lanes), wait_ms_until(until_ns, now_ns));
+    knit_lanes_disarm(lanes);
+    k->next_lease_check_ns = 0;
+    check_lease(k, knit_clock_ns());
+}
+
 void knit_client_wait(
     struct knit *k, enum knit_handle_via via, struct knit_handle *handle, uint64_t until_ns)
 {
@@ -302,6 +320,11 @@ void knit_client_wait(
         return;
     if (!knit_handles_has_lease(&k->handles)) {
         wait_link(k, now_ns, until_ns);
+        return;
+    }
+    if (k->handles.lanes != NULL && k->handles.stream->places_taken != 0 &&
+        (handle == NULL || k->handles.promises.count != 0)) {
+        wait_both(k, now_ns, until_ns);
         return;
     }
     if (via == KNIT_VIA_LANES) {

@@ -422,7 +422,7 @@ static bool start(struct knit_handle *handle)
 
     if (handles->returns && (!knit_handles_has_lease(handles) || knit_handles_is_leaving(handles)))
         return false;
-    code = handles->lanes != NULL
+    code = handles->lanes != NULL && promise->options.key.bytes == NULL
                ? start_on_lanes(handle, promise)
                : start_on_stream(handle, promise, knit_buffer_span(&promise->params));
     if (code == KNIT_WOULD_BLOCK && knit_handles_has_lease(handles))

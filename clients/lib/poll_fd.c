@@ -6,6 +6,7 @@
 #include "clients/lib/poll_fd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
 #include "fastpath/lane/fd.h"
@@ -106,4 +107,12 @@ void knit_poll_fd_update(
         poll_fd->wants_write = wants_write;
     }
     set_timer(poll_fd, at_ns, now_ns);
+}
+
+void knit_poll_fd_wait(int stream_fd, bool wants_write, int bell_fd, int wait_ms)
+{
+    struct pollfd polled[] = {{.fd = stream_fd, .events = wants_write ? POLLIN | POLLOUT : POLLIN},
+        {.fd = bell_fd, .events = POLLIN}};
+
+    (void)poll(polled, sizeof(polled) / sizeof(polled[0]), wait_ms);
 }

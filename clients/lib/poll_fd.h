@@ -42,3 +42,7 @@ void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_w
  * when stream_fd (-1 = closed) is readable or, with wants_write, writable. */
 void knit_poll_fd_update(
     struct knit_poll_fd *poll_fd, int stream_fd, bool wants_write, uint64_t at_ns, uint64_t now_ns);
+
+/* Sleeps until one of two descriptors has something, for at most so long; for who was asked for no
+ * descriptor of its own. */
+void knit_poll_fd_wait(int stream_fd, bool wants_write, int bell_fd, int wait_ms);

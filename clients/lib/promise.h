@@ -39,6 +39,7 @@
 #include <knitting/code.h>
 
 #include "proto/buffer.h"
+#include "proto/limits.h"
 #include "proto/options.h"
 #include "proto/span.h"
 

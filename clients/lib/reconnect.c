@@ -225,6 +225,7 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
     }
     knit_stream_set_limits(&link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
     link->stream.takes_references = knit_hello_reply_has(&reply, "references");
+    link->stream.takes_keys = knit_hello_reply_has(&reply, "key");
     return KNIT_OK;
 }
 
@@ -338,6 +339,7 @@ static void lose(struct knit *k)
         return;
     }
     (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", link->stream.reason);
+    handles->lost.takes_keys = link->stream.takes_keys;
     handles->lost.request_max = link->stream.request_max;
     handles->lost.arguments_max = link->stream.arguments_max;
     handles->stream = &handles->lost;

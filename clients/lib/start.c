@@ -53,6 +53,8 @@ static struct knit_options stream_options(
     if (start->options->affinity != 0)
         options.affinity =
             start->options->affinity != KNIT_OPTION_NONE ? start->options->affinity : 0;
+    if (start->options->key != NULL)
+        options.key = knit_span_text(start->options->key);
     return options;
 }
 
@@ -72,6 +74,11 @@ size_t knit_arguments_max(struct knit *k)
                                     : k->handles.stream->arguments_max;
 }
 
+static bool has_key(const struct knit_start *start)
+{
+    return start->options != NULL && start->options->key != NULL;
+}
+
 /* The way that was chosen may be gone by now, and another one there. */
 static inline bool is_way_there(const struct knit_handle *handle, const struct knit_start *start)
 {
@@ -82,7 +89,7 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
     if (start->is_by_lanes)
         return lanes != NULL && (start->prepared->age == knit_lanes_age(lanes) ||
                                     handle->handles->session->link.step == NULL);
-    return lanes == NULL || start->prepared->is_of_protocol || start->is_asked;
+    return lanes == NULL || start->prepared->is_of_protocol || start->is_asked || has_key(start);
 }
 
 /* One attempt. */
@@ -199,6 +206,22 @@ static __attribute__((cold)) int refuse_output(struct knit_error *ret_error)
         "option output: tasks on threads of the program print where it prints");
 }
 
+/* A server that does not know keys would run the call each time. */
+static __attribute__((noinline)) int check_key(
+    const struct knit *k, const char *key, struct knit_error *ret_error)
+{
+    const size_t len = strnlen(key, KNIT_KEY_BYTES_MAX + 1);
+
+    if (len == 0 || len > KNIT_KEY_BYTES_MAX)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "option key has 1 to %u bytes", KNIT_KEY_BYTES_MAX);
+    if (!k->handles.stream->takes_keys)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "option key: %s",
+            knit_lanes_local(k->handles.lanes) != NULL ? "a pool of this process has none"
+                                                       : "the server does not know keys");
+    return KNIT_OK;
+}
+
 /* Which way the call goes, and when the caller stops waiting: by its own limit and, through lanes,
  * by the task's as well. On a stream the daemon applies the task's limit. */
 static int choose_way(struct knit *k, struct knit_start *start, struct knit_error *ret_error)
@@ -217,9 +240,13 @@ static int choose_way(struct knit *k, struct knit_start *start, struct knit_erro
         if (start->options->output && k->handles.lanes != NULL &&
             k->handles.lanes->options.lacks_output)
             return refuse_output(ret_error);
+        if (start->options->key != NULL)
+            code = check_key(k, start->options->key, ret_error);
+        if (code != KNIT_OK)
+            return code;
     }
     start->is_asked = false;
-    start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
+    start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol && !has_key(start);
     if (!start->is_by_lanes)
         return knit_typed_is_compared(k, prepared)
                    ? KNIT_OK
@@ -335,7 +362,8 @@ static bool is_beyond(struct knit *k, const struct knit_start *start)
     if (knit_client_in_flight(k) < most)
         return false;
     k->drain_below = most / 2 + most % 2;
-    return start->is_by_lanes || start->promise != NULL || !knit_handles_has_lease(&k->handles);
+    return k->handles.lanes != NULL || start->promise != NULL ||
+           !knit_handles_has_lease(&k->handles);
 }
 
 /* The time of a call was over before it was anywhere. */

@@ -41,6 +41,7 @@ int knit_tool_call_options_init(
     if (tool->has_priority)
         options->call.priority = tool->priority;
     options->call.affinity = tool->affinity;
+    options->call.key = tool->key;
     options->call.on_timeout = &options->late;
     options->late.maybe = tool->timeout_maybe;
     options->late.error = tool->timeout_error;

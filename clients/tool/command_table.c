@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clients/tool/command.h"
+#include "proto/limits.h"
 
 /* Options without a letter. */
 enum {
@@ -25,6 +26,7 @@ enum {
     OPTION_TLS_KEY,
     OPTION_TLS_PIN,
     OPTION_TLS_PIN_ONLY,
+    OPTION_KEY,
 };
 
 #define ASKING "call batch tasks describe ping health stats lift drain"
@@ -236,6 +238,13 @@ static const char *set_tls_pin_only(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_key(struct knit_tool *tool, const char *value)
+{
+    tool->key = value;
+    return value[0] != '\0' && strlen(value) <= KNIT_KEY_BYTES_MAX ? NULL
+                                                                   : "a text of 1 to 64 bytes";
+}
+
 const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
         "knit://HOST[:PORT], knits://HOST[:PORT], unix:///PATH or\n"
@@ -272,6 +281,8 @@ const struct knit_tool_option knit_tool_options[] = {
         set_priority},
     {OPTION_AFFINITY, "affinity", "N", "call batch",
         "calls of one number go to one worker, as long as it lives", set_affinity},
+    {OPTION_KEY, "key", "TEXT", "call", "made again with it within a minute, the call runs once",
+        set_key},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_QUEUE_MAX, "queue-max", "N", "batch",
         "a call is refused as OVERLOADED where so many are in flight already", set_queue_max},

@@ -38,6 +38,7 @@ struct knit_tool {
     bool has_priority;
     uint32_t priority;                           /* as struct knit_call_options has it */
     uint64_t affinity;                           /* 0: none */
+    const char *key;                             /* NULL: none */
     const char *timeout_default, *timeout_error; /* NULL: not given */
     bool timeout_maybe;
 };

@@ -51,6 +51,7 @@ static const struct conformance_section *const sections[] = {
     &conformance_pools,
     &conformance_promises,
     &conformance_declared,
+    &conformance_keys,
     &conformance_questions,
 };
 

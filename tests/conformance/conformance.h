@@ -77,6 +77,7 @@ extern const struct conformance_section conformance_later;
 extern const struct conformance_section conformance_pools;
 extern const struct conformance_section conformance_promises;
 extern const struct conformance_section conformance_declared;
+extern const struct conformance_section conformance_keys;
 extern const struct conformance_section conformance_questions;
 
 /* Runs the rest of the case at a pool of its own; c->k is a session with that. */

@@ -484,6 +484,15 @@ class Tool(DaemonCase):
             self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
             self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
 
+    def test_a_call_with_a_key_is_made_once(self):
+        for number, url in enumerate(self.every_url()):
+            key = f'--key=k{number}'
+            for _ in '12':
+                self.assertEqual(self.knit('call', key, 'add', '2', '3', url=url).stdout, '5\n')
+            self.assertIn('DUPLICATE', self.knit('call', key, 'add', '2', '4', url=url, status=REFUSED).stderr)
+            self.assertIn('--key takes a text of 1 to 64 bytes',
+                          self.knit('call', '--key', 'k' * 65, 'add', '2', '3', url=url, status=USAGE).stderr)
+
     def test_one_task_is_described(self):
         for url in self.every_url():
             shown = self.knit('describe', 'add', url=url).stdout

@@ -32,10 +32,17 @@ struct knit_call_options {
                           one worker, and comes before those alone that wait there */
     uint64_t affinity; /* calls of one value go to one worker, which alone runs them, as long as it
                           lives; their priority does not count. 0 = to any */
+    const char *key; /* of 1 to 64 bytes: made again with it, within a minute after its outcome, by
+                          any session of the same principal, the call joins the one that runs or
+                          gets its outcome, and nothing runs twice; DUPLICATE if it is another call.
+                          A cancel and a timeout end the wait alone, and not the call. By shm:// it
+                          takes the connection to the daemon, as a notification does. In a pool of
+                          this process BAD_ARGUMENT. NULL = none */
     uint64_t reserved[3];
 };
 /* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, false, NULL, 0, 1, 0, {0}}
+#define KNIT_CALL_OPTIONS_INIT                                                                     \
+    {-1.0, -1.0, false, false, NULL, 0, 1, 0, NULL, {0}}
 /* clang-format on */
 
 #ifdef __cplusplus
