@@ -103,6 +103,10 @@ static __attribute__((noinline)) void run_promises(struct knit *k)
 
 static inline void run_due_promises(struct knit *k)
 {
+    /* There is nothing to wait for any more. */
+    if (!TAILQ_EMPTY(&k->handles.promises.delayed) && !knit_handles_has_lease(&k->handles) &&
+        !k->handles.returns)
+        (void)knit_promises_expire(&k->handles.promises, UINT64_MAX);
     if (knit_promises_are_due(&k->handles.promises))
         run_promises(k);
 }

@@ -49,6 +49,7 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
     TAILQ_INIT(&handles->sets);
     TAILQ_INIT(&handles->promises.due);
     TAILQ_INIT(&handles->promises.blocked);
+    TAILQ_INIT(&handles->promises.delayed);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
 }
 
@@ -81,6 +82,8 @@ void knit_handles_fini(struct knit_handles *handles)
                 (void)knit_watcher_free(chunk->handle[i].watcher, &handles->fresh);
             if ((chunk->handle[i].flags & KNIT_HANDLE_LATE) != 0)
                 free((void *)chunk->handle[i].late.bytes);
+            if ((chunk->handle[i].flags & KNIT_HANDLE_RETRIED) != 0)
+                knit_retry_forget(&chunk->handle[i]);
         }
         free(chunk);
     }
@@ -251,6 +254,8 @@ void knit_handle_leave_lists(struct knit_handle *handle)
 /* To who wants to know that it is done. */
 static void announce(struct knit_handle *handle)
 {
+    if ((handle->flags & KNIT_HANDLE_RETRIED) != 0 && knit_retry_again(handle))
+        return;
     if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 && knit_promise_is_refused(handle)) {
         knit_promise_wait_again(handle);
         return;
@@ -281,7 +286,7 @@ static void uncount(struct knit_handle *handle)
 static void end(struct knit_handle *handle, uint32_t flags)
 {
     const uint32_t told = KNIT_HANDLE_CALLBACK | KNIT_HANDLE_IN_SET | KNIT_HANDLE_SOURCE |
-                          KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING;
+                          KNIT_HANDLE_PROMISED | KNIT_HANDLE_REFERRING | KNIT_HANDLE_RETRIED;
 
     knit_handle_leave_lists(handle);
     uncount(handle);
@@ -323,9 +328,19 @@ void knit_handle_finish_copied(struct knit_handle *handle, bool is_error, struct
     finish_at(handle, is_error, knit_span(place, outcome.len), is_small ? 0 : KNIT_HANDLE_HEAP);
 }
 
+/* What the last of several attempts says of itself is not true of all of them. */
+static void tell_of_attempts(const struct knit_handle *handle, struct knit_error *ret_error)
+{
+    if ((handle->flags & KNIT_HANDLE_RETRIED) != 0 && handle->retry->may_have_started &&
+        ret_error != NULL && ret_error->started == KNIT_STARTED_NO)
+        ret_error->started = KNIT_STARTED_UNKNOWN;
+}
+
 int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
+    int code;
+
     bool is_error = (handle->flags & KNIT_HANDLE_ERROR) != 0;
 
     if ((handle->flags & KNIT_HANDLE_WAITING) != 0)
@@ -342,10 +357,11 @@ int knit_handle_outcome(
         *ret_result = handle->outcome;
         return KNIT_OK;
     }
-    if (handle->code != 0)
-        return knit_error_make(
-            ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
-    return knit_error_read(&handle->handles->error, handle->outcome, ret_error);
+    code = handle->code != 0 ? knit_error_make(ret_error, handle->code,
+                                   (enum knit_started)handle->started, "%s", handle->reason)
+                             : knit_error_read(&handle->handles->error, handle->outcome, ret_error);
+    tell_of_attempts(handle, ret_error);
+    return code;
 }
 
 bool knit_handle_output(struct knit_handle *handle, struct knit_span *ret_text, bool *ret_is_cut)
@@ -405,11 +421,6 @@ const struct knit_stream_callbacks knit_handle_stream_callbacks = {
 
 /* ---- outcomes that come through lanes ---- */
 
-static __attribute__((noinline)) void note_error(const struct knit_handle *handle)
-{
-    knit_lanes_note_error(handle->handles->lanes, handle->outcome);
-}
-
 static void on_value(void *arg, const struct knit_session_value *value)
 {
     struct knit_handles *handles = arg;
@@ -465,6 +476,9 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
         take_last_value(handle, outcome->slot);
     if ((handle->flags & KNIT_HANDLE_LATE) != 0 && finish_late(handle, outcome))
         return;
+    /* Before it has the outcome, by which it may begin anew. */
+    if (is_error)
+        knit_lanes_note_error(lanes, payload);
     if (outcome->held && (handle->flags & KNIT_HANDLE_SOURCE) == 0 &&
         knit_lanes_try_hold(lanes, outcome->len)) {
         handle->held_in = lanes;
@@ -474,9 +488,6 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
         if (outcome->held)
             knit_lanes_release(lanes, outcome->slot);
     }
-    /* There is none to look at if memory for it was lacking. */
-    if (is_error && handle->code == 0)
-        note_error(handle);
 }
 
 void knit_handles_collect(struct knit_handles *handles)
@@ -579,6 +590,8 @@ void knit_handle_drop(struct knit_handle *handle)
         (void)knit_watcher_free(handle->watcher, &handles->fresh);
     if ((handle->flags & KNIT_HANDLE_LATE) != 0)
         free((void *)handle->late.bytes);
+    if ((handle->flags & KNIT_HANDLE_RETRIED) != 0)
+        knit_retry_forget(handle);
     if (handle->prepared != NULL)
         knit_prepared_release(handle->prepared);
     knit_handle_push_spare(handle);
@@ -655,10 +668,11 @@ static uint64_t due_ns(const struct knit_handle *handle)
 void knit_handles_expire(struct knit_handles *handles, uint64_t now_ns)
 {
     struct knit_handle *handle, *next;
-    uint64_t next_deadline_ns = UINT64_MAX;
+    uint64_t next_deadline_ns;
 
     if (now_ns < handles->next_deadline_ns)
         return;
+    next_deadline_ns = knit_promises_expire(&handles->promises, now_ns);
     for (handle = TAILQ_FIRST(&handles->timed); handle != NULL; handle = next) {
         uint64_t at_ns = due_ns(handle);
 

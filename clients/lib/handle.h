@@ -64,6 +64,7 @@ struct knit_handle {
     uint64_t affinity;            /* PINNED */
     struct knit_span late;        /* a map of substitute.h, to be freed */
     struct knit_promise *promise; /* PROMISED, REFERRING: its arguments */
+    struct knit_retry *retry;     /* RETRIED: what it was sent with */
     struct knit_hole_list holes;  /* SOURCE: the arguments that its result is */
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
@@ -79,8 +80,7 @@ struct knit_handles {
     struct knit_lanes *lanes;     /* NULL: none */
     struct knit_inliner *inliner; /* of a pool of this process; NULL: none */
     struct knit_handle *spare;
-    struct knit_handle_list timed;
-    struct knit_handle_list ready;
+    struct knit_handle_list timed, ready;
     struct knit_watcher_list fresh; /* those with a value for a callback */
     uint64_t next_deadline_ns;      /* no deadline in `timed` is earlier; UINT64_MAX = none */
     struct knit_stream *stream;     /* the one that calls take; or, where there is none: */

@@ -133,8 +133,37 @@ bool knit_promise_take_options(struct knit_promise *promise, const struct knit_o
 
 /* ---- waiting ---- */
 
+/* Until then it waits for nothing else. */
+static void delay(struct knit_promise *promise)
+{
+    struct knit_handles *handles = promise->handle->handles;
+
+    enter_list(promise, &handles->promises.delayed);
+    if (promise->due_ns < handles->next_deadline_ns)
+        handles->next_deadline_ns = promise->due_ns;
+}
+
+uint64_t knit_promises_expire(struct knit_promises *promises, uint64_t now_ns)
+{
+    struct knit_promise *promise, *next;
+    uint64_t next_ns = UINT64_MAX;
+
+    for (promise = TAILQ_FIRST(&promises->delayed); promise != NULL; promise = next) {
+        next = TAILQ_NEXT(promise, entry);
+        if (promise->due_ns <= now_ns)
+            enter_list(promise, &promises->due);
+        else if (promise->due_ns < next_ns)
+            next_ns = promise->due_ns;
+    }
+    return next_ns;
+}
+
 static void note(struct knit_promise *promise)
 {
+    if (promise->due_ns != 0 && promise->in == NULL) {
+        delay(promise);
+        return;
+    }
     if (promise->in == NULL && promise->handle != NULL && !knit_promise_is_open(promise))
         enter_list(promise, &promise->handle->handles->promises.due);
 }
@@ -412,6 +441,13 @@ static const char *explain(const struct knit_handle *handle, int code)
     }
 }
 
+/* Its key is known by one run of the server alone, and that is not there any more. */
+static bool is_stranded(const struct knit_handle *handle)
+{
+    return (handle->flags & KNIT_HANDLE_RETRIED) != 0 && handle->retry->instance != 0 &&
+           handle->retry->instance != handle->handles->stream->instance;
+}
+
 /* Its arguments are there. False: there is no room for it. */
 static bool start(struct knit_handle *handle)
 {
@@ -422,6 +458,12 @@ static bool start(struct knit_handle *handle)
 
     if (handles->returns && (!knit_handles_has_lease(handles) || knit_handles_is_leaving(handles)))
         return false;
+    if (is_stranded(handle)) {
+        handle->retry->attempts = UINT32_MAX;
+        knit_handle_fail(handle, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN,
+            "the server was another one when the connection was there again");
+        return true;
+    }
     code = handles->lanes != NULL && promise->options.key.bytes == NULL
                ? start_on_lanes(handle, promise)
                : start_on_stream(handle, promise, knit_buffer_span(&promise->params));

@@ -66,8 +66,14 @@ void knit_open_free(struct knit *k)
 
 int knit_open_check(const struct knit_open_options *options, struct knit_error *ret_error)
 {
-    return knit_error_check_reserved("knit_open_options", options->reserved,
+    const struct knit_retry_options *retry = options->retry;
+    int code = knit_error_check_reserved("knit_open_options", options->reserved,
         sizeof(options->reserved) / sizeof(options->reserved[0]), ret_error);
+
+    if (code != KNIT_OK || retry == NULL)
+        return code;
+    return knit_error_check_reserved("knit_retry_options", retry->reserved,
+        sizeof(retry->reserved) / sizeof(retry->reserved[0]), ret_error);
 }
 
 struct knit *knit_open_new(const struct knit_open_options *options)
@@ -86,6 +92,7 @@ struct knit *knit_open_new(const struct knit_open_options *options)
     k->tasks_age = 1;
     k->alive = knit_forks_new_page();
     knit_handles_init(&k->handles, k, k->alive);
+    knit_retries_init(&k->handles.promises.retries, options->retry);
     k->link.fd = -1;
     knit_transport_init_plain(&k->link.stream.transport, -1);
     k->link.slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;

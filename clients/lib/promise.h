@@ -38,6 +38,7 @@
 
 #include <knitting/code.h>
 
+#include "clients/lib/retry.h"
 #include "proto/buffer.h"
 #include "proto/limits.h"
 #include "proto/options.h"
@@ -65,6 +66,7 @@ struct knit_promise {
     struct knit_options options;  /* of the call, over a stream, */
     struct knit_buffer texts;     /* and what they point to */
     uint64_t start_by_ns;         /* of one that was sent: its handle's, if it is sent again */
+    uint64_t due_ns;              /* it is not started before; 0 = at once */
     bool has_place;               /* one that the stream has added for it */
     bool is_shelved;              /* it counts in `shelved` and `shelved_bytes` */
     uint32_t missing;             /* holes whose source has no outcome */
@@ -75,7 +77,9 @@ struct knit_promise {
 
 struct knit_promises {
     struct knit_promise_list due;     /* nothing is missing any more, or they have failed */
+    struct knit_promise_list delayed; /* those whose time has not come */
     struct knit_promise_list blocked; /* they are filled, and there was no room to start them */
+    struct knit_retries retries;      /* which of them are calls that are made again */
     uint32_t count;                   /* calls that wait, these included */
     uint32_t referring;               /* calls that were sent with references */
     uint32_t shelved;                 /* of those that wait: for a connection, */
@@ -144,6 +148,9 @@ static inline bool knit_promises_are_due(const struct knit_promises *promises)
     return !TAILQ_EMPTY(&promises->due) || !TAILQ_EMPTY(&promises->blocked) ||
            promises->unwanted != NULL;
 }
+
+/* What has waited until its time is due now. Returns the next such time; UINT64_MAX = none. */
+uint64_t knit_promises_expire(struct knit_promises *promises, uint64_t now_ns);
 
 /* Start the calls that are due. */
 void knit_promises_run(struct knit_handles *handles);

@@ -201,6 +201,16 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
     link->state = KNIT_LINK_SERVING;
 }
 
+/* A number for each text, and 0 for none: to be compared alone (FNV-1a). */
+static uint64_t digest(struct knit_span text)
+{
+    uint64_t number = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < text.len; i++)
+        number = (number ^ text.bytes[i]) * 0x100000001b3u;
+    return text.len > 0 ? number | 1 : 0;
+}
+
 static int take_hello(struct knit_link *link, struct knit_span result, struct knit_error *ret_error)
 {
     struct knit_hello_reply reply;
@@ -226,6 +236,7 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
     knit_stream_set_limits(&link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
     link->stream.takes_references = knit_hello_reply_has(&reply, "references");
     link->stream.takes_keys = knit_hello_reply_has(&reply, "key");
+    link->stream.instance = digest(reply.instance);
     return KNIT_OK;
 }
 

@@ -188,7 +188,10 @@ static __attribute__((noinline)) int resolve(
         task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
     prepared->on_timeout = task->on_timeout;
     prepared->age = knit_lanes_age(lanes);
-    prepared->usual_age = task->timeout_ms != 0 || may_go_inline(k, task->id) ? 0 : prepared->age;
+    prepared->usual_age = task->timeout_ms != 0 || may_go_inline(k, task->id) ||
+                                  k->handles.promises.retries.attempts != 0
+                              ? 0
+                              : prepared->age;
     return KNIT_OK;
 }
 
@@ -433,6 +436,34 @@ static __attribute__((noinline)) bool shelve(
     return k->handles.returns && knit_promise_shelve(handle, start->params, &options);
 }
 
+/* Whether its task is marked so, as far as that can be known. */
+static bool is_idempotent(struct knit *k, const struct knit_start *start)
+{
+    const char *name = start->prepared->task;
+    const struct knit_registry_task *task = NULL;
+
+    if (k->handles.lanes != NULL)
+        task = knit_lanes_look_up(k->handles.lanes, name);
+    else if (knit_typed_knows_tasks(k))
+        task = knit_registry_find(k->registry, name, strlen(name));
+    return task != NULL && (task->flags & KNIT_TASK_IDEMPOTENT) != 0;
+}
+
+/* In a session that makes calls again. */
+static __attribute__((noinline)) void keep_for_retry(
+    struct knit_handle *handle, const struct knit_start *start, uint64_t now_ns)
+{
+    struct knit_options options = knit_options();
+
+    if (start->prepared->is_of_protocol || start->promise != NULL || start->queue_ns == 0)
+        return;
+    if (start->options != NULL)
+        options = stream_options(handle, start);
+    knit_retry_keep(handle, start->params, &options,
+        start->queue_ns < UINT64_MAX - now_ns ? now_ns + start->queue_ns : UINT64_MAX,
+        is_idempotent(handle->handles->session, start));
+}
+
 static int begin(struct knit *k, struct knit_start *start, struct knit_handle **ret,
     struct knit_error *ret_error)
 {
@@ -464,6 +495,8 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
         handle->deadline_ns = now_ns + start->timeout_ns;
     if ((start->is_by_lanes || start->promise != NULL) && start->queue_ns < UINT64_MAX - now_ns)
         handle->start_by_ns = now_ns + (start->queue_ns != 0 ? start->queue_ns : KNIT_AT_ONCE_NS);
+    if (k->handles.promises.retries.attempts != 0)
+        keep_for_retry(handle, start, now_ns);
 
     if (start->options != NULL && start->options->queue_max != 0 && is_beyond(k, start)) {
         knit_handle_overload(handle, start->options->queue_max,

@@ -91,7 +91,8 @@ struct knit_stream {
     bool has_goaway;        /* the server wants no further requests here */
     bool has_notified;      /* a task by a notification, which nothing answers */
     bool takes_references;  /* the server, to the results of other requests */
-    bool takes_keys;        /* the same of idempotency keys */
+    bool takes_keys;        /* the same of idempotency keys, */
+    uint64_t instance;      /* which this run of it remembers; 0 = it does not say */
     uint64_t in_flight_max; /* requests, as the server announced */
     uint64_t request_max;   /* bytes, as the server announced */
     uint64_t arguments_max; /* likewise, of one call; at most request_max */

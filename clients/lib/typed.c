@@ -166,6 +166,16 @@ static int fetch(struct knit *k, struct knit_error *ret_error)
     return KNIT_OK;
 }
 
+bool knit_typed_knows_tasks(struct knit *k)
+{
+    if (k->registry_age != k->tasks_age && !k->is_calling_back && fetch(k, NULL) != KNIT_OK) {
+        (void)knit_registry_free(k->registry);
+        k->registry = NULL;
+        k->registry_age = k->tasks_age;
+    }
+    return k->registry != NULL;
+}
+
 static int compare_with_registry(
     struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error)
 {

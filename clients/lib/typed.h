@@ -47,6 +47,10 @@ KNIT_MUST_CHECK int knit_typed_compare_on_lanes(struct knit *k,
 KNIT_MUST_CHECK int knit_typed_compare_on_stream(
     struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error);
 
+/* Whether k->registry says what tasks there are, over a stream; waits for it once, but in no
+ * callback. A server may refuse to say. */
+bool knit_typed_knows_tasks(struct knit *k);
+
 /* Whether that has been done since the tasks may last have changed. */
 static inline bool knit_typed_is_compared(
     const struct knit *k, const struct knit_prepared *prepared)

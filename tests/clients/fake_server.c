@@ -67,6 +67,10 @@ static void answer_hello(const struct knit_message *message)
 
     if (fake.takes_references)
         reply.feature[reply.feature_count++] = knit_span_text("references");
+    if (fake.takes_keys)
+        reply.feature[reply.feature_count++] = knit_span_text("key");
+    if (fake.instance != NULL)
+        reply.instance = knit_span_text(fake.instance);
     knit_message_put_response_head(&fake.out, message->msgid);
     knit_hello_reply_put(&fake.out, &reply);
 }
@@ -98,6 +102,7 @@ static void answer_tasks(const struct knit_message *message)
         snprintf(
             signature, sizeof(signature), "%s%s", name, types != NULL ? types : "(x: int) -> int");
         entry.signature = knit_span_text(signature);
+        entry.flags = fake.flags;
         entry.timeout_ms = id * (fake.timeout_ms != 0 ? fake.timeout_ms : 20000);
         knit_tasks_page_put_entry(&fake.out, &entry);
     }
@@ -270,6 +275,22 @@ static void answer_code(const struct knit_message *message)
     if (first_param(message, &item) && knit_item_uint(&item, &code))
         failure.code = (uint32_t)code;
     knit_message_put_error(&fake.out, message->msgid, &failure, KNIT_FAILURE_FULL);
+}
+
+static void answer_or_fail(const struct knit_message *message)
+{
+    atomic_fetch_add_explicit(&fake.attempts, 1, memory_order_relaxed);
+    if (fake.closes > 0) {
+        fake.closes--;
+        fake.is_over = true;
+        return;
+    }
+    if (fake.failures == 0) {
+        answer_first(message);
+        return;
+    }
+    fake.failures--;
+    knit_message_put_error(&fake.out, message->msgid, &fake.failure, KNIT_FAILURE_FULL);
 }
 
 static void answer_twice(const struct knit_message *message)
@@ -446,6 +467,7 @@ static const struct {
     {"$/tasks", answer_tasks},
     {"a", answer_first},
     {"b", answer_code},
+    {"c", answer_or_fail},
     {"close", end_connection},
     {"code", answer_code},
     {"echo", answer_first},

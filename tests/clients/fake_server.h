@@ -17,6 +17,8 @@
  *     refused   as `sum`, but the first ones, as many as the test says, are refused as referring to
  *               nothing; those that came before are answered first
  *
+ *     c         fails as the test says, so many times; then its first argument
+ *
  * `$/cancel` answers a held call with CANCELLED, `$/stats` says how many notifications came.
  * `$/tasks` lists the tasks a, which is `echo`, b, which is `code`, and c. `$/hello` and `$/ping`
  * are as in the protocol, `$/attach` is when it is asked to be. */
@@ -32,6 +34,7 @@
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/segment.h"
 #include "proto/buffer.h"
+#include "proto/failure.h"
 #include "proto/message.h"
 
 enum { KNIT_FAKE_HELD_MAX = 64, KNIT_FAKE_FDS_MAX = 8, KNIT_FAKE_SUMS_MAX = 256 };
@@ -77,14 +80,21 @@ struct knit_fake {
     uint32_t timeout_ms; /* of its second task, the third has twice that; 0 = 20 s */
     bool attaches;       /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
-    bool takes_references; /* it says so in hello */
-    uint32_t sums_wanted;  /* until they are answered; 0 = 1 */
-    uint32_t refusals;     /* of `refused`, still to come */
+    bool takes_references;       /* it says so in hello */
+    uint32_t sums_wanted;        /* until they are answered; 0 = 1 */
+    uint32_t refusals;           /* of `refused`, still to come */
+    uint64_t flags;              /* of each task */
+    struct knit_failure failure; /* of `c`, and how often it still comes: */
+    uint32_t failures;
+    uint32_t closes;      /* so many of these calls close the connection */
+    bool takes_keys;      /* it says so in hello */
+    const char *instance; /* the same; NULL = it says none */
     /* Set by the test at any time. */
     _Atomic bool is_deaf;         /* reads nothing */
     _Atomic uint32_t epoch_more;  /* than 1 is the tasks' epoch; each moves their names on by one */
     const char *_Atomic types;    /* of each task, behind its name; NULL = "(x: int) -> int" */
     _Atomic uint32_t tasks_asked; /* how often the first page of tasks was */
+    _Atomic uint32_t attempts;    /* calls of `c` */
 
     int listen_fd;
     int fd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls that are made more than once: by their callers, with a key. The daemon remembers keys, so
- * each case has its own. */
+/* Calls that are made more than once: by their callers, with a key, and by the library. The daemon
+ * remembers keys, so each case has its own. */
 #include "tests/conformance/conformance.h"
 
 #include <stdio.h>
@@ -209,6 +209,84 @@ static void its_result_is_an_argument(struct conformance *c)
     assert_null(knit_prepared_free(add));
 }
 
+/* ---- by the library ---- */
+
+static struct knit *retrying_session(struct conformance *c)
+{
+    static const struct knit_retry_options retry = {
+        .attempts = 8, .wait_ms = 20, .wait_max_ms = 2000};
+    const struct knit_open_options options = {.retry = &retry};
+
+    return conformance_session(c, &options);
+}
+
+static void a_task_that_may_run_twice(struct conformance *c)
+{
+    static const struct place_wish wish = {.options = {"deaths_per_minute=0"}};
+    struct knit *k;
+    int64_t ran_in = 0;
+    int code;
+
+    conformance_open_place(c, &wish);
+    k = retrying_session(c);
+    conformance_succeeds(
+        c, knit_call(k, &c->error, "die_once", "(int) -> int", (int64_t)1, &ran_in));
+    assert_int_equal(place_ran(c->place, 1), 2);
+    assert_true((uint32_t)ran_in == place_ran_in(c->place, 1));
+    code = knit_call(k, &c->error, "die_for_good", "(int) -> int", (int64_t)2, NULL);
+    conformance_fails(c, code, KNIT_WORKER_DIED);
+    code = knit_call(c->k, &c->error, "die_once", "(int) -> int", (int64_t)3, NULL);
+    conformance_fails(c, code, KNIT_WORKER_DIED);
+    assert_int_equal(place_ran(c->place, 2), 1);
+    assert_int_equal(place_ran(c->place, 3), 1);
+    assert_null(knit_close(k));
+}
+
+/* The limit is the call's own, so it is the same at every distance. */
+static void a_call_without_room(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit *k = retrying_session(c);
+    struct knit_handle *held = conformance_hold(c, k, 1, 1, false), *handle;
+    int code;
+
+    options.queue_max = 1;
+    conformance_succeeds(
+        c, knit_start(k, &options, &handle, &c->error, "ledger", "(int) -> int", (int64_t)2));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(knit_await(handle, 1, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+    (void)conformance_int(c, handle);
+    assert_int_equal(place_ran(c->place, 2), 1);
+    /* Without that it ends at once. */
+    held = conformance_hold(c, c->k, 3, 2, false);
+    code = knit_call_with(c->k, &options, &c->error, "ledger", "(int) -> int", (int64_t)2, NULL);
+    conformance_fails(c, code, KNIT_OVERLOADED);
+    place_open_gate(c->place, 2);
+    (void)conformance_int(c, held);
+    assert_null(knit_close(k));
+}
+
+static void what_has_run(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit *k = retrying_session(c);
+    int code;
+
+    code = knit_call(k, &c->error, "ledger", "(int) -> int", (int64_t)-1, NULL);
+    conformance_fails(c, code, KNIT_TASK_FAILED);
+    options.timeout_ms = 50;
+    code = knit_call_with(
+        k, &options, &c->error, "hold", "(int, int, bool) -> int", (int64_t)1, (int64_t)1, 1, NULL);
+    conformance_fails(c, code, KNIT_TIMEOUT);
+    place_open_gate(c->place, 1);
+    assert_true(place_ran(c->place, 1) <= 1);
+    for (int64_t i = 0; i < 100; i++)
+        conformance_succeeds(c, knit_call(k, &c->error, "add", "(int, int)", i, i));
+    assert_null(knit_close(k));
+}
+
 static const struct conformance_case cases[] = {
     {"U1", "a call that is made again with its key gets its outcome, and runs once", it_runs_once,
         AT_IN_HOUSE, 0, 0},
@@ -221,6 +299,12 @@ static const struct conformance_case cases[] = {
         it_is_waited_for_beside_others, AT_IN_HOUSE, 0, 0},
     {"U6", "the result of one is an argument of another", its_result_is_an_argument, AT_IN_HOUSE, 0,
         0},
+    {"U7", "a task that may run twice is run again when its worker has died, and no other is",
+        a_task_that_may_run_twice, 0, 0, AT(THREADS)},
+    {"U8", "a call for which there is no room is made again until there is", a_call_without_room, 0,
+        0, 0},
+    {"U9", "a call that failed or whose time is over is not made again", what_has_run, 0, 0, 0},
 };
 
-const struct conformance_section conformance_keys = CONFORMANCE_SECTION("idempotency keys", cases);
+const struct conformance_section conformance_keys =
+    CONFORMANCE_SECTION("calls that are made again", cases);

@@ -59,11 +59,11 @@ ROOMS = {
 LAYERS = {
     'clients/lib': [
         {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
-        {'args', 'lanes', 'resolve', 'stream', 'tls_peer', 'token', 'transport_plain', 'watcher'},
+        {'args', 'lanes', 'resolve', 'retry', 'stream', 'tls_peer', 'token', 'transport_plain', 'watcher'},
         {'connect', 'late', 'lost', 'members', 'prepared', 'promise', 'question', 'tls'},
         {'handle', 'link', 'tls_none', 'transport_tls'},
         {'handle_inline', 'handle_late', 'handle_lost', 'handle_set'},
-        {'client', 'handle_promise'},
+        {'client', 'handle_promise', 'handle_retry'},
         {'admin_calls'},
         {'typed'},
         {'forks', 'outcome', 'set', 'start'},

@@ -12,6 +12,8 @@
  *                              it is aborted
  *     told(id, deferred)       as ledger(), then waits until it is aborted, and counts again, in
  *                              entry[id + the length of the reason]
+ *     die_once(id)             counts, and ends its worker unless it has run before; it is marked
+ *                              as one that may run twice, die_for_good(id) is the same unmarked
  *     defer(id, gate, stays)   as hold(), but that its call is deferred: a thread waits, or the
  *                              task itself if it stays
  *
@@ -204,6 +206,26 @@ KNIT_TASK(told, "told(id: int, deferred: bool) -> int",
         atomic_fetch_add_explicit(&entry[id + (int64_t)len].times, 1, memory_order_release);
     return is_deferred ? (void)knit_deferred_return_aborted(deferred),
            0           : knit_return_aborted(call);
+}
+
+static int die_first(struct knit_call *call)
+{
+    if (!count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id");
+    if (atomic_load_explicit(&entry[knit_arg_int(call, 0)].times, memory_order_relaxed) == 1)
+        abort();
+    return knit_return_int(call, gettid());
+}
+
+KNIT_TASK(die_once, "die_once(id: int) -> int", .flags = KNIT_TASK_IDEMPOTENT,
+    .doc = "Counts that it ran, and ends its worker the first time.")
+{
+    return die_first(call);
+}
+
+KNIT_TASK(die_for_good, "die_for_good(id: int) -> int", .doc = "The same, but not to be repeated.")
+{
+    return die_first(call);
 }
 
 struct waiting {

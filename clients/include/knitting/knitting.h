@@ -60,6 +60,7 @@
 #include <knitting/code.h>
 #include <knitting/error.h>
 #include <knitting/progress.h>
+#include <knitting/retry.h>
 #include <knitting/state.h>
 #include <knitting/tls_options.h>
 #include <knitting/token_options.h>
@@ -90,10 +91,8 @@ uint64_t knit_now(void);
 /* A zeroed structure, or NULL in its place, means every default. */
 struct knit_open_options {
     uint32_t slots;       /* calls in flight at most; 0 = 1008. The pool may grant fewer */
-    uint32_t arena_bytes; /* shm: room for arguments above 1024 bytes; 0 = 64 MiB, touched only as
-                             needed */
-    uint32_t spin_us;     /* shm: how long a waiting call may spin before it sleeps; 0 = 50, adapts
-                             downwards */
+    uint32_t arena_bytes; /* shm: for arguments above 1024 bytes; 0 = 64 MiB, touched as needed */
+    uint32_t spin_us;     /* shm: a waiting call spins at most so long; 0 = 50, adapts downwards */
     bool no_spin;         /* shm: sleep at once */
     bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
     bool stays_lost;      /* once its connection is lost: see <knitting/state.h> */
@@ -102,6 +101,7 @@ struct knit_open_options {
     const struct knit_tls_options *tls;     /* of knits://; NULL = every default. With knit:// it is
                                            refused, other URLs do not look at it */
     const struct knit_token_options *token; /* by which the caller says who it is; NULL = none */
+    const struct knit_retry_options *retry; /* of calls, by themselves; NULL = none is made again */
     uint64_t reserved[4];
 };
 
