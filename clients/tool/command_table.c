@@ -65,8 +65,8 @@ const struct knit_tool_command knit_tool_commands[] = {
         "Writes 256 random bits to FILE, which must be new and is for the caller alone, and\n"
         "prints the line for the daemon's file of tokens, which is no secret.\n",
         "", false, knit_tool_token},
-    {"reload", "", "have the daemon read its policy and certificates again; for root and its user",
-        "", "", false, knit_tool_reload},
+    {"reload", "", "read policy and certificates again; for root and the daemon's user", "", "",
+        false, knit_tool_reload},
     {"policy", "check FILE | why PRINCIPAL TASK", "look at a policy",
         "check says what is wrong with a file, without a daemon. why asks the daemon whether a\n"
         "principal, as user:alice, token:billing or anonymous, may run a task or use a method,\n"
@@ -257,7 +257,7 @@ const struct knit_tool_option knit_tool_options[] = {
         "$KNITTING_TOKEN",
         set_token_file},
     {OPTION_TLS_CA, "tls-ca", "PEM", ASKING,
-        "knits://: the authorities to trust in place of the system's", set_tls_ca},
+        "knits://: authorities to trust in place of the system's", set_tls_ca},
     {OPTION_TLS_CERT, "tls-cert", "PEM", ASKING, "knits://: this caller's certificate",
         set_tls_cert},
     {OPTION_TLS_KEY, "tls-key", "PEM", ASKING,
