@@ -17,9 +17,8 @@ def connect(url):
     host, _, port = rest.partition(":")
     if scheme != "knits":
         return socket.create_connection((host, int(port or 5648)))
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["knit/1"])
-    return context.wrap_socket(socket.create_connection((host, int(port or 5649))), server_hostname=host)
+    connection = socket.create_connection((host, int(port or 5649)))
+    return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
 
 
 def calls(connection, *requests):
@@ -28,10 +27,7 @@ def calls(connection, *requests):
         connection.sendall(msgpack.packb([0, msgid, method, arguments]))
     unpacker, answers = msgpack.Unpacker(), {}
     while len(answers) < len(requests):
-        data = connection.recv(65536)
-        if not data:
-            sys.exit("the server closed the connection")
-        unpacker.feed(data)
+        unpacker.feed(connection.recv(65536) or sys.exit("the server closed the connection"))
         for _, msgid, error, result in unpacker:
             answers[msgid] = (error, result)
     return answers
