@@ -92,13 +92,11 @@ static int bio_write(BIO *bio, const char *bytes, size_t len, size_t *ret_len)
     return n > 0;
 }
 
+/* It does not say that it has ended: SSL would take that for a fault of the server's, and what is
+ * kept of a connection that was cut could not be resumed. */
 static long bio_control(BIO *bio, int command, long number, void *pointer)
 {
-    const struct knit_transport_tls *tls = BIO_get_data(bio);
-
-    (void)number, (void)pointer;
-    if (command == BIO_CTRL_EOF)
-        return tls->has_end;
+    (void)bio, (void)number, (void)pointer;
     return command == BIO_CTRL_FLUSH;
 }
 

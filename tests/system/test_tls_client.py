@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -119,6 +120,33 @@ class WithDaemon(ToolCase):
 
     def test_other_urls_do_not_look_at_it(self):
         self.knit(next(url for url in self.daemon.urls if url.startswith('unix://')), 'ping')
+
+
+class Lost(unittest.TestCase):
+    def test_the_next_connection_of_a_session_is_resumed(self):
+        """With a daemon that has the ticket keys of the one before."""
+        keys = authority.path('ticket_keys')
+        with open(os.open(keys, os.O_CREAT | os.O_WRONLY, 0o600), 'wb') as file:
+            file.write(os.urandom(80))
+        first = TlsDaemon(authority, tls_ticket_keys=keys)
+        first.expected_status = -signal.SIGKILL
+        with first:
+            caller = subprocess.Popen([os.environ['KNIT_RETURNS'], f'knits://localhost:{first.port}'], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True,
+                                      env={**os.environ, 'SSL_CERT_FILE': authority.path('ca.pem')})
+            self.addCleanup(caller.wait)
+            self.addCleanup(caller.kill)
+            self.assertEqual(caller.stdout.readline(), 'before\n')
+            self.assertEqual(first.stats()['loops']['handshakes_resumed'], 0)
+            os.kill(first.pid, signal.SIGKILL)
+            first.wait()
+            caller.stdin.write('\n')
+            caller.stdin.flush()
+            self.assertEqual(caller.stdout.readline(), 'between\n')
+            with TlsDaemon(authority, tls_ticket_keys=keys, listen_tls=f'127.0.0.1:{first.port}') as second:
+                self.assertEqual(caller.communicate(timeout=6 * PATIENCE)[0], 'after\n')
+                self.assertEqual(caller.returncode, 0)
+                self.assertEqual(second.stats()['loops']['handshakes_resumed'], 1)
 
 
 class OtherCertificates(ToolCase):
