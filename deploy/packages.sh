@@ -14,14 +14,14 @@ PACKAGES_QUICKSTART=(python3 python3-msgpack)
 # To run the tests: clang-format for the layout, C++ for the headers, HAProxy as a proxy, the openssl program as an authority and
 # as a peer, Neovim and Ruby as foreign clients, Spin for the models, valgrind to count instructions. Debian starts HAProxy when it
 # is installed, with nothing to listen on.
-PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git haproxy openssl python3-pynvim neovim ruby ruby-msgpack spin
+PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git haproxy openssl python3-pynvim neovim ruby ruby-msgpack spin sslscan
   valgrind)
 
 # Of all tests but the quick ones, where the commands are not there by another way: to fetch a client from npm, and to run it.
 PACKAGES_NPM=(nodejs npm)
 
 # `tests/run.sh --all` needs these too.
-PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap sslscan testssl.sh)
+PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 
 # Prints those of the named packages that are not installed.
 packages_missing()

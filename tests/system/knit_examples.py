@@ -7,7 +7,7 @@ Where an example stands:
 - in a man page, what stands between ``` lines.
 
 What is no example: indented lines of a header in which no line ends as C does (tables), and fences of other languages
-than sh, c, ini and vim.
+than sh, c, ini, policy and vim.
 
 What is made of C:
 - a block with KNIT_MODULE is a module as it is;
@@ -23,7 +23,7 @@ import os
 import re
 from dataclasses import dataclass
 
-LANGUAGES = ('sh', 'c', 'ini', 'vim')
+LANGUAGES = ('sh', 'c', 'ini', 'policy', 'vim')
 MODULE, PROGRAM = 'module', 'program'
 
 
@@ -92,6 +92,8 @@ def language_of(text):
         return 'c'
     if re.search(r'^\[\w+\]$', text, re.M):
         return 'ini'
+    if re.search(r'^\[(group|principal) .*\]$', text, re.M):
+        return 'policy'
     return 'sh'
 
 

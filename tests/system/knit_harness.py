@@ -177,22 +177,24 @@ os.execve(sys.argv[2], sys.argv[2:], {**os.environ, 'LISTEN_PID': str(os.getpid(
 class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
-    def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
+    def __init__(self, *arguments, config=None, config_path=None, workers=2, module=None, wait=True, environment=None,
                  worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, cwd=None, passed=(), **options):
-        """Its log goes to log_fd where that is given, and log() is what workers print to stdout. passed: listening
+        """`config` is the text of its file, or the file stands at config_path; module '': what its settings say, as workers
+        None. Its log goes to log_fd where that is given, and log() is what workers print to stdout. passed: listening
         sockets, which it gets as from systemd."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
         self.ready_file = os.path.join(self.dir, 'ready')
         self.log_path = os.path.join(self.dir, 'log')
         self.urls, self.expected_status = [], 0
-        command = [os.environ['KNIT_DAEMON'], '--config', self.write('k.conf', config or ''),
+        command = [os.environ['KNIT_DAEMON'], '--config', config_path or self.write('k.conf', config or ''),
                    '--ready-file', self.ready_file, *(['--listen', listen] if listen is not None else []),
                    '--worker-program', worker or os.environ['KNIT_WORKER'],
-                   '--module', module or os.environ['KNIT_MODULE']]
+                   *(['--module', module or os.environ['KNIT_MODULE']] if module != '' else [])]
         if 'socket' not in options and not omit_socket:
             options['socket'] = self.socket
-        options['workers'] = workers
+        if workers is not None:
+            options['workers'] = workers
         for name, value in options.items():
             command.append(f'--{name.replace("_", "-")}={value}')
         command += arguments

@@ -12,11 +12,12 @@ that no example has fails. A file's examples run in their order in one folder:
 - shell runs with `set -eu`. The built programs are on the PATH, KNITTING_URL names the daemon, `knittingd` in it
   starts one of its own, which ends once it serves;
 - an ini file must pass `knittingd --check-config`; the modules that it names are there;
+- a policy must pass `knit policy check`;
 - a line for Neovim must echo 5.
 
 A tutorial is one session in one folder: its files are written, its commands run in their order, each must print what is
 shown behind it, and succeed where nothing is. `export` and `cd` hold for those after it; a `knittingd` stands for one in a
-second terminal, and ends the one before it; `cc` warns of everything.
+second terminal, and ends the one before it, or takes over from it; `cc` warns of everything.
 
 In place of /run/knitting/knitting.sock and port 5648 stand the socket and port of the test's daemon, in place of the group
 knitting that of the test.
@@ -203,6 +204,13 @@ def run_ini(folder, text):
     demand(done.returncode == 0, done, 'it is refused')
 
 
+def run_policy(folder, text):
+    """The user and the group that it names are the test's own."""
+    text = text.replace('user:backup', 'uid:0').replace('unix-group:ops', 'gid:0')
+    done = run(['knit', 'policy', 'check', folder.file('policy', text)], folder, None)
+    demand(done.returncode == 0, done, 'it is refused')
+
+
 def run_vim(folder, text):
     with Daemon() as daemon:
         line = adapted(text, daemon).strip().removeprefix(':')
@@ -215,7 +223,7 @@ def run_example(folder, example):
         kind, text = knit_examples.whole(example.text)
         (run_module if kind == MODULE else run_program)(folder, text)
     else:
-        {'sh': run_shell, 'ini': run_ini, 'vim': run_vim}[example.language](folder, example.text)
+        {'sh': run_shell, 'ini': run_ini, 'policy': run_policy, 'vim': run_vim}[example.language](folder, example.text)
 
 
 class Session:
@@ -241,6 +249,9 @@ class Session:
                 pass
 
     def start_daemon(self, words):
+        if words[0] == '--config':
+            self.start_configured(words[1], words[2:])
+            return
         self.end_daemon()
         options = [(words[i].removeprefix('--'), words[i + 1]) for i in range(0, len(words), 2)]
         modules = [value for name, value in options if name == 'module']
@@ -248,9 +259,29 @@ class Session:
         self.daemon = Daemon(*[word for module in modules[1:] for word in ('--module', module)], module=modules[0],
                              cwd=self.at, **others)
 
+    def start_configured(self, config, others):
+        """With the settings of a file, but for the port."""
+        elder = self.daemon
+        if '--take-over' not in others:
+            self.end_daemon()
+        daemon = Daemon(*others, config_path=os.path.join(self.at, config), module='', workers=None, listen=None, omit_socket=True,
+                        listen_tls='127.0.0.1:0', cwd=self.at)
+        if '--take-over' in others:
+            with elder:
+                elder.wait()
+        self.daemon = daemon
+
     def own(self, text):
         """With the daemon's port in place of the usual one."""
-        return text if self.daemon is None else text.replace('127.0.0.1:5648', f'127.0.0.1:{self.daemon.port}')
+        if self.daemon is not None:
+            for url in self.daemon.urls:
+                scheme, _, place = url.partition('://')
+                port = place.rpartition(':')[2]
+                if scheme == 'knit':
+                    text = text.replace('127.0.0.1:5648', f'127.0.0.1:{port}')
+                elif scheme == 'knits':
+                    text = text.replace('localhost:5649', f'localhost:{port}')
+        return text
 
     def run(self, command):
         environ = {**environment(self.folder, None), **{name: self.own(value) for name, value in self.variables.items()}}
@@ -272,8 +303,9 @@ class Session:
             self.start_daemon(words[1:])
         else:
             done = self.run(step.text)
-            if done.stdout != step.output or (done.returncode != 0 and step.output == '') or done.returncode < 0:
-                return f'$ {step.text}\nstatus {done.returncode}, and it prints\n{done.stdout}in place of\n{step.output}'
+            output = self.own(step.output)
+            if done.stdout != output or (done.returncode != 0 and output == '') or done.returncode < 0:
+                return f'$ {step.text}\nstatus {done.returncode}, and it prints\n{done.stdout}in place of\n{output}'
         return ''
 
 
@@ -345,6 +377,7 @@ class TheCheckItself(unittest.TestCase):
         self.fails('sh', 'knit call no_such_task\n')
         self.fails('sh', 'false\ntrue\n')
         self.fails('ini', '[pool]\nworker = 1\n')
+        self.fails('policy', '[group a]\nmembers = b\nalow = c\n')
 
     def test_examples_are_found(self):
         header = ('/* Text.\n *\n *     struct a *a;\n *\n *     a();\n *\n * A table:\n *     knit://HOST   TCP; the port\n */\n')

@@ -14,8 +14,8 @@
  *     knit_close(k);
  *
  * URLs:
- *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets;
- *                          several have commas between them: see <knitting/state.h>
+ *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets,
+ *                          several have commas between them (see <knitting/state.h>)
  *     knits://HOST[:PORT]  the same with TLS; the port is 5649 unless given
  *     unix:///PATH         the daemon's unix stream socket
  *     shm:///PATH          the same socket, but calls travel through memory shared with the workers
