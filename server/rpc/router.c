@@ -174,10 +174,10 @@ void knit_router_forget(struct knit_caller *caller)
         else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
+        if ((record->extras & KNIT_RECORD_QUOTA) != 0)
+            knit_quota_give_back(&caller->principal->quota);
         if (is_request)
-            if ((record->extras & KNIT_RECORD_QUOTA) != 0)
-                knit_quota_give_back(&caller->principal->quota);
-        record->caller = NULL;
+            record->caller = NULL;
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;
