@@ -171,6 +171,16 @@ struct knit_principal *knit_principals_named(
     return principal != NULL ? share(principals, principal) : NULL;
 }
 
+void knit_principals_hold(struct knit_principals *principals, struct knit_principal *principal)
+{
+    if (principal == principals->anonymous)
+        return;
+    (void)pthread_mutex_lock(&principals->mutex);
+    assert(principal->refs > 0);
+    principal->refs++;
+    (void)pthread_mutex_unlock(&principals->mutex);
+}
+
 void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal)
 {
     if (principal == NULL || principal == principals->anonymous)

@@ -63,5 +63,8 @@ KNIT_MUST_CHECK struct knit_principal *knit_principals_local(
 KNIT_MUST_CHECK struct knit_principal *knit_principals_named(
     struct knit_principals *principals, enum knit_principal_kind kind, const char *name);
 
+/* For one who has it already: it stays for another knit_principals_drop(). */
+void knit_principals_hold(struct knit_principals *principals, struct knit_principal *principal);
+
 /* Accepts NULL. */
 void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal);

@@ -94,11 +94,8 @@ void knit_router_release(struct knit_caller *caller, uint32_t slot)
 static void give_back_arguments(struct knit_router *router, const struct knit_record *record)
 {
     router->share.argument_bytes -= record->argument_bytes;
-    if (record->charged_to == NULL)
-        return;
-    record->charged_to->account.argument_bytes -= record->argument_bytes;
-    if ((record->extras & KNIT_RECORD_QUOTA) != 0)
-        knit_quota_give_back(&record->charged_to->principal->quota);
+    if (record->charged_to != NULL)
+        record->charged_to->account.argument_bytes -= record->argument_bytes;
 }
 
 /* Of an inlined call that has ended otherwise than by its task: nothing comes of it any more. */
@@ -109,6 +106,7 @@ static void close_inlined(struct knit_router *router, uint32_t slot)
 
     router->outstanding--;
     give_back_arguments(router, record);
+    knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
     free(record->late);
     *record = (struct knit_record){.caller = NULL};
@@ -174,10 +172,12 @@ void knit_router_forget(struct knit_caller *caller)
         else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
-        if ((record->extras & KNIT_RECORD_QUOTA) != 0)
-            knit_quota_give_back(&caller->principal->quota);
-        if (is_request)
+        if (is_request) {
+            knit_router_give_back_quota(router, record);
             record->caller = NULL;
+        } else {
+            knit_router_keep_quota(router, record);
+        }
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;
@@ -452,6 +452,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     charged_to = record->charged_to;
     router->outstanding--;
     give_back_arguments(router, record);
+    knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
     record->charged_to = NULL;
     record->abort_ns = 0;

@@ -69,6 +69,8 @@ struct knit_record {
     uint8_t extras;          /* of enum knit_record_extra: what a usual outcome has not */
     bool prints;             /* a result comes with what the task printed */
     struct knit_late *late;  /* what its caller gets at the deadline; NULL = TIMEOUT */
+    /* Whose calls in flight it is among when its caller has gone. */
+    struct knit_principal *left_by;
 };
 
 #define KNIT_ROUTER_SOCKETS_MAX 40

@@ -6,6 +6,7 @@
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session.h"
+#include "server/policy/principals.h"
 #include "server/rpc/router.h"
 
 static inline struct knit_session *knit_router_session(const struct knit_router *router)
@@ -47,6 +48,30 @@ static inline void knit_router_uncount(struct knit_router *router, struct knit_r
     if ((record->extras & KNIT_RECORD_COUNTED) != 0)
         knit_inliner_uncount(router->inliner, record->task);
     record->extras &= (uint8_t)~KNIT_RECORD_COUNTED;
+}
+
+/* It is none of the calls in flight of its principal any more. */
+static inline void knit_router_give_back_quota(
+    struct knit_router *router, struct knit_record *record)
+{
+    struct knit_principal *principal =
+        record->charged_to != NULL ? record->charged_to->principal : record->left_by;
+
+    if ((record->extras & KNIT_RECORD_QUOTA) == 0)
+        return;
+    record->extras &= (uint8_t)~KNIT_RECORD_QUOTA;
+    knit_quota_give_back(&principal->quota);
+    if (record->charged_to == NULL)
+        knit_principals_drop(router->turn->principals, principal);
+}
+
+/* Its caller goes, and the call goes on: it counts until its end. */
+static inline void knit_router_keep_quota(struct knit_router *router, struct knit_record *record)
+{
+    if ((record->extras & KNIT_RECORD_QUOTA) == 0)
+        return;
+    record->left_by = record->charged_to->principal;
+    knit_principals_hold(router->turn->principals, record->left_by);
 }
 
 /* Nobody waits for the call. */

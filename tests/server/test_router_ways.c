@@ -295,6 +295,34 @@ static void both_ways_say_the_same(void **state)
     }
 }
 
+static uint64_t in_flight(void)
+{
+    return atomic_load_explicit(&turns.principals.anonymous->quota.in_flight, memory_order_relaxed);
+}
+
+/* Nobody gets around a limit by closing connections, and nothing stays counted. */
+static void what_goes_on_without_its_caller_counts_until_its_end(void **state)
+{
+    const struct knit_quota_limits limits = {.weight = 1, .calls_in_flight = 2};
+    struct turns_caller *caller = turns_connect(), *after;
+
+    (void)state;
+    knit_quota_set(&turns.principals.anonymous->quota, &limits);
+    assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    turns_notify(caller, "echo", 1);
+    TURNS_UNTIL(in_flight() == 2);
+    turns_leave(caller);
+    assert_int_equal(in_flight(), 1);
+    after = turns_connect();
+    turns_open_gate();
+    TURNS_UNTIL(turns_is_idle());
+    assert_int_equal(in_flight(), 0);
+    assert_true(turns_request(after, "echo", 1, 1, 1, NULL));
+    turns_expect(after, 1);
+    assert_int_equal(after->code, 0);
+}
+
 /* What the cases above are about does happen. */
 static void the_cases_end_in_different_ways(void **state)
 {
@@ -320,6 +348,7 @@ static void the_cases_end_in_different_ways(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TURNS_TEST(what_goes_on_without_its_caller_counts_until_its_end),
         TURNS_TEST(both_ways_say_the_same),
         TURNS_TEST(the_cases_end_in_different_ways),
     };

@@ -58,6 +58,23 @@ class Limits(Case):
             for msgid in held:
                 one.notify('$/cancel', msgid)
 
+    def test_calls_that_outlive_their_connection_count_until_they_end(self):
+        text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 2\n'
+        with daemon_with(text) as daemon, daemon.tcp() as after:
+            after.hello()
+            for number, options in enumerate((None, {'key': 'k'})):
+                with daemon.tcp() as rpc:
+                    rpc.hello()
+                    if options is None:
+                        rpc.notify('sleep', 300)
+                    else:
+                        rpc.request('sleep', 300, options=options)
+                    wait_until(lambda: daemon.stats()['loops']['calls_published'] > number, 'it to begin')
+            self.assert_fails(QUOTA, after.call, 'echo', 1)
+            wait_until(lambda: after.response(after.request('echo', 1))[0] is None, 'one to end')
+            wait_until(lambda: [error for error, _ in map(after.response, (
+                after.request('echo', 1, options={'key': f'{i}'}) for i in range(2)))] == [None, None], 'both to end')
+
     def test_calls_a_second_are_refused_until_the_time_has_paid_for_them(self):
         text = section(UID, '* $/stats') + 'calls_per_second = 10\n'
         with daemon_with(text) as daemon, daemon.unix() as rpc:
