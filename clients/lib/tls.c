@@ -319,6 +319,16 @@ static void write_day(const ASN1_TIME *time, char ret_day[16])
         memcpy(ret_day, "?", sizeof("?"));
 }
 
+/* It has as many bytes as its maker likes. */
+static void write_address(const ASN1_OCTET_STRING *bytes, char ret_text[INET6_ADDRSTRLEN])
+{
+    const int len = ASN1_STRING_length(bytes);
+
+    if (len == 4 || len == 16)
+        (void)inet_ntop(len == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(bytes), ret_text,
+            INET6_ADDRSTRLEN);
+}
+
 /* The names that a certificate has, as far as they fit. */
 static void write_names(X509 *certificate, char *room, size_t size)
 {
@@ -336,8 +346,7 @@ static void write_names(X509 *certificate, char *room, size_t size)
         if (name->type == GEN_DNS || name->type == GEN_URI)
             text = (const char *)ASN1_STRING_get0_data(name->d.ia5);
         else if (name->type == GEN_IPADD)
-            (void)inet_ntop(name->d.iPAddress->length == 4 ? AF_INET : AF_INET6,
-                ASN1_STRING_get0_data(name->d.iPAddress), address, sizeof(address));
+            write_address(name->d.iPAddress, address);
         else
             continue;
         n = snprintf(room + len, size - len, "%s%s", before, text);

@@ -406,6 +406,8 @@ static void a_certificate_that_does_not_fit_is_refused_in_words(void **state)
         {{.names = "DNS:*.a.example", .to_days = 9}, "c.b.a.example", "another name"},
         {{.names = "DNS:b*.a.example", .to_days = 9}, "bc.a.example", "another name"},
         {{.to_days = 9}, "wish", "it has: none"},
+        /* A name, and an address of one byte. */
+        {{.names = "DER:30:06:82:01:61:87:01:7f", .to_days = 9}, "localhost", "it has: a, ?"},
         {{.names = "DNS:localhost", .usage = "clientAuth", .to_days = 9}, "localhost",
             "unsuitable certificate purpose"},
     };
