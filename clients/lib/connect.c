@@ -333,6 +333,8 @@ void knit_connect_close(struct knit_connecting *connecting)
         close(connecting->race.pending[i].fd);
     connecting->race.pending_count = 0;
     /* Its mutex may be held by the thread, which the child does not have. */
+    if (connecting->lookup != NULL)
+        knit_lookup_close(connecting->lookup);
     connecting->lookup = NULL;
     knit_fd_close(&connecting->epoll_fd);
 }

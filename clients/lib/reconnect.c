@@ -78,11 +78,20 @@ static void stop_watching(struct knit *k)
     k->link.wants_write = false;
 }
 
+/* Another thread may fork() meanwhile, whose child closes what the link still has. */
+static void drop_connecting(struct knit_link *link)
+{
+    struct knit_connecting *connecting = link->connecting;
+
+    link->connecting = NULL;
+    (void)knit_connect_free(connecting);
+}
+
 static void drop_attempt(struct knit *k, bool is_ours)
 {
     struct knit_link *link = &k->link;
 
-    link->connecting = knit_connect_free(link->connecting);
+    drop_connecting(link);
     link->attachment = knit_attach_free(link->attachment, is_ours);
     knit_question_fini(&link->question);
 }
@@ -161,7 +170,7 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
     if (code != KNIT_OK)
         return code;
     stop_watching(k);
-    link->connecting = knit_connect_free(link->connecting);
+    drop_connecting(link);
     knit_transport_init_plain(&transport, fd);
     knit_stream_fini(&link->stream);
     if (knit_stream_init(&link->stream, &knit_question_callbacks, &transport, link->slots) != 0)

@@ -140,6 +140,11 @@ int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
     return KNIT_OK;
 }
 
+void knit_lookup_close(struct knit_lookup *lookup)
+{
+    knit_fd_close(&lookup->event_fd);
+}
+
 int knit_lookup_fd(const struct knit_lookup *lookup)
 {
     return lookup->event_fd;

@@ -19,6 +19,9 @@ struct knit_lookup;
 KNIT_MUST_CHECK int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
     struct knit_lookup **ret_lookup, struct knit_error *ret_error);
 
+/* Closes its descriptor, as a forked child does, which has its memory and not its thread. */
+void knit_lookup_close(struct knit_lookup *lookup);
+
 /* Readable once the lookup is done. */
 int knit_lookup_fd(const struct knit_lookup *lookup);
 KNIT_MUST_CHECK bool knit_lookup_is_done(struct knit_lookup *lookup);

@@ -3,6 +3,7 @@
  * that call every function on the session, or hold its descriptors, while a server in a thread of
  * the parent sees what becomes of it.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,8 @@
 
 #include <knitting/knitting.h>
 
+#include "clients/lib/client.h"
+#include "clients/lib/connect.h"
 #include "tests/clients/fake_server.h"
 
 static struct knit *k;
@@ -148,6 +151,39 @@ static void a_child_does_not_keep_the_session_of_a_dead_parent(void **state)
     close(release[0]);
 }
 
+static int count_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int count = -3; /* the folder's, "." and ".." */
+
+    if (folder == NULL)
+        return -1;
+    while (readdir(folder) != NULL)
+        count++;
+    (void)closedir(folder);
+    return count;
+}
+
+/* A name is being looked up, by a thread that the child does not have. */
+static void a_child_has_nothing_of_a_connection_that_is_being_opened(void **state)
+{
+    const int before = count_descriptors();
+    struct knit_url url;
+    const char *reason;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(knit_url_parse("knit://localhost:1", &url, &reason), 0);
+    assert_int_equal(knit_connect_begin(&url, UINT64_MAX, &k->link.connecting, &error), KNIT_OK);
+    assert_true(count_descriptors() > before);
+    pid = fork();
+    if (pid == 0) {
+        k = knit_close(k);
+        _exit(count_descriptors() < before ? 0 : 1);
+    }
+    assert_int_equal(status_of(pid), 0);
+}
+
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -157,6 +193,7 @@ int main(void)
         WITH_FAKE(a_child_does_not_get_outcomes_that_were_collected),
         WITH_FAKE(a_child_does_not_keep_a_closed_session_alive),
         WITH_FAKE(a_child_does_not_keep_the_session_of_a_dead_parent),
+        WITH_FAKE(a_child_has_nothing_of_a_connection_that_is_being_opened),
     };
 
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
