@@ -162,7 +162,6 @@ static __attribute__((noinline)) void leave(struct knit *k)
         k->link.patient_ns = now_ns + (uint64_t)k->admin_ms * 1000000;
     if (handles->stream->places_taken == 0 && !knit_stream_has_output(handles->stream) &&
         (handles->lanes == NULL || knit_lanes_in_flight(handles->lanes) == 0)) {
-        handles->returns = true;
         knit_stream_break(handles->stream, "the server is shutting down");
     } else if (now_ns >= k->link.patient_ns) {
         handles->returns = false;

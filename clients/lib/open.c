@@ -198,6 +198,7 @@ struct knit *knit_close(struct knit *k)
     if (knit_client_is_ours(k)) {
         if (k->handles.stream->has_notified && knit_handles_has_lease(&k->handles))
             wait_for_notifications(k);
+        k->link.options.stays_lost = true;
         knit_handles_end_lease(&k->handles, KNIT_DISCONNECTED, "the session was closed");
         if (k->link.state != KNIT_LINK_SERVING)
             k->link.state = KNIT_LINK_CLOSED;

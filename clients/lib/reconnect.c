@@ -354,10 +354,11 @@ static void lose(struct knit *k)
     struct knit_link *link = &k->link;
     const uint64_t now_ns = knit_clock_ns();
 
-    if (!handles->returns) {
+    if (link->options.stays_lost) {
         link->state = KNIT_LINK_CLOSED;
         return;
     }
+    handles->returns = true;
     (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", link->stream.reason);
     handles->lost.takes_keys = link->stream.takes_keys;
     handles->lost.request_max = link->stream.request_max;

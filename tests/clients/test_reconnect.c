@@ -368,6 +368,26 @@ static void who_is_idle_at_goaway_goes_at_once(void **state)
     }
 }
 
+/* It is over before the calls are that the server has: they may take as long as they like. */
+static void a_server_that_shuts_down_slowly_is_left_all_the_same(void **state)
+{
+    const struct knit_open_options options = {.connect_ms = 100};
+    struct knit_handle *held;
+
+    (void)state;
+    k = knit_close(k);
+    k = knit_fake_open(&options);
+    assert_int_equal(knit_start(k, NULL, &held, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(say_goaway(), 1);
+    /* This one has waited for so long, and goes where it is refused. */
+    assert_int_equal(call(2), 2);
+    assert_int_equal(knit_state(k), KNIT_IS_DRAINING);
+    shutdown(fake.fd, SHUT_RDWR);
+    fails(held, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN);
+    assert_int_equal(call(3), 3);
+    assert_int_equal(knit_state(k), KNIT_IS_OPEN);
+}
+
 /* Nobody has looked at the connection since it ended. */
 static void what_begins_after_a_pause_is_not_sent_in_vain(void **state)
 {
@@ -421,7 +441,10 @@ int main(void)
         WITH_SESSION(a_server_that_closes_at_once_is_not_asked_all_the_time),
         WITH_SESSION(after_goaway_calls_go_to_the_next_connection),
         WITH_SESSION(who_is_idle_at_goaway_goes_at_once),
+        WITH_SESSION(a_server_that_shuts_down_slowly_is_left_all_the_same),
         WITH_SESSION(what_begins_after_a_pause_is_not_sent_in_vain),
+        WITH_SESSION(what_waits_for_other_lanes_keeps_its_own_time),
+        WITH_SESSION(what_no_lanes_have_waits_for_the_daemon),
         WITH_SESSION(lanes_are_attached_again),
     };
 
