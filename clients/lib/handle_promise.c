@@ -357,6 +357,8 @@ bool knit_promise_fill(struct knit_promise *promise, struct knit_handle *handle)
     struct knit_buffer params;
     int r;
 
+    if (promise->count == 0)
+        return true;
     if (fail_if_one_has(promise, handle))
         return false;
     knit_buffer_init(&params, PARAMS_MAX);
@@ -410,15 +412,22 @@ static int start_on_stream(
         handle, handle->prepared->task, params, knit_options_is_empty(options) ? NULL : options);
 }
 
-/* By the number that the task has now. */
-static int start_on_lanes(struct knit_handle *handle, const struct knit_promise *promise)
+/* By the number that the task has now; of one that is not listed the daemon says why. */
+static int start_on_lanes(struct knit_handle *handle, struct knit_promise *promise)
 {
-    const char *name = handle->prepared->task;
-    const struct knit_registry_task *task = knit_lanes_look_up(handle->handles->lanes, name);
+    struct knit_lanes *lanes = handle->handles->lanes;
+    const struct knit_prepared *prepared = handle->prepared;
+    const struct knit_span params = knit_buffer_span(&promise->params);
+    const struct knit_registry_task *task =
+        prepared->is_of_protocol ? NULL : knit_lanes_look_up(lanes, prepared->task);
 
-    if (task == NULL)
+    if (task != NULL)
+        return knit_handle_start_here(handle, task->id, params, false);
+    if (knit_lanes_local(lanes) != NULL || prepared->typed != NULL)
         return KNIT_STALE_EPOCH;
-    return knit_handle_start_here(handle, task->id, knit_buffer_span(&promise->params), false);
+    promise->options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
+    promise->options.progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0;
+    return start_on_stream(handle, promise, params);
 }
 
 static const char *explain(const struct knit_handle *handle, int code)
@@ -458,7 +467,7 @@ static bool start(struct knit_handle *handle)
 
     if (handles->returns && (!knit_handles_has_lease(handles) || knit_handles_is_leaving(handles)))
         return false;
-    if (is_stranded(handle)) {
+    if (knit_handles_has_lease(handles) && is_stranded(handle)) {
         handle->retry->attempts = UINT32_MAX;
         knit_handle_fail(handle, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN,
             "the server was another one when the connection was there again");
@@ -538,7 +547,7 @@ static void take_queue_limit(struct knit_handle *handle, const struct knit_optio
 {
     const uint64_t now_ns = options->queue_ns != KNIT_OPTION_NONE ? knit_clock_ns() : 0;
 
-    if ((handle->flags & KNIT_HANDLE_TIMED) == 0 && handle->handles->lanes != NULL) {
+    if ((handle->flags & (KNIT_HANDLE_TIMED | KNIT_HANDLE_BY_LANES)) == KNIT_HANDLE_BY_LANES) {
         /* A usual call has not written them. */
         handle->deadline_ns = 0;
         handle->start_by_ns = UINT64_MAX;

@@ -239,6 +239,48 @@ static void few_bytes_wait(void **state)
     assert_int_equal(call(1), 1);
 }
 
+/* Their bytes count as long as they wait, whatever way they were written. */
+static void long_ways_of_writing_are_counted_off(void **state)
+{
+    static const uint8_t one[] = {0xdd, 0, 0, 0, 1, 0x07};
+    struct knit_handle *handle;
+    const void *result;
+    size_t len;
+
+    (void)state;
+    hide();
+    lose();
+    assert_int_equal(knit_start_raw(k, NULL, &handle, &error, "echo", one, sizeof(one)), KNIT_OK);
+    assert_int_equal(k->handles.promises.shelved_bytes, sizeof(one));
+    show();
+    assert_int_equal(knit_await(handle, PATIENCE_MS, &error), KNIT_OK);
+    assert_int_equal(knit_result_raw(handle, &error, &result, &len), KNIT_OK);
+    assert_memory_equal(result, "\x07", len);
+    (void)knit_free(handle);
+    assert_int_equal(k->handles.promises.shelved_bytes, 0);
+}
+
+static void a_key_that_nobody_knows_any_more_does_not_hide_why(void **state)
+{
+    const struct knit_retry_options retry = {.wait_ms = 1};
+    const struct knit_open_options options = {.connect_ms = 200, .retry = &retry};
+    struct knit_call_options with_key = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+
+    (void)state;
+    k = knit_close(k);
+    fake.takes_keys = true;
+    fake.instance = "one";
+    k = knit_fake_open(&options);
+    fake.closes = 1;
+    with_key.key = "k";
+    hide();
+    assert_int_equal(knit_start(k, &with_key, &handle, &error, "c", types, (int64_t)1), KNIT_OK);
+    fails(handle, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN);
+    assert_non_null(strstr(error.message, "cannot connect to"));
+    show();
+}
+
 static void results_stay_where_they_are(void **state)
 {
     struct knit_prepared *prepared;
@@ -398,17 +440,57 @@ static void what_begins_after_a_pause_is_not_sent_in_vain(void **state)
     assert_int_equal(call(2), 2);
 }
 
-static void lanes_are_attached_again(void **state)
+static void open_with_lanes(void)
 {
-    struct knit_handle *handle;
-    struct knit_lanes *first;
     char url[170];
 
-    (void)state;
     k = knit_close(k);
     fake.attaches = true;
     (void)snprintf(url, sizeof(url), "shm://%s", path);
     assert_int_equal(knit_open(url, NULL, &k, &error), KNIT_OK);
+}
+
+static void what_waits_for_other_lanes_keeps_its_own_time(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle, *late;
+
+    (void)state;
+    open_with_lanes();
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "a", types, (int64_t)1), KNIT_OK);
+    assert_int_equal(say_goaway(), 1);
+    assert_int_equal(knit_state(k), KNIT_IS_DRAINING);
+    options.timeout_ms = 20;
+    assert_int_equal(knit_start(k, &options, &late, &error, "a", types, (int64_t)2), KNIT_OK);
+    fails(late, KNIT_TIMEOUT, KNIT_STARTED_NO);
+    assert_int_equal(knit_await(handle, 0, &error), KNIT_PENDING);
+}
+
+/* The lanes that come have their tasks alone. */
+static void what_no_lanes_have_waits_for_the_daemon(void **state)
+{
+    struct knit_handle *task, *method;
+
+    (void)state;
+    open_with_lanes();
+    hide();
+    lose();
+    task = begin(1);
+    assert_int_equal(knit_start(k, NULL, &method, &error, "$/ping", "()"), KNIT_OK);
+    show();
+    assert_int_equal(knit_await(method, PATIENCE_MS, &error), KNIT_OK);
+    (void)knit_free(method);
+    assert_int_equal(finish(task), 1);
+    assert_non_null(k->handles.lanes);
+}
+
+static void lanes_are_attached_again(void **state)
+{
+    struct knit_handle *handle;
+    struct knit_lanes *first;
+
+    (void)state;
+    open_with_lanes();
     first = k->handles.lanes;
     assert_int_equal(knit_start(k, NULL, &handle, &error, "a", types, (int64_t)1), KNIT_OK);
     assert_ptr_equal(handle->handles->lanes, first);
@@ -435,6 +517,8 @@ int main(void)
         WITH_SESSION(what_waits_can_be_cancelled_and_freed),
         WITH_SESSION(waiting_ends_with_connect_ms),
         WITH_SESSION(few_bytes_wait),
+        WITH_SESSION(long_ways_of_writing_are_counted_off),
+        WITH_SESSION(a_key_that_nobody_knows_any_more_does_not_hide_why),
         WITH_SESSION(results_stay_where_they_are),
         WITH_SESSION(an_event_loop_keeps_its_descriptor),
         WITH_SESSION(closing_ends_what_waits),
