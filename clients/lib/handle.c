@@ -256,6 +256,9 @@ static void announce(struct knit_handle *handle)
 {
     if ((handle->flags & KNIT_HANDLE_RETRIED) != 0 && knit_retry_again(handle))
         return;
+    /* What an error has to say of earlier attempts stays. */
+    if ((handle->flags & KNIT_HANDLE_RETRIED) != 0 && !handle->retry->may_have_started)
+        knit_retry_forget(handle);
     if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 && knit_promise_is_refused(handle)) {
         knit_promise_wait_again(handle);
         return;

@@ -308,6 +308,30 @@ static void long_arguments_are_not_kept(void **state)
     free(bytes);
 }
 
+static void results_that_are_kept_keep_no_arguments(void **state)
+{
+    enum { SHORT = 64000, CALLS = 80 };
+    static const struct knit_retry_options often = {
+        .attempts = 2, .wait_ms = 1, .budget_percent = 100};
+    struct knit_handle *handles[CALLS];
+    void *bytes = calloc(1, SHORT);
+
+    (void)state;
+    assert_non_null(bytes);
+    open_retrying(&often);
+    for (int i = 0; i < CALLS; i++) {
+        assert_int_equal(
+            knit_start(k, NULL, &handles[i], &error, "echo", "(bin)", bytes, (size_t)SHORT),
+            KNIT_OK);
+        assert_int_equal(knit_await(handles[i], 10000, &error), KNIT_OK);
+    }
+    fail_with(KNIT_OVERLOADED, 1);
+    assert_int_equal(knit_call(k, &error, "c", "(bin)", bytes, (size_t)SHORT), KNIT_OK);
+    for (int i = 0; i < CALLS; i++)
+        assert_null(knit_free(handles[i]));
+    free(bytes);
+}
+
 static void count_done(struct knit_handle *handle, void *user)
 {
     ++*(int *)user;
@@ -405,6 +429,7 @@ int main(void)
         FAILING(all_attempts_have_one_timeout),
         FAILING(the_budget_bounds_all_attempts),
         FAILING(long_arguments_are_not_kept),
+        FAILING(results_that_are_kept_keep_no_arguments),
         FAILING(one_that_waits_is_cancelled_freed_or_closed),
         FAILING(an_event_loop_is_told_when_it_is_time),
         FAILING(reserved_words_are_refused),
