@@ -61,7 +61,7 @@ class Load:
 
     def call(self, rpc, is_known, calls):
         """Some calls on one connection. One that has said hello leaves when it is told to; what it had sent before it
-        knew and is certainly not started goes elsewhere, as the library does it."""
+        knew and is certainly not started goes elsewhere, as the library does it with `retry`."""
         if is_known:
             rpc.hello()
         for i in range(calls):

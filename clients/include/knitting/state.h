@@ -18,7 +18,8 @@
  * it is lost, or that one shuts down, the next one is tried, and all of them before a pause.
  *
  * A daemon that shuts down says so first. Calls that it has by then go on, and when they are over
- * the session goes to the next connection; meanwhile calls wait for that.
+ * the session goes to the next connection; meanwhile calls wait for that. One that met the
+ * daemon's word on its way ends in KNIT_DRAINING, `started` no: <knitting/retry.h> makes it again.
  *
  * With `stays_lost` every call ends, and every function fails, with KNIT_DISCONNECTED.
  *
