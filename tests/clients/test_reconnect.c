@@ -263,7 +263,7 @@ static void long_ways_of_writing_are_counted_off(void **state)
 static void a_key_that_nobody_knows_any_more_does_not_hide_why(void **state)
 {
     const struct knit_retry_options retry = {.wait_ms = 1};
-    const struct knit_open_options options = {.connect_ms = 200, .retry = &retry};
+    const struct knit_open_options options = {.connect_ms = 1000, .retry = &retry};
     struct knit_call_options with_key = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *handle;
 
@@ -413,7 +413,7 @@ static void who_is_idle_at_goaway_goes_at_once(void **state)
 /* It is over before the calls are that the server has: they may take as long as they like. */
 static void a_server_that_shuts_down_slowly_is_left_all_the_same(void **state)
 {
-    const struct knit_open_options options = {.connect_ms = 100};
+    const struct knit_open_options options = {.connect_ms = 1000};
     struct knit_handle *held;
 
     (void)state;
