@@ -48,6 +48,7 @@ struct knit_handshake {
     TAILQ_ENTRY(knit_handshake) in_all;
     TAILQ_ENTRY(knit_handshake) in_runnable;
     struct knit_net *net;
+    struct knit_tenant *tenant;     /* whoever is behind the header once that is read */
     struct header *header;          /* NULL: none is due, or it has been read */
     struct knit_endpoint from;      /* by it; address_len 0: nothing */
     bool is_tls;                    /* else the header is all */
@@ -76,6 +77,8 @@ static void forget(struct knit_handshake *handshake)
         TAILQ_REMOVE(&handshakes->runnable, handshake, in_runnable);
     TAILQ_REMOVE(&handshakes->all, handshake, in_all);
     handshakes->count--;
+    handshake->tenant->handshakes--;
+    knit_tenant_leave(handshake->tenant);
     free(handshake->header);
     free(handshake);
 }
@@ -130,6 +133,17 @@ static uint32_t most(const struct knit_net *net)
     return (uint32_t)(HANDSHAKES_MAX / net->turn->settings->threads_io);
 }
 
+/* The oldest one of those that have the most. */
+static struct knit_handshake *find_place(const struct knit_handshakes *handshakes)
+{
+    struct knit_handshake *handshake, *found = TAILQ_FIRST(&handshakes->all);
+
+    TAILQ_FOREACH(handshake, &handshakes->all, in_all)
+    if (handshake->tenant->handshakes > found->tenant->handshakes)
+        found = handshake;
+    return found;
+}
+
 /* Whether it comes from a network whose proxies say for whom they connect. */
 static bool is_proxied(const struct knit_net *net, int fd)
 {
@@ -151,27 +165,35 @@ void knit_handshakes_begin(struct knit_net *net, int fd, bool is_tls)
     bool has_header = is_proxied(net, fd);
     struct knit_handshake *handshake;
     struct header *header = NULL;
+    struct knit_tenant *tenant;
 
     if (!is_tls && !has_header) {
         (void)knit_connection_open(net, knit_transport_plain(fd, false, NULL));
         return;
     }
+    tenant = knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(fd));
     handshake = calloc(1, sizeof(*handshake));
     if (has_header)
         header = calloc(1, sizeof(*header));
-    if (handshake == NULL || (has_header && header == NULL)) {
+    if (tenant == NULL || handshake == NULL || (has_header && header == NULL)) {
+        if (tenant != NULL)
+            knit_tenant_leave(tenant);
         free(handshake);
         free(header);
         KNIT_COUNT(net->turn, connections_closed);
         knit_closer_close(NULL, fd);
         return;
     }
-    if (handshakes->count >= most(net))
-        fail(TAILQ_FIRST(&handshakes->all), "others came, and it was there longest");
-    *handshake = (struct knit_handshake){
-        .net = net, .fd = fd, .is_tls = is_tls, .header = header, .began_ns = net->turn->now_ns};
+    *handshake = (struct knit_handshake){.net = net,
+        .tenant = tenant,
+        .fd = fd,
+        .is_tls = is_tls,
+        .header = header,
+        .began_ns = net->turn->now_ns};
+    tenant->handshakes++;
     TAILQ_INSERT_TAIL(&handshakes->all, handshake, in_all);
-    handshakes->count++;
+    if (++handshakes->count > most(net))
+        fail(find_place(handshakes), "others came, and it was there longest");
     net->turn->needs_sweep = true;
     wait_for(handshake, EV_READ);
 }
@@ -184,6 +206,21 @@ static void open_connection(struct knit_handshake *handshake, struct knit_transp
 
     forget(handshake);
     (void)knit_connection_open_for(net, transport, from.address_len != 0 ? &from : NULL);
+}
+
+/* From its proxy to whom that speaks for. False: no memory. */
+static bool change_tenant(struct knit_handshake *handshake)
+{
+    struct knit_tenant *tenant =
+        knit_tenant_join(&handshake->net->inputs.tenants, knit_endpoint_tenant(&handshake->from));
+
+    if (tenant == NULL)
+        return false;
+    handshake->tenant->handshakes--;
+    knit_tenant_leave(handshake->tenant);
+    handshake->tenant = tenant;
+    tenant->handshakes++;
+    return true;
 }
 
 /* Reads the header and not a byte more: what follows is TLS's or the connection's. False: it is not
@@ -211,6 +248,10 @@ static bool read_header(struct knit_handshake *handshake)
     }
     if (r != 0) {
         fail(handshake, reason);
+        return false;
+    }
+    if (handshake->from.address_len != 0 && !change_tenant(handshake)) {
+        fail(handshake, "out of memory");
         return false;
     }
     free(header);

@@ -6,9 +6,9 @@
  * before its handshake is over. Handshakes move on in the order in which their sockets became
  * ready, a few steps a turn, since a step costs as much as a hundred calls.
  *
- * Limits: 256 of all loops together; one more ends the one that has been there longest, so that
- * those who never finish do not keep out those who do. 10 s from when it was accepted. What a
- * handshake may bring is in transport_tls.h.
+ * Limits: 256 of all loops together; one more ends the oldest one of the tenant (tenant.h) that has
+ * the most, so that those who never finish do not keep out those who do. 10 s from when it was
+ * accepted. What a handshake may bring is in transport_tls.h.
  *
  * Threads: its loop's.
  */

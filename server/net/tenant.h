@@ -26,9 +26,9 @@ TAILQ_HEAD(knit_connection_list, knit_connection);
 enum { KNIT_TENANT_BUCKETS = 256 };
 
 struct knit_tenant {
-    uint64_t key; /* see knit_endpoint_peer_tenant() */
-    uint32_t connections;
-    uint32_t strangers;                  /* of them */
+    uint64_t key;                        /* see knit_endpoint_peer_tenant() */
+    uint32_t connections;                /* and handshakes */
+    uint32_t strangers, handshakes;      /* of them */
     size_t charged_bytes;                /* of the budget of input */
     size_t rest_bytes;                   /* of that, outside of places, see input.c */
     uint32_t places;                     /* for long messages, taken */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Behind a proxy: what says for whom it connects, and HAProxy in front of daemons that come and go."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -117,6 +118,21 @@ class Headers(Case):
             wait_until(lambda: 'peer=192.0.2.7:4711' in daemon.log(), 'its line')
             with daemon.raw() as sock, self.assertRaises((ssl.SSLError, OSError)):
                 authority.client().wrap_socket(sock, server_hostname='localhost')
+
+    def test_an_address_that_begins_many_handshakes_loses_its_own(self):
+        authority = Authority()
+        self.addCleanup(authority.close)
+        with TlsDaemon(authority, proxy_from='127.0.0.1') as daemon, contextlib.ExitStack() as stack:
+            def begin(address):
+                sock = stack.enter_context(daemon.raw())
+                sock.sendall(from_ipv4(address, 4711))
+                return sock
+            first = begin('192.0.2.7')
+            for _ in range(300):
+                begin('192.0.2.8')
+            wait_until(lambda: daemon.stats()['loops']['handshakes_failed'] >= 45, 'the first ones to go')
+            with authority.client().wrap_socket(first, server_hostname='localhost') as tls:
+                self.assertEqual(Rpc(tls).call('add', 1, 2), 3)
 
     def test_networks_are_checked(self):
         for wrong in '10.0.0.1/8', '10.0.0.0/33', 'fd00::/129', 'localhost', '10.0.0.0/', '10.0.0.0/-1', '::1/0', '':
