@@ -26,6 +26,20 @@ static void say_descriptors(const struct knit_announcement *of)
             KNIT_LOG_NUMBER("files", descriptors->files));
 }
 
+/* Who may call through a TCP address. */
+static const char *callers_of(const struct knit_settings *settings, bool is_tls, const char *name)
+{
+    bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
+
+    if (settings->policy != NULL)
+        return "whom the policy lets";
+    if (is_tls && settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED)
+        return "whom a certificate of tls_client_ca names";
+    if (settings->require_authentication)
+        return "who say who they are";
+    return is_loopback ? "every user of this machine" : "everybody who reaches the address";
+}
+
 /* Who may call through what: the first lines of the log. */
 static void say_addresses(const struct knit_announcement *of)
 {
@@ -34,13 +48,11 @@ static void say_addresses(const struct knit_announcement *of)
 
     for (size_t i = 0; i < of->listening->tcp_count; i++) {
         const char *name = of->listening->tcp_names[i];
-        bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
+        bool is_tls = of->listening->tcp_is_tls[i];
 
         knit_log(of->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
-            KNIT_LOG_TEXT("tls", of->listening->tcp_is_tls[i] ? "on" : "off"),
-            KNIT_LOG_TEXT("callers", settings->policy != NULL ? "whom the policy lets"
-                                     : is_loopback            ? "every user of this machine"
-                                                   : "everybody who reaches the address"));
+            KNIT_LOG_TEXT("tls", is_tls ? "on" : "off"),
+            KNIT_LOG_TEXT("callers", callers_of(settings, is_tls, name)));
     }
     if (of->listening->socket.fd < 0)
         return;

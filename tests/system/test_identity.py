@@ -346,6 +346,7 @@ class Strangers(Case):
         with Daemon(require_authentication='on') as daemon, daemon.tcp() as rpc, daemon.unix() as user:
             self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 2, 3)
             self.assertEqual(user.call('add', 2, 3), 5)
+            self.assertIn('callers="who say who they are"', daemon.log())
         with Tokens(require_authentication='off') as tokens, tokens.daemon.tcp() as rpc:
             self.assertEqual(rpc.call('add', 2, 3), 5)
             self.assertEqual(hello(rpc)['principal'], 'anonymous')

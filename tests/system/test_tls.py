@@ -415,6 +415,7 @@ class Clients(TlsCase):
 
     def test_other_machines_may_be_listened_to_where_certificates_are_required(self):
         with TlsDaemon(authority, tls_client='required', listen_tls='0.0.0.0:0', **self.trust) as daemon:
+            self.assertIn('callers="whom a certificate of tls_client_ca names"', daemon.log())
             with daemon.tls(authority.client('client')) as rpc:
                 self.assertEqual(rpc.call('echo', 1), 1)
 
