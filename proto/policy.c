@@ -248,9 +248,12 @@ static int take_over_limit(struct reading *reading, const char *value)
 
     if (limits->over_limit != KNIT_POLICY_OVER_NOT_SAID)
         return refuse(reading, "over_limit stands in this section already");
-    if (strcmp(value, "refuse") != 0)
-        return refuse(reading, "over_limit: expected refuse, not '%s'", value);
-    limits->over_limit = KNIT_POLICY_OVER_REFUSE;
+    if (strcmp(value, "refuse") == 0)
+        limits->over_limit = KNIT_POLICY_OVER_REFUSE;
+    else if (strcmp(value, "wait") == 0)
+        limits->over_limit = KNIT_POLICY_OVER_WAIT;
+    else
+        return refuse(reading, "over_limit: expected refuse or wait, not '%s'", value);
     return 0;
 }
 

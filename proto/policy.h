@@ -49,6 +49,7 @@ enum {
 enum knit_policy_over {
     KNIT_POLICY_OVER_NOT_SAID,
     KNIT_POLICY_OVER_REFUSE,
+    KNIT_POLICY_OVER_WAIT,
 };
 
 /* 0 = not said: a weight of 1, and no limit. */

@@ -40,6 +40,7 @@
     X(keys_repeated)                                                                               \
     X(keys_refused)                                                                                \
     X(waits_for_slot)                                                                              \
+    X(waits_for_limit)                                                                             \
     X(waits_for_reader)                                                                            \
     X(waits_for_room)                                                                              \
     X(work_waiting_us) /* of calls that wait now, estimated */                                     \

@@ -228,6 +228,8 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
 
     if (ahead_ns < until_ns)
         until_ns = ahead_ns;
+    if (loop->router.share.limited.next_ns < until_ns)
+        until_ns = loop->router.share.limited.next_ns;
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
     if ((loop->state == KNIT_LOOP_FINISHING || loop->state == KNIT_LOOP_YIELDING) &&
@@ -305,6 +307,7 @@ static bool is_finished(const struct knit_loop *loop)
     if (loop->turn.now_ns >= loop->end_ns)
         return true;
     return loop->router.outstanding == 0 && !knit_router_has_work(&loop->router) &&
+           !knit_limited_has_waiting(&loop->router.share.limited) &&
            !knit_keyed_has_waiters(&loop->router) && !knit_connections_has_work(&loop->net) &&
            !knit_connections_has_output(&loop->net);
 }

@@ -164,8 +164,7 @@ static void count(struct knit_connection *connection, const struct entry *entry,
         lookahead->notifications += (uint32_t)more;
     else
         return;
-    connection->net->router->waiting += (uint32_t)more;
-    knit_backlog_add(&connection->caller, more * (int64_t)entry->work_ns);
+    knit_backlog_add(&connection->caller, more, more * (int64_t)entry->work_ns);
 }
 
 void knit_lookahead_forget(struct knit_connection *connection)
@@ -176,8 +175,8 @@ void knit_lookahead_forget(struct knit_connection *connection)
     if (lookahead == NULL)
         return;
     knit_dues_remove(&connection->net->lookaheads.dues, &lookahead->due);
-    connection->net->router->waiting -= lookahead->calls + lookahead->notifications;
-    knit_backlog_add(&connection->caller, -(int64_t)connection->caller.work_ns);
+    knit_backlog_add(&connection->caller, -(int32_t)(lookahead->calls + lookahead->notifications),
+        -(int64_t)connection->caller.work_ns);
     lookahead->calls = lookahead->notifications = 0;
     lookahead->first = lookahead->end;
 }

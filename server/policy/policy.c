@@ -386,7 +386,8 @@ void knit_policy_rule(void *arg, struct knit_principal *principal)
     const struct knit_quota_limits quota = {.weight = limits.weight,
         .calls_in_flight = limits.calls_in_flight,
         .calls_per_second = limits.calls_per_second,
-        .bytes_per_second = limits.bytes_per_second};
+        .bytes_per_second = limits.bytes_per_second,
+        .waits = limits.over_limit == KNIT_POLICY_OVER_WAIT};
     uint64_t right = KNIT_RIGHTS_NOTHING;
     struct named named;
 

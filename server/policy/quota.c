@@ -19,6 +19,7 @@ void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *li
     atomic_store_explicit(&quota->calls_in_flight, limits->calls_in_flight, memory_order_relaxed);
     atomic_store_explicit(&quota->calls_per_second, limits->calls_per_second, memory_order_relaxed);
     atomic_store_explicit(&quota->bytes_per_second, limits->bytes_per_second, memory_order_relaxed);
+    atomic_store_explicit(&quota->waits, limits->waits, memory_order_relaxed);
     atomic_store_explicit(&quota->is_limited,
         limits->calls_in_flight != 0 || limits->calls_per_second != 0 ||
             limits->bytes_per_second != 0,

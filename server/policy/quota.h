@@ -5,7 +5,8 @@
  * One for all connections of the principal, on all loops. Calls and bytes a second are limited by
  * the time at which what was taken will be paid: it moves on by each call, and may be 100 ms
  * ahead. So a quiet principal may take what a tenth of a second gives at once, and a refused one
- * knows when to come again. A principal without limits pays a load and a branch for a call.
+ * knows when to come again; or, where the policy says so, its calls wait for that time
+ * (server/rpc/limited.h). A principal without limits pays a load and a branch for a call.
  *
  * Loops look before they take, and others may take in between: the limit is exceeded by a call for
  * each loop at most.
@@ -27,13 +28,15 @@ struct knit_quota_limits {
     uint64_t calls_in_flight;
     uint64_t calls_per_second;
     uint64_t bytes_per_second;
+    bool waits; /* what is over them waits, and is not refused */
 };
 
 /* All zeros: no limits. */
 struct knit_quota {
-    _Atomic bool is_limited;
+    _Atomic bool is_limited, waits;
     _Atomic uint64_t weight, calls_in_flight, calls_per_second, bytes_per_second;
     _Atomic uint64_t in_flight;          /* calls that were taken and not given back */
+    _Atomic uint64_t waiting;            /* callers that wait for it, on all loops */
     _Atomic uint64_t calls_ns, bytes_ns; /* what was taken is paid then */
 };
 
@@ -50,6 +53,21 @@ static inline bool knit_quota_is_limited(const struct knit_quota *quota)
 {
     /* relaxed: a limit holds for calls that come a moment later. */
     return atomic_load_explicit(&quota->is_limited, memory_order_relaxed);
+}
+
+static inline bool knit_quota_waits(const struct knit_quota *quota)
+{
+    return atomic_load_explicit(&quota->waits, memory_order_relaxed);
+}
+
+static inline uint64_t knit_quota_waiting(const struct knit_quota *quota)
+{
+    return atomic_load_explicit(&quota->waiting, memory_order_relaxed);
+}
+
+static inline void knit_quota_note_waiting(struct knit_quota *quota, int more)
+{
+    (void)atomic_fetch_add_explicit(&quota->waiting, (uint64_t)more, memory_order_relaxed);
 }
 
 uint32_t knit_quota_weight(const struct knit_quota *quota);

@@ -23,13 +23,29 @@ uint32_t knit_backlog_work_ns(const struct knit_router *router, uint32_t task)
     return mean_ns != 0 ? mean_ns : UNKNOWN_NS;
 }
 
-void knit_backlog_add(struct knit_caller *caller, int64_t more_ns)
+static void add(struct knit_router *router, uint32_t calls, uint64_t more_ns)
 {
-    struct knit_backlog *backlog = &caller->router->backlog;
+    router->waiting += calls;
+    router->backlog.waiting_ns += more_ns;
+    knit_counter_set(&router->turn->counters.work_waiting_us, router->backlog.waiting_ns / 1000);
+}
 
+void knit_backlog_add(struct knit_caller *caller, int32_t calls, int64_t more_ns)
+{
+    caller->waiting_calls += (uint32_t)calls;
     knit_share_note_work(caller, more_ns);
-    backlog->waiting_ns += (uint64_t)more_ns;
-    knit_counter_set(&caller->turn->counters.work_waiting_us, backlog->waiting_ns / 1000);
+    if (caller->waiting_in != KNIT_SHARE_WAITING_LIMIT)
+        add(caller->router, (uint32_t)calls, (uint64_t)more_ns);
+}
+
+void knit_backlog_withdraw(struct knit_caller *caller)
+{
+    add(caller->router, -caller->waiting_calls, -caller->work_ns);
+}
+
+void knit_backlog_return(struct knit_caller *caller)
+{
+    add(caller->router, caller->waiting_calls, caller->work_ns);
 }
 
 /* Calls that are deferred take no time of a worker: they count for nothing in session and here. */

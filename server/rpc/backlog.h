@@ -51,8 +51,14 @@ struct knit_outlook {
 /* What a call of the task takes. */
 uint32_t knit_backlog_work_ns(const struct knit_router *router, uint32_t task);
 
-/* Work of the caller's calls waits from now on, or, if it is less, does no longer. */
-void knit_backlog_add(struct knit_caller *caller, int64_t more_ns);
+/* So many more of the caller's calls, and their work, wait from now on; or, if it is less, do no
+ * longer. */
+void knit_backlog_add(struct knit_caller *caller, int32_t calls, int64_t more_ns);
+
+/* The caller begins to wait for its limits, so what waits in it is in nobody's way; and does no
+ * longer. */
+void knit_backlog_withdraw(struct knit_caller *caller);
+void knit_backlog_return(struct knit_caller *caller);
 
 /* Whether a call that has to wait is refused, and what its caller is told, which is counted. */
 KNIT_MUST_CHECK bool knit_backlog_refuses(const struct knit_caller *caller,

@@ -37,7 +37,7 @@ struct knit_stage;
 
 /* Why a caller brings no messages now. Bits from KNIT_PAUSE_OWN on are the caller's own. */
 enum {
-    KNIT_PAUSE_SLOT = 1,      /* waits in a queue of share.h: for a slot, arena space, a lane */
+    KNIT_PAUSE_SLOT = 1, /* waits as share.h says: for a slot, arena space, a lane, its limits */
     KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of slots or of the arena */
     KNIT_PAUSE_OWN = 4,
 };
@@ -97,6 +97,7 @@ struct knit_caller {
     bool has_waited;        /* the message that it brings was counted in the router's `waiting` */
     uint8_t pauses;         /* KNIT_PAUSE_* */
     uint16_t waiting_in;    /* enum knit_share_queue_kind */
+    uint32_t waiting_calls; /* in its lookahead */
     struct knit_flow *flow; /* flow.h; NULL: it has waited for no lane yet */
     const struct knit_principal *flow_of; /* whose that is */
     uint64_t work_ns;                     /* of its calls that wait, estimated */

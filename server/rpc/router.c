@@ -672,6 +672,10 @@ size_t knit_router_turn(struct knit_router *router)
         knit_session_flush(knit_router_session(router));
     }
     knit_session_note_deferrals(knit_router_session(router));
+    if (router->turn->now_ns >= router->share.limited.next_ns) {
+        knit_limited_resume(&router->share.limited, router->turn, router->is_draining);
+        knit_session_flush(knit_router_session(router));
+    }
     if (knit_share_resume(&router->share, KNIT_SHARE_TURN_NS))
         knit_session_flush(knit_router_session(router));
     return count;

@@ -201,6 +201,7 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
     knit_router_count(router, record);
     if (knit_quota_is_limited(&caller->principal->quota)) {
         knit_quota_take(&caller->principal->quota, way->message->params.len, caller->turn->now_ns);
+        knit_limited_note_call(&router->share.limited, caller);
         record->extras |= KNIT_RECORD_QUOTA;
     }
     knit_share_note_call(&router->share, caller, record->task, record->argument_bytes);
@@ -418,7 +419,8 @@ static bool refuse_bad_call(struct way *way)
         knit_permit_refuse(caller, message, way->task->name);
         return true;
     }
-    if (knit_quota_is_limited(&caller->principal->quota) && knit_refuse_over_quota(caller, message))
+    if (knit_quota_is_limited(&caller->principal->quota) &&
+        !knit_quota_waits(&caller->principal->quota) && knit_refuse_over_quota(caller, message))
         return true;
     if (message->params.len > caller->turn->settings->call_max_bytes) {
         knit_refuse_too_large(caller, message);
@@ -440,6 +442,31 @@ static bool refuse_bad_call(struct way *way)
     return false;
 }
 
+/* Whether its principal is over a limit, and its calls wait then. */
+static bool is_over_limit(const struct knit_caller *caller)
+{
+    const struct knit_share *share = &caller->router->share;
+
+    return knit_quota_is_limited(&caller->principal->quota) &&
+           knit_quota_waits(&caller->principal->quota) &&
+           knit_limited_must_wait(
+               &share->limited, caller, share->resumed == caller && share->turns_left > 0);
+}
+
+/* Refuses one that may not wait for its limits. False: it waits. */
+static bool settle_over_limit(const struct way *way)
+{
+    struct knit_caller *caller = way->caller;
+
+    if (!must_not_wait(way->options)) {
+        knit_share_wait_for_limit(&caller->router->share, caller);
+        return false;
+    }
+    if (!knit_refuse_over_quota(caller, way->message))
+        knit_refuse_waiting(caller, way->message);
+    return true;
+}
+
 /* Of a call that is not refused for what it is. False: it has to wait. */
 static bool try_publish(struct way *way)
 {
@@ -448,6 +475,8 @@ static bool try_publish(struct way *way)
     uint32_t argument_bytes = argument_bytes_of(way->message), lane, queue;
     bool is_admitted;
 
+    if (is_over_limit(caller))
+        return settle_over_limit(way);
     lane = lane_for(caller->router, way->options);
     queue = knit_share_must_wait(share, caller, argument_bytes, lane);
     is_admitted = knit_share_admits(share, &caller->account, argument_bytes);

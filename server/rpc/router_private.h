@@ -61,6 +61,7 @@ static inline void knit_router_give_back_quota(
         return;
     record->extras &= (uint8_t)~KNIT_RECORD_QUOTA;
     knit_quota_give_back(&principal->quota);
+    knit_limited_note_end(&router->share.limited, principal);
     if (record->charged_to == NULL)
         knit_principals_drop(router->turn->principals, principal);
 }

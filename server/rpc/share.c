@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "server/rpc/backlog.h"
+
 enum {
     CALLS_A_TURN = 16, /* of a caller that waited, while others wait too */
     KINDS = 3,         /* of queues */
@@ -26,6 +28,7 @@ int knit_share_init(
     if (share->queues == NULL)
         return -ENOMEM;
     knit_flows_init(&share->flows);
+    knit_limited_init(&share->limited);
     for (uint32_t i = 0; i < count; i++)
         TAILQ_INIT(&share->queues[i]);
     return 0;
@@ -33,6 +36,7 @@ int knit_share_init(
 
 void knit_share_fini(struct knit_share *share)
 {
+    knit_limited_fini(&share->limited);
     knit_flows_fini(&share->flows);
     free(share->queues);
     share->queues = NULL;
@@ -70,6 +74,12 @@ void knit_share_leave(struct knit_share *share, struct knit_caller *caller)
 
     if (kind == KNIT_SHARE_NOT_WAITING)
         return;
+    if (kind == KNIT_SHARE_WAITING_LIMIT) {
+        knit_limited_leave(&share->limited, caller);
+        caller->waiting_in = KNIT_SHARE_NOT_WAITING;
+        knit_backlog_return(caller);
+        return;
+    }
     leave(share, caller);
     if (is_for_any_lane(kind))
         knit_flow_settle(&share->flows, caller->flow, caller->turn->now_ns);
@@ -112,6 +122,21 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
     }
     enter(share, caller, kind);
     KNIT_COUNT(caller->turn, waits_for_slot);
+}
+
+void knit_share_wait_for_limit(struct knit_share *share, struct knit_caller *caller)
+{
+    caller->pauses |= KNIT_PAUSE_SLOT;
+    if (caller->waiting_in == KNIT_SHARE_WAITING_LIMIT)
+        return;
+    knit_share_leave(share, caller);
+    if (knit_limited_enter(&share->limited, caller) != 0) {
+        caller->ops->close_without_memory(caller);
+        return;
+    }
+    knit_backlog_withdraw(caller);
+    caller->waiting_in = KNIT_SHARE_WAITING_LIMIT;
+    KNIT_COUNT(caller->turn, waits_for_limit);
 }
 
 /* One whose last call has ended waits from now on among those without any: so they are not always

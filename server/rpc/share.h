@@ -31,6 +31,7 @@
 #include "fastpath/lane/session_private.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/flow.h"
+#include "server/rpc/limited.h"
 
 enum {
     KNIT_SHARE_FACTOR = 2,        /* so many slots for each that is free, ... */
@@ -43,7 +44,8 @@ enum knit_share_queue_kind {
     KNIT_SHARE_WAITING_FRESH, /* for a slot or for room in a lane, without a call in flight */
     KNIT_SHARE_WAITING_SLOT,  /* the same, with one */
     KNIT_SHARE_WAITING_ARENA,
-    KNIT_SHARE_WAITING_LANE, /* this and the lane's number: for room in that one */
+    KNIT_SHARE_WAITING_LIMIT, /* its principal is over its limits: limited.h */
+    KNIT_SHARE_WAITING_LANE,  /* this and the lane's number: for room in that one */
 };
 
 struct knit_share {
@@ -54,9 +56,10 @@ struct knit_share {
     size_t argument_bytes;   /* of all callers in the request arena */
     struct knit_flows flows; /* those that wait for any lane */
     struct knit_share_queue
-        *queues;      /* [KNIT_SHARE_WAITING_LANE + lanes]: the others; from ARENA on */
-    uint32_t waiting; /* callers in flows and queues */
-    bool has_freed;   /* a slot since they were resumed last, by a release */
+        *queues;                 /* [KNIT_SHARE_WAITING_LANE + lanes]: the others; from ARENA on */
+    uint32_t waiting;            /* callers in flows and queues */
+    struct knit_limited limited; /* and those that wait for other things than room */
+    bool has_freed;              /* a slot since they were resumed last, by a release */
     struct knit_caller *resumed;
     struct knit_flow *charged; /* for its calls, since other flows wait; or NULL */
     uint32_t turns_left;       /* calls the caller that is resumed may still publish */
@@ -137,6 +140,9 @@ void knit_share_note_end(struct knit_share *share, struct knit_caller *caller);
 
 /* The caller's message waits: pauses it. */
 void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint32_t kind);
+
+/* The same, until its limits let it. */
+void knit_share_wait_for_limit(struct knit_share *share, struct knit_caller *caller);
 
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);

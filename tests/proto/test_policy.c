@@ -182,7 +182,7 @@ static void each_mistake_is_named_with_its_line(void **state)
         {"[group a]\nweight = 1\nweight = 2\n", "f:3: weight stands in this section already"},
         {"[group a]\ncalls_per_second = 1e3\n", "f:2: calls_per_second: expected a number"},
         {"[group a]\nbytes_per_second = 5MB\n", "f:2: bytes_per_second: expected a number"},
-        {"[group a]\nover_limit = wait\n", "f:2: over_limit: expected refuse, not 'wait'"},
+        {"[group a]\nover_limit = waits\n", "f:2: over_limit: expected refuse or wait"},
         {"[group a]\nover_limit = drop\n", "f:2: over_limit: expected refuse"},
         {"[group a]\nover_limit = refuse\nover_limit = refuse\n", "f:3: over_limit stands"},
         {"[group a]\nmembers = uid:1\nweight = 1\n[group b]\nmembers = uid:1\nweight = 2\n",

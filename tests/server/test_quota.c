@@ -166,6 +166,161 @@ static void calls_are_given_back_however_they_end(void **state)
     assert_int_equal(in_flight(quota), 0);
 }
 
+/* ---- that wait ---- */
+
+static uint64_t counted(const _Atomic uint64_t *counter)
+{
+    return knit_counter_read(counter);
+}
+
+/* Of another principal than all others. */
+static struct turns_caller *connect_stranger(void)
+{
+    struct turns_caller *stranger = turns_connect();
+    struct knit_caller *caller = &stranger->connection->caller;
+
+    knit_principals_drop(&turns.principals, caller->principal);
+    caller->principal = knit_principals_named(&turns.principals, KNIT_PRINCIPAL_TOKEN, "token:a");
+    assert_non_null(caller->principal);
+    return stranger;
+}
+
+static void calls_in_flight_wait_and_others_do_not(void **state)
+{
+    const struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    struct knit_options options = knit_options();
+    struct turns_caller *one, *two, *stranger;
+    struct knit_quota *quota;
+
+    (void)state;
+    turns.settings.queue_max = 2;
+    one = turns_connect();
+    two = turns_connect();
+    stranger = connect_stranger();
+    quota = quota_of(one);
+    knit_quota_set(quota, &limits);
+    assert_true(turns_request(one, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_true(turns_request(one, "echo", 1, 2, 3, NULL));
+    TURNS_UNTIL(knit_quota_waiting(quota) == 1);
+    /* Their time runs, and nothing that may not wait does. */
+    options.timeout_ns = 1000000;
+    assert_true(turns_request(two, "echo", 1, 1, 1, &options));
+    turns_expect(two, 1);
+    assert_int_equal(two->code, KNIT_TIMEOUT);
+    options = knit_options();
+    options.queue_ns = 0;
+    assert_true(turns_request(two, "echo", 1, 2, 1, &options));
+    turns_expect(two, 2);
+    assert_int_equal(two->code, KNIT_QUOTA);
+    /* Nothing that waits so counts for queue_max. */
+    assert_true(turns_request(stranger, "room", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns.loop.router.outstanding == 2);
+    assert_int_equal(turns.loop.router.waiting, 0);
+    assert_int_equal(one->responses, 0);
+    assert_int_equal(in_flight(quota), 1);
+    turns_open_gate();
+    turns_expect(one, 4);
+    turns_expect(stranger, 1);
+    assert_int_equal(one->code, 0);
+    assert_int_equal(stranger->code, 0);
+    assert_int_equal(in_flight(quota), 0);
+    assert_int_equal(knit_quota_waiting(quota), 0);
+    assert_int_equal(counted(&turns.loop.turn.counters.calls_over_quota), 1);
+    assert_in_range(counted(&turns.loop.turn.counters.waits_for_limit), 2, 10);
+}
+
+/* Those that came first go first, whoever has a call just now. */
+static void none_overtakes_one_that_waits(void **state)
+{
+    const struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    struct turns_caller *callers[8];
+    struct knit_quota *quota;
+
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++)
+        callers[i] = turns_connect();
+    quota = quota_of(callers[0]);
+    knit_quota_set(quota, &limits);
+    assert_true(turns_request(callers[0], "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    for (uint32_t i = 1; i < 8; i++) {
+        assert_true(turns_request(callers[i], "echo", 1, i, 1, NULL));
+        TURNS_UNTIL(knit_quota_waiting(quota) == i);
+    }
+    turns_open_gate();
+    for (uint32_t i = 1; i < 8; i++) {
+        turns_expect(callers[i], 1);
+        for (uint32_t later = i + 2; later < 8; later++) {
+            assert_true(turns_read(callers[later]));
+            assert_int_equal(callers[later]->responses, 0);
+        }
+    }
+}
+
+/* Between two looks the loop sleeps: nothing of them is done in a turn that comes sooner. */
+static void calls_a_second_wait_for_the_time_that_pays_them(void **state)
+{
+    const struct knit_quota_limits limits = {.calls_per_second = 100, .waits = true};
+    const struct knit_limited *limited = &turns.loop.router.share.limited;
+    struct turns_caller *caller;
+    struct knit_quota *quota;
+    uint64_t began_ns, turn_ns;
+
+    (void)state;
+    caller = turns_connect();
+    quota = quota_of(caller);
+    knit_quota_set(quota, &limits);
+    began_ns = knit_clock_ns();
+    assert_true(turns_request(caller, "echo", 1, 1, 31, NULL));
+    TURNS_UNTIL(knit_quota_waiting(quota) == 1 && limited->next_ns > turns.loop.turn.now_ns);
+    turn_ns = turns.loop.turn.now_ns;
+    assert_in_range(limited->next_ns, turn_ns + 1, turn_ns + SECOND / 10);
+    turns_expect(caller, 31);
+    assert_int_equal(caller->code, 0);
+    /* 11 at once, 20 at 100 a second. */
+    assert_true(knit_clock_ns() - began_ns >= SECOND / 5 - SECOND / 100);
+    assert_in_range(counted(&turns.loop.turn.counters.waits_for_limit), 1, 30);
+}
+
+/* A policy that lifts the limit, or has them refused, is noticed; and one may leave. */
+static void a_new_policy_ends_the_wait(void **state)
+{
+    struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    struct turns_caller *one, *two, *three;
+    struct knit_quota *quota;
+
+    (void)state;
+    one = turns_connect();
+    two = turns_connect();
+    three = turns_connect();
+    quota = quota_of(one);
+    (void)quota_of(two);
+    knit_quota_set(quota, &limits);
+    assert_true(turns_request(one, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_true(turns_request(two, "echo", 1, 1, 1, NULL));
+    assert_true(turns_request(three, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(knit_quota_waiting(quota) == 2);
+    turns_leave(three);
+    TURNS_UNTIL(knit_quota_waiting(quota) == 1);
+    limits.waits = false;
+    knit_quota_set(quota, &limits);
+    turns_expect(two, 1);
+    assert_int_equal(two->code, KNIT_QUOTA);
+    limits.waits = true;
+    knit_quota_set(quota, &limits);
+    assert_true(turns_request(two, "echo", 1, 2, 1, NULL));
+    TURNS_UNTIL(knit_quota_waiting(quota) == 1);
+    limits.calls_in_flight = 2;
+    knit_quota_set(quota, &limits);
+    TURNS_UNTIL(in_flight(quota) == 2);
+    turns_open_gate();
+    turns_expect(two, 2);
+    assert_int_equal(two->code, 0);
+    turns_expect(one, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +330,10 @@ int main(void)
         cmocka_unit_test(a_call_of_many_bytes_is_paid_afterwards),
         TURNS_TEST(connections_of_a_principal_have_its_calls_together),
         TURNS_TEST(calls_are_given_back_however_they_end),
+        TURNS_TEST(calls_in_flight_wait_and_others_do_not),
+        TURNS_TEST(none_overtakes_one_that_waits),
+        TURNS_TEST(calls_a_second_wait_for_the_time_that_pays_them),
+        TURNS_TEST(a_new_policy_ends_the_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@ from knit_attach import attach
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 from knit_lanes import Lanes
 
-DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA = 301, 300, 302, 201
+DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA, TIMEOUT, DRAINING = 301, 300, 302, 201, 303, 202
 KNIT = os.environ['KNIT_TOOL']
 UID = f'uid:{os.geteuid()}'
 
@@ -90,6 +90,40 @@ class Limits(Case):
             wait_ms = refused[-1][2]['retry_after_ms']
             self.assertTrue(1 <= wait_ms <= 110)
             wait_until(lambda: rpc.response(rpc.request('echo', 1))[0] is None, 'it to be paid for')
+
+    def test_what_is_over_them_waits_where_the_policy_says_so(self):
+        text = section(UID, '* $/stats') + 'calls_in_flight = 2\nover_limit = wait\n' + section('anonymous', '*')
+        with daemon_with(text, workers=3) as daemon, daemon.unix() as one, daemon.unix() as two, daemon.tcp() as other:
+            two.hello()
+            held = [one.request('sleep', 600000) for _ in range(2)]
+            wait_until(lambda: daemon.stats()['loops']['calls_published'] >= 2, 'both to begin')
+            late = two.request('echo', 1, options={'timeout': 0.001})
+            waiting = two.request('echo', 2)
+            self.assertEqual(two.response(late)[0][0], TIMEOUT)
+            self.assertEqual(other.call('echo', 1), 1)
+            # It sleeps while they wait.
+            before = daemon.stats()['loops']['turns']
+            other.call('sleep', 300)
+            self.assertLess(daemon.stats()['loops']['turns'] - before, 200)
+            one.notify('$/cancel', held[0])
+            self.assertEqual(two.response(waiting), [None, 2])
+            self.assertEqual(daemon.stats()['loops']['calls_over_quota'], 0)
+            # A new file counts for those that wait.
+            one.request('sleep', 600000)
+            waiting = two.request('echo', 3)
+            wait_until(lambda: daemon.stats()['loops']['waits_for_limit'] >= 2, 'it to wait')
+            daemon.reload(section(UID, '* $/stats'))
+            self.assertEqual(two.response(waiting), [None, 3])
+
+    def test_what_waits_for_a_limit_is_told_to_go_elsewhere_by_one_that_drains(self):
+        text = section(UID, '* $/stats $/reload') + 'calls_per_second = 10\nover_limit = wait\n'
+        with daemon_with(text) as daemon, daemon.unix() as rpc:
+            rpc.hello()
+            ids = [rpc.request('echo', i) for i in range(1000)]
+            wait_until(lambda: daemon.stats()['loops']['waits_for_limit'] > 0, 'it to wait')
+            daemon.process.terminate()
+            codes = {(rpc.response(msgid)[0] or [0])[0] for msgid in ids}
+            self.assertEqual(codes, {0, DRAINING})
 
 
 class Sockets(Case):
