@@ -97,3 +97,22 @@ void knit_quota_give_back(struct knit_quota *quota)
 {
     (void)atomic_fetch_sub_explicit(&quota->in_flight, 1, memory_order_relaxed);
 }
+
+uint32_t knit_quota_take_slots(struct knit_quota *quota, uint32_t slots)
+{
+    const uint64_t limit = load(&quota->calls_in_flight);
+    uint64_t before = load(&quota->slots), taken;
+
+    do {
+        const uint64_t left = before < limit ? limit - before : 0;
+
+        taken = limit != 0 && left < slots ? left : slots;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &quota->slots, &before, before + taken, memory_order_relaxed, memory_order_relaxed));
+    return (uint32_t)taken;
+}
+
+void knit_quota_give_back_slots(struct knit_quota *quota, uint32_t slots)
+{
+    (void)atomic_fetch_sub_explicit(&quota->slots, slots, memory_order_relaxed);
+}

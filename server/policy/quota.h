@@ -8,6 +8,12 @@
  * knows when to come again; or, where the policy says so, its calls wait for that time
  * (server/rpc/limited.h). A principal without limits pays a load and a branch for a call.
  *
+ * Sessions by shared memory (`$/attach`) have slots, and no more calls in flight than those. All
+ * slots of a principal's sessions together are at most as many as the limit of calls in flight was
+ * when each got its own. They are counted apart from the calls by connections, since a session may
+ * hold all it has for as long as it likes. Its calls and bytes a second are not limited: what its
+ * caller writes into a lane no loop sees, and workers would share a word that each call changes.
+ *
  * Loops look before they take, and others may take in between: the limit is exceeded by a call for
  * each loop at most.
  *
@@ -37,6 +43,7 @@ struct knit_quota {
     _Atomic uint64_t weight, calls_in_flight, calls_per_second, bytes_per_second;
     _Atomic uint64_t in_flight;          /* calls that were taken and not given back */
     _Atomic uint64_t waiting;            /* callers that wait for it, on all loops */
+    _Atomic uint64_t slots;              /* of its sessions by shared memory */
     _Atomic uint64_t calls_ns, bytes_ns; /* what was taken is paid then */
 };
 
@@ -79,3 +86,7 @@ KNIT_MUST_CHECK bool knit_quota_is_over(
 /* The call has begun; and has ended. */
 void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns);
 void knit_quota_give_back(struct knit_quota *quota);
+
+/* A session wants so many slots. Returns how many it has until it gives them back; 0: none. */
+KNIT_MUST_CHECK uint32_t knit_quota_take_slots(struct knit_quota *quota, uint32_t slots);
+void knit_quota_give_back_slots(struct knit_quota *quota, uint32_t slots);

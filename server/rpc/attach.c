@@ -127,6 +127,29 @@ static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_spa
         grant->asks_host ? KNIT_HOST_GRANT_FDS : KNIT_HOST_GRANT_FDS - 1);
 }
 
+/* How many it may ask for, of what its principal may have. False: none, and it is refused. */
+static bool take_slots(struct knit_caller *caller, uint32_t msgid, uint64_t asked)
+{
+    const uint64_t most = caller->turn->settings->slots;
+    struct knit_quota *quota = &caller->principal->quota;
+
+    caller->session_slots =
+        knit_quota_take_slots(quota, (uint32_t)(asked == 0 || asked > most ? most : asked));
+    if (caller->session_slots != 0)
+        return true;
+    refuse(caller, msgid, KNIT_QUOTA,
+        "$/attach: the caller's sessions have all slots that its limit allows (calls_in_flight)");
+    return false;
+}
+
+static void give_back_slots(struct knit_caller *caller)
+{
+    if (caller->session_slots == 0)
+        return;
+    knit_quota_give_back_slots(&caller->principal->quota, caller->session_slots);
+    caller->session_slots = 0;
+}
+
 static void attach(
     struct knit_caller *caller, uint32_t msgid, const struct knit_attach_request *request)
 {
@@ -135,8 +158,7 @@ static void attach(
         .gid = ids->gid,
         .pid = ids->pid,
         .right = caller->router->backend->policy != NULL ? &caller->principal->right : NULL};
-    const struct knit_host_ask ask = {
-        .slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots,
+    const struct knit_host_ask ask = {.slots = caller->session_slots,
         .arena_bytes = request->arena_bytes,
         .features = request->features,
         .classes = request->classes};
@@ -145,6 +167,7 @@ static void attach(
     int r = knit_host_attach(caller->router->backend->pool, &peer, &ask, &grant);
 
     if (r != 0) {
+        give_back_slots(caller);
         refuse_pool(caller, msgid, r);
         return;
     }
@@ -177,7 +200,7 @@ void knit_attach_handle(struct knit_caller *caller, const struct knit_message *m
     reason = read_request(message->params, &request);
     if (reason != NULL)
         refuse(caller, message->msgid, KNIT_BAD_ARGUMENT, reason);
-    else
+    else if (take_slots(caller, message->msgid, request.slots))
         attach(caller, message->msgid, &request);
 }
 
@@ -217,4 +240,5 @@ void knit_attach_end(struct knit_caller *caller)
     if (caller->session_id != 0)
         knit_host_detach(caller->router->backend->pool, caller->session_id);
     caller->session_id = 0;
+    give_back_slots(caller);
 }

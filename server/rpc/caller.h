@@ -102,6 +102,7 @@ struct knit_caller {
     const struct knit_principal *flow_of; /* whose that is */
     uint64_t work_ns;                     /* of its calls that wait, estimated */
     uint64_t session_id;                  /* what it attached; 0 = none */
+    uint32_t session_slots;               /* of its principal's, since it attached */
     uint64_t gone_ns; /* since then it brings notifications alone, those that wait; 0 = is here */
     char peer[64];    /* its address, or uid and pid, for the log */
     char name[32];    /* said in $/hello, cut; "" = nothing yet */

@@ -91,6 +91,27 @@ static void a_call_of_many_bytes_is_paid_afterwards(void **state)
     assert_int_equal(over.wait_ns, 2 * SECOND - SECOND / 10);
 }
 
+static void slots_of_sessions_are_taken_together(void **state)
+{
+    struct knit_quota_limits limits = {.calls_in_flight = 0};
+    struct knit_quota quota = {.is_limited = false};
+
+    (void)state;
+    knit_quota_set(&quota, &limits);
+    assert_int_equal(knit_quota_take_slots(&quota, 1000), 1000);
+    limits.calls_in_flight = 1040;
+    knit_quota_set(&quota, &limits);
+    assert_int_equal(knit_quota_take_slots(&quota, 64), 40);
+    assert_int_equal(knit_quota_take_slots(&quota, 64), 0);
+    /* What is over a lower limit stays so. */
+    limits.calls_in_flight = 20;
+    knit_quota_set(&quota, &limits);
+    knit_quota_give_back_slots(&quota, 1000);
+    assert_int_equal(knit_quota_take_slots(&quota, 64), 0);
+    knit_quota_give_back_slots(&quota, 40);
+    assert_int_equal(knit_quota_take_slots(&quota, 64), 20);
+}
+
 /* ---- connections ---- */
 
 static struct knit_quota *quota_of(struct turns_caller *caller)
@@ -328,6 +349,7 @@ int main(void)
         cmocka_unit_test(calls_in_flight_are_given_back),
         cmocka_unit_test(calls_a_second_are_paid_by_time),
         cmocka_unit_test(a_call_of_many_bytes_is_paid_afterwards),
+        cmocka_unit_test(slots_of_sessions_are_taken_together),
         TURNS_TEST(connections_of_a_principal_have_its_calls_together),
         TURNS_TEST(calls_are_given_back_however_they_end),
         TURNS_TEST(calls_in_flight_wait_and_others_do_not),

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 
-from knit_attach import attach
-from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+from knit_attach import attach, grant
+from knit_harness import PATIENCE, Case, Daemon, RpcError, main, wait_until
 from knit_lanes import Lanes
 
 DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA, TIMEOUT, DRAINING = 301, 300, 302, 201, 303, 202
@@ -114,6 +114,39 @@ class Limits(Case):
             wait_until(lambda: daemon.stats()['loops']['waits_for_limit'] >= 2, 'it to wait')
             daemon.reload(section(UID, '* $/stats'))
             self.assertEqual(two.response(waiting), [None, 3])
+
+    def test_sessions_of_a_principal_have_no_more_slots_than_calls_in_flight(self):
+        def attaches(rpc, expected, **options):
+            result, fds = attach(rpc, **options)
+            for fd in fds:
+                os.close(fd)
+            self.assertEqual(result['slots'], expected)
+
+        text = section(UID, '* $/attach $/stats') + 'calls_in_flight = 100\n'
+        with daemon_with(text) as daemon, daemon.unix() as one, daemon.unix() as two, daemon.unix() as three:
+            attaches(one, 64, slots=64)
+            attaches(two, 36)
+            error = self.assert_fails(QUOTA, grant, three)
+            self.assertIn('calls_in_flight', error.text)
+            # Calls by connections are counted apart.
+            self.assertEqual(three.call('echo', 1), 1)
+            # A lower limit is for those that come.
+            daemon.reload(section(UID, '* $/attach $/stats') + 'calls_in_flight = 40\n')
+            self.assertEqual(one.call('$/attached').keys(), {'clock'})
+            two.close()
+            self.assert_fails(QUOTA, grant, three)
+            one.close()
+            wait_until(lambda: self.may_attach(daemon), 'the slots to be given back')
+            attaches(three, 40)
+
+    def may_attach(self, daemon):
+        with daemon.unix() as rpc:
+            try:
+                for fd in grant(rpc, slots=1)[1]:
+                    os.close(fd)
+            except RpcError:
+                return False
+        return True
 
     def test_what_waits_for_a_limit_is_told_to_go_elsewhere_by_one_that_drains(self):
         text = section(UID, '* $/stats $/reload') + 'calls_per_second = 10\nover_limit = wait\n'
