@@ -77,8 +77,9 @@ class Taken(Case):
 
     def test_one_that_dies_halfway_leaves_the_elder_serving_and_one_at_a_time_may(self):
         with Daemon() as elder:
-            stuck = after(elder, wait=False, worker=elder.write('stuck', '#!/bin/sh\nexec sleep 1000\n'))
-            os.chmod(os.path.join(elder.dir, 'stuck'), 0o755)
+            worker = elder.write('stuck', '#!/bin/sh\nexec sleep 1000\n')
+            os.chmod(worker, 0o755)
+            stuck = after(elder, wait=False, worker=worker)
             wait_until(lambda: 'sockets handed over' in elder.log(), 'it to have the sockets')
             second = after(elder, wait=False)
             second.expected_status = second.wait()
