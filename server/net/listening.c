@@ -76,8 +76,9 @@ static int check_reach(const struct knit_settings *settings, bool is_for_tls, co
             "token is taken without TLS; expected server.listen_tls in its place",
             key, text);
     return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
-        "%s: other machines can reach %s and there is no authentication; if anybody "
-        "who reaches it may run every task, say --allow-remote-without-authentication",
+        "%s: other machines can reach %s and there is no authentication; expected listen_tls with "
+        "tokens or with tls_client = required; if anybody who reaches it may run every task, say "
+        "--allow-remote-without-authentication",
         key, text);
 }
 

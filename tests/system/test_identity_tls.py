@@ -74,7 +74,7 @@ class Identity(Case):
         with TlsDaemon(authority, listen_tls='0.0.0.0:0', require_authentication='on') as daemon:
             with socket.create_connection(('127.0.0.1', daemon.port)):
                 pass
-        with self.assertRaisesRegex(AssertionError, 'there is no authentication'):
+        with self.assertRaisesRegex(AssertionError, 'there is no authentication; expected listen_tls with tokens'):
             TlsDaemon(authority, listen_tls='0.0.0.0:0')
 
 
