@@ -97,6 +97,7 @@ struct service {
     bool is_overrun;  /* and so because of a task, whose hard timeout is the pool's */
     uint32_t drains;
     uint32_t finished;
+    uint32_t asked; /* by signals to end */
 };
 
 static int refuse_memory(struct knit_sentence *why)
@@ -340,7 +341,8 @@ static void on_signal(void *arg, int number)
         end_if_stopped(service);
     } else if (number == SIGHUP) {
         reload(service);
-    } else {
+    } else if (service->asked++ > 0 || service->state == SERVING) {
+        /* The first after `$/drain` leaves calls their time: who stops may have drained before. */
         begin_drain(service);
     }
 }

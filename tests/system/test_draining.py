@@ -96,6 +96,19 @@ class Asked(Case):
                 self.assertEqual(daemon.wait(), 0)
                 self.assertIn('msg="asked to drain"', daemon.log())
 
+    def test_the_first_signal_after_it_ends_no_call(self):
+        with Daemon(drain_ms=3600000) as daemon, daemon.unix() as asker, daemon.tcp() as rpc:
+            asker.hello()
+            msgid = rpc.request('sleep', 500)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertIs(asker.call('$/drain'), True)
+            wait_until(lambda: 'msg=draining' in daemon.log(), 'it to drain')
+            daemon.send_signal(signal.SIGTERM)
+            self.assertIsNone(rpc.result(msgid))
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+
     def test_what_it_cannot_print_it_has_done(self):
         with Daemon() as daemon, open('/dev/full', 'w') as full:
             done = subprocess.run([KNIT, '-u', daemon.urls[1], 'drain'], stdout=full, stderr=subprocess.PIPE, text=True,
