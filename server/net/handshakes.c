@@ -267,7 +267,7 @@ static void finish(struct knit_handshake *handshake)
     char name[KNIT_PRINCIPAL_NAME_MAX];
 
     if (peer != NULL && !knit_certificate_name(peer, name)) {
-        fail(handshake, "the certificate names nobody: it has no URI or DNS name that can be read");
+        fail(handshake, "the certificate names nobody");
         return;
     }
     KNIT_COUNT(net->turn, handshakes_done);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "server/net/closer.h"
+#include "server/policy/certificate.h"
 
 enum {
     RECORD_BYTES = 16 * 1024,
@@ -141,6 +142,18 @@ static void on_message(const SSL *ssl, int where, int value)
     SSL_set_shutdown(stream->ssl, SSL_get_shutdown(stream->ssl) | SSL_RECEIVED_SHUTDOWN);
 }
 
+/* One that names nobody is refused while its peer can still be told so, by an alert. */
+static int verify(int is_good, X509_STORE_CTX *chain)
+{
+    char name[KNIT_PRINCIPAL_NAME_MAX];
+
+    if (is_good != 1 || X509_STORE_CTX_get_error_depth(chain) != 0 ||
+        knit_certificate_name(X509_STORE_CTX_get0_cert(chain), name))
+        return is_good;
+    X509_STORE_CTX_set_error(chain, X509_V_ERR_CERT_REJECTED);
+    return 0;
+}
+
 struct knit_tls_stream *knit_tls_stream_new(SSL *ssl, int fd)
 {
     struct knit_tls_stream *stream = calloc(1, sizeof(*stream));
@@ -156,6 +169,7 @@ struct knit_tls_stream *knit_tls_stream_new(SSL *ssl, int fd)
     SSL_set_bio(ssl, bio, bio);
     (void)SSL_set_app_data(ssl, stream);
     SSL_set_info_callback(ssl, on_message);
+    SSL_set_verify(ssl, SSL_get_verify_mode(ssl), verify);
     return stream;
 }
 
@@ -171,6 +185,8 @@ const char *knit_tls_stream_flaw(const struct knit_tls_stream *stream)
 {
     long result = SSL_get_verify_result(stream->ssl);
 
+    if (result == X509_V_ERR_CERT_REJECTED)
+        return "the certificate names nobody: it has no URI or DNS name that can be read";
     return result != X509_V_OK ? X509_verify_cert_error_string(result) : NULL;
 }
 

@@ -359,6 +359,13 @@ class Clients(TlsCase):
             return re.search(f'TLS handshake failed" reason="({reason})"?', daemon.log()[before:])
         wait_until(is_refused, reason)
 
+    def test_one_whose_certificate_names_nobody_is_told(self):
+        for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
+            context = authority.client('client_nobody', version=version)
+            with self.subTest(version), self.assertRaisesRegex(ssl.SSLError, 'ALERT_BAD_CERTIFICATE'):
+                with self.strict.tls(context) as rpc:
+                    rpc.call('echo', 1)
+
     def test_a_certificate_says_who_its_client_is(self):
         for daemon in self.daemon, self.strict:
             for version in VERSIONS:
