@@ -119,6 +119,16 @@ static bool put_user(struct knit_writer *writer, const char *name)
     return true;
 }
 
+static bool is_principal(const char *text)
+{
+    static const char *const kinds[] = {"token:", "user:", "uid:", "cert:uri:", "cert:dns:"};
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strncmp(text, kinds[i], strlen(kinds[i])) == 0 && text[strlen(kinds[i])] != '\0')
+            return i >= 3 || strchr(text, '*') == NULL; /* a certificate may have one in its name */
+    return strcmp(text, "anonymous") == 0;
+}
+
 /* False: no such principal can be. */
 static bool put_principal(struct knit_writer *writer, const char *principal)
 {
@@ -191,6 +201,11 @@ static int why(const struct knit_tool *tool, const char *principal, const char *
     struct knit_writer writer;
     int status;
 
+    if (!is_principal(principal))
+        return knit_tool_usage(tool,
+            "'%s' is no principal: expected anonymous, token:NAME, user:NAME, uid:N, cert:uri:URI "
+            "or cert:dns:NAME",
+            principal);
     knit_buffer_init(&names, NAMES_BYTES_MAX);
     knit_writer_init(&writer, &names);
     if (!put_principal(&writer, principal))

@@ -337,6 +337,10 @@ class Operators(Case):
                     ('anonymous', 'add', 1, 'denied: no section speaks of this principal\n')):
                 done = self.knit(daemon, 'policy', 'why', principal, name)
                 self.assertEqual((done.returncode, done.stdout), (status, answer), done.stderr)
+            for principal in 'x', 'tokn:y', 'token:', 'token:*', 'unix-group:root', '':
+                done = self.knit(daemon, 'policy', 'why', principal, 'add')
+                self.assertEqual(done.returncode, 2, principal)
+                self.assertIn(f"'{principal}' is no principal: expected anonymous, token:NAME", done.stderr)
             self.assertEqual(self.knit(daemon, '--json', 'policy', 'why', 'token:y', 'add').stdout,
                              '{"allowed":true,"because":"[group g] allows a* on line 3"}\n')
 
