@@ -35,9 +35,10 @@ struct knit_call_options {
     const char *key; /* of 1 to 64 bytes: made again with it, within a minute after its outcome, by
                           any session of the same principal, the call joins the one that runs or
                           gets its outcome, and nothing runs twice; DUPLICATE if it is another call.
-                          A cancel and a timeout end the wait alone, and not the call. By shm:// it
-                          takes the connection to the daemon, as a notification does. In a pool of
-                          this process BAD_ARGUMENT. NULL = none */
+                          A cancel, and the timeout of one that joins, end the wait alone; that of
+                          the first ends the call, and is its outcome. By shm:// it takes the
+                          connection to the daemon, as a notification does. In a pool of this
+                          process BAD_ARGUMENT. NULL = none */
     uint64_t reserved[3];
 };
 /* clang-format off */
