@@ -172,12 +172,9 @@ void knit_router_forget(struct knit_caller *caller)
         else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = knit_router_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         knit_router_lower_to_abort(router, record);
-        if (is_request) {
-            knit_router_give_back_quota(router, record);
+        knit_router_keep_quota(router, record);
+        if (is_request)
             record->caller = NULL;
-        } else {
-            knit_router_keep_quota(router, record);
-        }
         record->charged_to = NULL;
         caller->account.slots--;
         caller->account.argument_bytes -= record->argument_bytes;
