@@ -134,6 +134,11 @@ struct knit_policy_verdict {
 struct knit_policy_verdict knit_policy_decide(const struct knit_policy_file *file,
     const struct knit_policy_names *names, const char *name, size_t len);
 
+/* A section by which a principal may do something, whatever others deny of it; NULL: it may do
+ * nothing. */
+const struct knit_policy_section *knit_policy_gives(
+    const struct knit_policy_file *file, const struct knit_policy_names *names);
+
 /* Of all sections that apply. */
 struct knit_policy_limits knit_policy_limits_of(
     const struct knit_policy_file *file, const struct knit_policy_names *names);

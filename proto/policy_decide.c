@@ -102,6 +102,15 @@ struct knit_policy_verdict knit_policy_decide(const struct knit_policy_file *fil
     return verdict;
 }
 
+const struct knit_policy_section *knit_policy_gives(
+    const struct knit_policy_file *file, const struct knit_policy_names *names)
+{
+    for (size_t i = 0; i < file->count; i++)
+        if (file->sections[i].allow.count > 0 && knit_policy_applies(&file->sections[i], names))
+            return &file->sections[i];
+    return NULL;
+}
+
 /* ---- limits -------------------------------------------------------------------------------- */
 
 static bool sets_limits(const struct knit_policy_section *section)

@@ -123,8 +123,10 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     if (settings->steal == KNIT_AUTO)
         settings->steal =
             settings->workers > 1 && !knit_setting_is_given(settings, "pool", "balancer");
+    /* A policy says what those may do who have not said who they are: nothing unless it names them.
+     */
     if (settings->require_authentication == KNIT_AUTO)
-        settings->require_authentication = settings->tokens != NULL;
+        settings->require_authentication = settings->tokens != NULL && settings->policy == NULL;
     knit_confinement_resolve(settings);
 
     if (settings->call_max_bytes > eighth)

@@ -95,9 +95,10 @@ const struct knit_setting knit_setting_table[] = {
         0, 1, NULL, "auto", "on|off|auto",
         "Whether callers by TCP must say who they are before all else; until then they have "
         "$/hello and $/ping, 64 KiB each way and 10 seconds, 256 of them at a time. auto is on "
-        "where tokens are given. Those on the unix socket are known by their uid. With it "
-        "listen_tls "
-        "takes addresses that other machines reach."},
+        "where tokens are given without a policy, which says by the name anonymous what such "
+        "callers may do. Those on the unix socket are known by their uid. With it, or with a "
+        "policy that gives anonymous nothing, listen_tls takes addresses that other machines "
+        "reach."},
     {"server", "threads_io", NULL, KNIT_SETTING_AUTO_NUMBER, AT(threads_io), 1, 64, NULL, "auto",
         "COUNT",
         "Event loops that serve connections; auto is one for every four processors that the daemon "

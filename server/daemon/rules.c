@@ -8,6 +8,7 @@
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
+#include "server/net/listening.h"
 #include "server/policy/policy.h"
 #include "server/policy/principals.h"
 
@@ -16,10 +17,37 @@ static int refuse_memory(int r, struct knit_sentence *why)
     return r == -ENOMEM ? knit_sentence_set(why, r, "out of memory") : r;
 }
 
+/* Where others reach the daemon since its policy gives strangers nothing, no other is taken. */
+static int check_strangers(const struct knit_settings *settings,
+    const struct knit_policy_file *file, struct knit_sentence *why)
+{
+    const char *const name = "anonymous";
+    const struct knit_policy_names names = {.items = &name, .count = 1};
+    const struct knit_policy_section *section = knit_policy_gives(file, &names);
+    char text[KNIT_ENDPOINT_TEXT_MAX];
+
+    if (section == NULL || !knit_listening_trusts_policy(settings, text))
+        return 0;
+    return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+        "%s:%u: gives anonymous something, and other machines can reach %s, where anybody is that; "
+        "expected server.require_authentication = on, or --allow-remote-without-authentication",
+        settings->policy, section->line, text);
+}
+
+static int load(
+    const struct knit_settings *settings, struct knit_policy_file *file, struct knit_sentence *why)
+{
+    int r = knit_policy_load(file, settings->policy, why);
+
+    if (r == 0 && (r = check_strangers(settings, file, why)) != 0)
+        knit_policy_file_fini(file);
+    return r;
+}
+
 int knit_rules_check(const struct knit_settings *settings, struct knit_sentence *why)
 {
     struct knit_policy_file file = {0};
-    int r = settings->policy != NULL ? knit_policy_load(&file, settings->policy, why) : 0;
+    int r = settings->policy != NULL ? load(settings, &file, why) : 0;
 
     knit_policy_file_fini(&file);
     return refuse_memory(r, why);
@@ -29,7 +57,7 @@ static int prepare(void *arg, struct knit_sentence *why)
 {
     struct knit_rules *rules = arg;
     struct knit_policy_file file = {0};
-    int r = knit_policy_load(&file, rules->settings->policy, why);
+    int r = load(rules->settings, &file, why);
 
     if (r == 0)
         r = knit_policy_prepare(rules->policy, &file);

@@ -58,12 +58,33 @@ static bool is_repeated(
     return false;
 }
 
+bool knit_listening_trusts_policy(
+    const struct knit_settings *settings, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    struct knit_endpoint endpoint;
+    struct knit_sentence ignored;
+
+    if (settings->policy == NULL || settings->require_authentication ||
+        settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED ||
+        settings->allow_remote_without_authentication)
+        return false;
+    for (size_t i = settings->listen.count; i < count_addresses(settings); i++) {
+        if (is_none(text_of(settings, i)) || knit_endpoint_parse(text_of(settings, i),
+                                                 key_of(settings, i), &endpoint, &ignored) != 0)
+            continue;
+        knit_endpoint_text(&endpoint, ret_text);
+        if (!knit_endpoint_is_loopback(&endpoint))
+            return true;
+    }
+    return false;
+}
+
 /* key: by which the address came. */
 static int check_reach(const struct knit_settings *settings, bool is_for_tls, const char *key,
     const struct knit_endpoint *endpoint, struct knit_sentence *why)
 {
     bool is_known = is_for_tls && (settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED ||
-                                      settings->require_authentication);
+                                      settings->require_authentication || settings->policy != NULL);
     char text[KNIT_ENDPOINT_TEXT_MAX];
 
     if (is_known || knit_endpoint_is_loopback(endpoint) ||

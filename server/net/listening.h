@@ -45,6 +45,11 @@ struct knit_listening {
 KNIT_MUST_CHECK int knit_listening_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
+/* Whether an address that other machines reach, its text, is listened on only because the policy
+ * lets nobody do anything who has not said who he is: then it has to be such a policy. */
+KNIT_MUST_CHECK bool knit_listening_trusts_policy(
+    const struct knit_settings *settings, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+
 /* listening: { .socket = {.fd = -1, .lock_fd = -1} }. Takes of the inherited sockets those that it
  * needs, and opens the others. Returns 0, KNIT_LISTENING_E_REFUSED, -errno, always with a sentence;
  * close it in any case. */

@@ -17,7 +17,7 @@ import msgpack
 
 from knit_harness import PATIENCE, Case, Daemon, Rpc, RpcError, main, wait_until
 
-DENIED, UNAUTHENTICATED = 301, 103
+DENIED, UNAUTHENTICATED, BAD_ARGUMENT = 301, 103, 302
 NIGHTLY, NIGHTLY_NEXT, BILLING = 'nightly-0123456789abcdef', 'nightly-next-0123456789', b'\x00\xff' * 16
 
 
@@ -347,6 +347,20 @@ class Strangers(Case):
             self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 2, 3)
             self.assertEqual(user.call('add', 2, 3), 5)
             self.assertIn('callers="who say who they are"', daemon.log())
+        with tempfile.NamedTemporaryFile('w', prefix='knit-policy-') as policy:
+            policy.write('[principal anonymous]\nallow = add\n[principal token:nightly]\nallow = *\n')
+            policy.flush()
+            with Tokens(policy=policy.name) as tokens, tokens.daemon.tcp() as rpc:
+                self.assertEqual(rpc.call('add', 2, 3), 5)
+                self.assert_fails(DENIED, rpc.call, 'echo', 1)
+                hello(rpc, NIGHTLY)
+                self.assertEqual(rpc.call('echo', 1), 1)
+                policy.truncate(0)
+                tokens.reload()
+                with tokens.daemon.tcp() as other:
+                    self.assert_fails(UNAUTHENTICATED, other.call, 'add', 2, 3)
+            with Tokens(policy=policy.name, require_authentication='on') as tokens, tokens.daemon.tcp() as rpc:
+                self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 2, 3)
         with Tokens(require_authentication='off') as tokens, tokens.daemon.tcp() as rpc:
             self.assertEqual(rpc.call('add', 2, 3), 5)
             self.assertEqual(hello(rpc)['principal'], 'anonymous')

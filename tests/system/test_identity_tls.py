@@ -8,7 +8,7 @@ import tempfile
 
 from knit_harness import Case, main, wait_until
 from knit_tls import Authority, TlsDaemon
-from test_identity import DENIED, NIGHTLY, TOKENS, UNAUTHENTICATED, hello
+from test_identity import BAD_ARGUMENT, DENIED, NIGHTLY, TOKENS, UNAUTHENTICATED, hello
 
 
 def setUpModule():
@@ -76,6 +76,32 @@ class Identity(Case):
                 pass
         with self.assertRaisesRegex(AssertionError, 'there is no authentication; expected listen_tls with tokens'):
             TlsDaemon(authority, listen_tls='0.0.0.0:0')
+
+    def test_a_policy_lets_others_reach_it_as_long_as_it_gives_strangers_nothing(self):
+        known = '[group known]\nmembers = token:* uid:*\nallow = * $/*\n'
+        gives = r':4: gives anonymous something, and other machines can reach 0\.0\.0\.0'
+        with tempfile.NamedTemporaryFile('w', prefix='knit-policy-') as policy:
+            def write(text):
+                policy.seek(0)
+                policy.truncate()
+                policy.write(text)
+                policy.flush()
+            write(known)
+            with TlsDaemon(authority, listen_tls='0.0.0.0:0', policy=policy.name) as daemon, daemon.unix() as rpc:
+                with socket.create_connection(('127.0.0.1', daemon.port)):
+                    pass
+                rpc.hello()
+                write(known + '[principal anonymous]\nallow = add\n')
+                self.assertRegex(self.assert_fails(BAD_ARGUMENT, rpc.call, '$/reload').text, gives)
+                write(known + '# more\n')
+                rpc.call('$/reload')
+            write(known + '[group all]\nmembers = *\nallow = add\n')
+            with self.assertRaisesRegex(AssertionError, gives):
+                TlsDaemon(authority, listen_tls='0.0.0.0:0', policy=policy.name)
+            with TlsDaemon(authority, listen_tls='0.0.0.0:0', policy=policy.name, require_authentication='on'):
+                pass
+            with self.assertRaisesRegex(AssertionError, 'there is no authentication'):
+                TlsDaemon(authority, listen='0.0.0.0:0', policy=policy.name)
 
 
 if __name__ == '__main__':
