@@ -298,6 +298,8 @@ static const char usage[] =
     "  -u, --url=URL        knit://HOST, unix:///PATH, shm:///PATH ($KNITTING_URL);\n"
     "                       pool:threads=MODULE:..., pool:processes=WORKER:MODULE:...;\n"
     "                       floor:tcp, unix, memory, line, futex, pipe, threads: see METHOD.md\n"
+    "      --token-file=FILE  who calls ($KNITTING_TOKEN_FILE, or the token in $KNITTING_TOKEN)\n"
+    "      --tls-ca, --tls-cert, --tls-key, --tls-pin, --tls-pin-only  knits://: as knit has them\n"
     "  -c, --connections=N  (1)\n"
     "  -d, --depth=N        calls in flight on each (1)\n"
     "  -b, --batch=N        start N, await N, again\n"
@@ -340,6 +342,12 @@ enum {
     FORMAT,
     QUICK,
     ALL,
+    TOKEN_FILE,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    TLS_PIN,
+    TLS_PIN_ONLY,
 };
 
 static const struct option options[] = {
@@ -367,6 +375,12 @@ static const struct option options[] = {
     {"percentiles", no_argument, NULL, ALL},
     {"format", required_argument, NULL, FORMAT},
     {"quick", no_argument, NULL, QUICK},
+    {"token-file", required_argument, NULL, TOKEN_FILE},
+    {"tls-ca", required_argument, NULL, TLS_CA},
+    {"tls-cert", required_argument, NULL, TLS_CERT},
+    {"tls-key", required_argument, NULL, TLS_KEY},
+    {"tls-pin", required_argument, NULL, TLS_PIN},
+    {"tls-pin-only", no_argument, NULL, TLS_PIN_ONLY},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -402,6 +416,33 @@ static bool parse_pids(const char *text, struct scenario *scenario)
     } while (*end == ',');
     scenario->load.pids_count = count;
     return *end == '\0';
+}
+
+static bool parse_identity(int letter, struct knit_load *load)
+{
+    load->has_tls = load->has_tls || letter != TOKEN_FILE;
+    switch (letter) {
+    case TOKEN_FILE:
+        load->token = (struct knit_token_options){.file = optarg};
+        return true;
+    case TLS_CA:
+        load->tls.ca_file = optarg;
+        return true;
+    case TLS_CERT:
+        load->tls.certificate_file = optarg;
+        return true;
+    case TLS_KEY:
+        load->tls.key_file = optarg;
+        return true;
+    case TLS_PIN:
+        load->tls.pin = optarg;
+        return true;
+    case TLS_PIN_ONLY:
+        load->tls.pin_only = true;
+        return true;
+    default:
+        return false;
+    }
 }
 
 static bool parse_load(int letter, struct scenario *scenario)
@@ -468,7 +509,7 @@ static bool parse_load(int letter, struct scenario *scenario)
         scenario->is_base = true;
         return true;
     default:
-        return false;
+        return parse_identity(letter, load);
     }
 }
 
@@ -601,6 +642,12 @@ static bool read_cases(struct settings *settings, const struct scenario *default
     return ok;
 }
 
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
 int main(int argc, char **argv)
 {
     static struct scenario scenarios[CASES_MAX];
@@ -616,6 +663,9 @@ int main(int argc, char **argv)
     struct settings settings = {.rounds = 1};
     uint32_t count = 1;
     defaults.url = getenv("KNITTING_URL");
+    defaults.load.token.file = variable("KNITTING_TOKEN_FILE");
+    if (defaults.load.token.file == NULL)
+        defaults.load.token.text = variable("KNITTING_TOKEN");
     if (!parse(argc, argv, &settings, &defaults))
         return 2;
     if (settings.cases != NULL) {

@@ -85,6 +85,17 @@ static uint64_t share(uint64_t all, uint32_t parts, uint32_t index)
     return all / parts + (index < all % parts);
 }
 
+int knit_load_open(const struct knit_load *load, const struct knit_open_options *options,
+    struct knit **ret, struct knit_error *ret_error)
+{
+    struct knit_open_options own = *options;
+    if (load->token.file != NULL || load->token.text != NULL)
+        own.token = &load->token;
+    if (load->has_tls)
+        own.tls = &load->tls;
+    return knit_own_pool_session(load->url, &own, ret, ret_error);
+}
+
 /* ---- idle connections ------------------------------------------------------------------------ */
 
 static bool open_idle(const struct knit_load *load, struct knit **idle, char ret_error[])
@@ -93,8 +104,7 @@ static bool open_idle(const struct knit_load *load, struct knit **idle, char ret
         .slots = 1, .arena_bytes = IDLE_ARENA_BYTES, .name = "knit-bench, idle"};
     struct knit_error error;
     for (uint32_t i = 0; i < load->idle; i++) {
-        if (idle == NULL ||
-            knit_own_pool_session(load->url, &options, &idle[i], &error) != KNIT_OK) {
+        if (idle == NULL || knit_load_open(load, &options, &idle[i], &error) != KNIT_OK) {
             snprintf(ret_error, KNIT_LOAD_TEXT_MAX, "idle connection %u: %.200s", i,
                 idle == NULL ? "out of memory" : error.message);
             return false;

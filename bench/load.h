@@ -19,13 +19,23 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <knitting/tls_options.h>
+#include <knitting/token_options.h>
+
 #include "bench/mix.h"
 #include "bench/typical.h"
+
+struct knit;
+struct knit_error;
+struct knit_open_options;
 
 enum { KNIT_LOAD_TEXT_MAX = 256 };
 
 struct knit_load {
     const char *url;
+    struct knit_token_options token; /* who calls, unless it is all NULL, */
+    struct knit_tls_options tls;     /* and whom it trusts, */
+    bool has_tls;                    /* if one of these was given */
     const struct knit_mix *mix;
     uint32_t connections, depth, batch, threads;
     double rate; /* calls a second on all connections together; 0 = closed loop */
@@ -51,6 +61,10 @@ struct knit_load_figures {
     double cpu_ns; /* of a call, on all cores */
     char first_error[KNIT_LOAD_TEXT_MAX];
 };
+
+/* A session of the load's, as knit_open() makes it. */
+int knit_load_open(const struct knit_load *load, const struct knit_open_options *options,
+    struct knit **ret, struct knit_error *ret_error);
 
 /* False: it could not be run, and ret->first_error says why. Failed calls are counted. */
 bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret);

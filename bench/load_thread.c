@@ -22,7 +22,7 @@ static bool open_link(struct knit_load_thread *thread, struct knit_load_link *li
     const struct knit_open_options *options)
 {
     const struct knit_mix *mix = thread->load->mix;
-    int code = knit_own_pool_session(thread->load->url, options, &link->session, &thread->error);
+    int code = knit_load_open(thread->load, options, &link->session, &thread->error);
 
     for (uint32_t i = 0; thread->load->is_prepared && i < mix->count && code == KNIT_OK; i++)
         code = knit_prepare(link->session, &thread->error, mix->tasks[i].name,

@@ -30,6 +30,8 @@ enum {
 };
 
 #define ASKING "call batch tasks describe ping health stats lift drain"
+/* Those that say who calls. */
+#define CONNECTING ASKING " reload policy bench"
 
 enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
 
@@ -251,20 +253,20 @@ const struct knit_tool_option knit_tool_options[] = {
         "shm:///PATH; default: $KNITTING_URL, else the default socket of\n"
         "the daemon by unix://",
         set_url},
-    {OPTION_TOKEN_FILE, "token-file", "FILE", ASKING,
+    {OPTION_TOKEN_FILE, "token-file", "FILE", CONNECTING,
         "the file with the token by which the daemon knows the caller;\n"
         "default: $KNITTING_TOKEN_FILE, or the token itself in\n"
         "$KNITTING_TOKEN",
         set_token_file},
-    {OPTION_TLS_CA, "tls-ca", "PEM", ASKING,
+    {OPTION_TLS_CA, "tls-ca", "PEM", CONNECTING,
         "knits://: authorities to trust in place of the system's", set_tls_ca},
-    {OPTION_TLS_CERT, "tls-cert", "PEM", ASKING, "knits://: this caller's certificate",
+    {OPTION_TLS_CERT, "tls-cert", "PEM", CONNECTING, "knits://: this caller's certificate",
         set_tls_cert},
-    {OPTION_TLS_KEY, "tls-key", "PEM", ASKING,
+    {OPTION_TLS_KEY, "tls-key", "PEM", CONNECTING,
         "knits://: its key, if it does not stand in the same file", set_tls_key},
-    {OPTION_TLS_PIN, "tls-pin", "PIN", ASKING,
+    {OPTION_TLS_PIN, "tls-pin", "PIN", CONNECTING,
         "knits://: sha256//BASE64 of the server's public key", set_tls_pin},
-    {OPTION_TLS_PIN_ONLY, "tls-pin-only", NULL, ASKING, "knits://: verify that alone",
+    {OPTION_TLS_PIN_ONLY, "tls-pin-only", NULL, CONNECTING, "knits://: verify that alone",
         set_tls_pin_only},
     {'t', "timeout", "MS", ASKING,
         "how many milliseconds connecting, and then the call, may take;\n"

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import unittest
 import warnings
@@ -73,6 +74,23 @@ class WithDaemon(ToolCase):
                 self.assertEqual(self.knit(url, 'call', 'add', '2', '3').stdout, '5\n')
                 self.assertIn('add(', self.knit(url, 'tasks').stdout)
                 self.knit(url, 'ping')
+
+    @unittest.skipUnless('KNIT_HAS_BENCH' in os.environ, 'built with -Dbench=false')
+    def test_a_load_says_who_calls(self):
+        token = 'nightly-0123456789abcdef'
+        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            paths = [os.path.join(folder, name) for name in ('tokens', 'nightly.token')]
+            for path, text in zip(paths, (f'nightly sha256:{hashlib.sha256(token.encode()).hexdigest()}\n', token)):
+                with open(path, 'w') as file:
+                    file.write(text)
+            with TlsDaemon(authority, tokens=paths[0]) as daemon:
+                def bench(*options, **more):
+                    return self.knit(f'knits://localhost:{daemon.port}', *options, 'bench', '--count', '10', 'echo:8', **more)
+                bench('--token-file', paths[1])
+                for variable, value in (('KNITTING_TOKEN_FILE', paths[1]), ('KNITTING_TOKEN', token)):
+                    bench(environment={variable: value})
+                for done in bench(status=1), bench('--token-file', paths[1], status=1, trusts=None):
+                    self.assertRegex(done.stdout + done.stderr, 'say who you are|not trusted')
 
     def test_large_and_many(self):
         text = 'x' * 3000000

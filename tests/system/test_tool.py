@@ -418,7 +418,11 @@ class Tool(DaemonCase):
             for words, url, shown in ((['bench', '-c', '8', 'echo:64'], '', ['--url=shm:///run/knitting/knitting.sock', '-c', '8', 'echo:64']),
                                       (['-u', 'knit://h', '--json', 'bench', '--help', '--'], '',
                                        ['--url=knit://h', '--format=json', '--help', '--']),
-                                      (['bench'], 'unix:///s', ['--url=unix:///s'])):
+                                      (['bench'], 'unix:///s', ['--url=unix:///s']),
+                                      (['--token-file', 't', '--tls-ca', 'c', '--tls-cert', 'e', '--tls-key', 'k', '--tls-pin', 'p',
+                                        '--tls-pin-only', 'bench', '-c', '8'], 'knits://h',
+                                       ['--url=knits://h', '--tls-pin-only', '--token-file', 't', '--tls-ca', 'c', '--tls-cert', 'e',
+                                        '--tls-key', 'k', '--tls-pin', 'p', '-c', '8'])):
                 done = subprocess.run([os.path.join(folder, 'knit'), *words], capture_output=True, text=True, timeout=PATIENCE,
                                       env={'LD_LIBRARY_PATH': libraries, 'KNITTING_URL': url})
                 self.assertEqual((done.stdout.split('\n')[:-1], done.stderr), (shown, ''))
