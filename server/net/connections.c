@@ -248,6 +248,8 @@ void knit_connections_recheck(struct knit_net *net)
 
     for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, in_all);
+        if (!knit_principal_is_stranger(connection->caller.principal))
+            knit_strangers_leave(connection);
         if (knit_identify_holds(&connection->caller))
             continue;
         if (knit_turn_may_warn(net->turn))

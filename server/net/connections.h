@@ -50,7 +50,8 @@ bool knit_connections_serve_plain(const struct knit_net *net);
 /* The session is evicted: ends the connection that is its lease. */
 void knit_connections_end_session(struct knit_net *net, uint64_t session_id);
 
-/* Tokens have changed: ends connections whose token is gone. */
+/* Tokens or policy have changed: ends connections whose token is gone, and holds those no more to a
+ * stranger's limits who may do something now. */
 void knit_connections_recheck(struct knit_net *net);
 
 void knit_connections_close_all(struct knit_net *net);

@@ -10,7 +10,7 @@ from knit_attach import attach, grant
 from knit_harness import PATIENCE, Case, Daemon, RpcError, main, wait_until
 from knit_lanes import Lanes
 
-DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA, TIMEOUT, DRAINING = 301, 300, 302, 201, 303, 202
+DENIED, UNKNOWN_TASK, BAD_ARGUMENT, QUOTA, TIMEOUT, DRAINING, UNAUTHENTICATED = 301, 300, 302, 201, 303, 202, 103
 KNIT = os.environ['KNIT_TOOL']
 UID = f'uid:{os.geteuid()}'
 
@@ -184,6 +184,12 @@ class Sockets(Case):
             log = daemon.log()
             self.assertRegex(log, r'msg=denied .*principal=anonymous task=add peer=127')
             self.assertRegex(log, rf'msg=denied .*principal={UID} task=echo peer=uid')
+
+    def test_who_may_do_something_is_no_stranger_any_more(self):
+        with daemon_with(section(UID, '* $/*'), threads_io=1) as daemon, daemon.tcp() as rpc:
+            self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 1, 2)
+            daemon.reload(section(UID, '* $/*') + section('anonymous', 'add'))
+            self.assertEqual(rpc.call('add', 1, 2), 3)
 
     def test_by_number_and_by_notification_it_is_the_same(self):
         with daemon_with(section('anonymous', 'add')) as daemon, daemon.unix() as local, daemon.tcp() as rpc:
