@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/lane/bell.h"
+
 static void allow_all(void *arg, struct knit_principal *principal)
 {
     (void)arg;
@@ -117,27 +119,42 @@ static bool is_same(const struct knit_principal *a, const struct knit_principal 
            (a->gid_count == 0 || memcmp(a->gids, b->gids, a->gid_count * sizeof(*a->gids)) == 0);
 }
 
-/* The one that is there already, or this one. */
+/* With the lock. One that owes stays without anybody who has it: who hangs up and comes again gets
+ * around no limit. */
+static void free_unless_needed(struct knit_principal *principal, uint64_t now_ns)
+{
+    if (principal->refs > 0 || knit_quota_owes(&principal->quota, now_ns))
+        return;
+    LIST_REMOVE(principal, in_bucket);
+    free_principal(principal);
+}
+
+/* The one that is there already, or this one; in its place go those that owe no more. */
 static struct knit_principal *share(
     struct knit_principals *principals, struct knit_principal *brought)
 {
     struct knit_principal_bucket *bucket = bucket_of(principals, brought->name);
-    struct knit_principal *principal;
+    struct knit_principal *principal, *next, *found = NULL;
+    const uint64_t now_ns = knit_clock_ns();
 
     (void)pthread_mutex_lock(&principals->mutex);
-    LIST_FOREACH(principal, bucket, in_bucket)
-    if (is_same(principal, brought))
-        break;
-    if (principal == NULL) {
-        principal = brought;
-        brought = NULL;
-        classify(principals, principal);
-        LIST_INSERT_HEAD(bucket, principal, in_bucket);
+    for (principal = LIST_FIRST(bucket); principal != NULL; principal = next) {
+        next = LIST_NEXT(principal, in_bucket);
+        if (is_same(principal, brought))
+            found = principal;
+        else
+            free_unless_needed(principal, now_ns);
     }
-    principal->refs++;
+    if (found == NULL) {
+        found = brought;
+        brought = NULL;
+        classify(principals, found);
+        LIST_INSERT_HEAD(bucket, found, in_bucket);
+    }
+    found->refs++;
     (void)pthread_mutex_unlock(&principals->mutex);
     free_principal(brought);
-    return principal;
+    return found;
 }
 
 struct knit_principal *knit_principals_local(
@@ -187,10 +204,7 @@ void knit_principals_drop(struct knit_principals *principals, struct knit_princi
         return;
     (void)pthread_mutex_lock(&principals->mutex);
     assert(principal->refs > 0);
-    if (--principal->refs == 0)
-        LIST_REMOVE(principal, in_bucket);
-    else
-        principal = NULL;
+    principal->refs--;
+    free_unless_needed(principal, knit_clock_ns());
     (void)pthread_mutex_unlock(&principals->mutex);
-    free_principal(principal);
 }

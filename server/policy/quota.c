@@ -13,12 +13,22 @@ static uint64_t load(const _Atomic uint64_t *word)
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
+/* What was taken is paid at the rate of its time; another rate begins anew. Else who sent much
+ * while little was allowed would wait for hours when more is. */
+static void set_rate(_Atomic uint64_t *limit, _Atomic uint64_t *paid_ns, uint64_t per_second)
+{
+    if (load(limit) == per_second)
+        return;
+    atomic_store_explicit(paid_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(limit, per_second, memory_order_relaxed);
+}
+
 void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *limits)
 {
     atomic_store_explicit(&quota->weight, limits->weight, memory_order_relaxed);
     atomic_store_explicit(&quota->calls_in_flight, limits->calls_in_flight, memory_order_relaxed);
-    atomic_store_explicit(&quota->calls_per_second, limits->calls_per_second, memory_order_relaxed);
-    atomic_store_explicit(&quota->bytes_per_second, limits->bytes_per_second, memory_order_relaxed);
+    set_rate(&quota->calls_per_second, &quota->calls_ns, limits->calls_per_second);
+    set_rate(&quota->bytes_per_second, &quota->bytes_ns, limits->bytes_per_second);
     atomic_store_explicit(&quota->waits, limits->waits, memory_order_relaxed);
     atomic_store_explicit(&quota->is_limited,
         limits->calls_in_flight != 0 || limits->calls_per_second != 0 ||
@@ -71,6 +81,11 @@ bool knit_quota_is_over(
         return false;
     *ret_over = over;
     return true;
+}
+
+bool knit_quota_owes(const struct knit_quota *quota, uint64_t now_ns)
+{
+    return load(&quota->calls_ns) > now_ns || load(&quota->bytes_ns) > now_ns;
 }
 
 static void move_on(_Atomic uint64_t *paid_ns, uint64_t now_ns, uint64_t price)

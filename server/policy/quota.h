@@ -83,6 +83,9 @@ uint32_t knit_quota_weight(const struct knit_quota *quota);
 KNIT_MUST_CHECK bool knit_quota_is_over(
     const struct knit_quota *quota, uint64_t now_ns, struct knit_quota_over *ret_over);
 
+/* Whether what was taken is not paid yet. */
+bool knit_quota_owes(const struct knit_quota *quota, uint64_t now_ns);
+
 /* The call has begun; and has ended. */
 void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns);
 void knit_quota_give_back(struct knit_quota *quota);

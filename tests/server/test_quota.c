@@ -112,6 +112,44 @@ static void slots_of_sessions_are_taken_together(void **state)
     assert_int_equal(knit_quota_take_slots(&quota, 64), 20);
 }
 
+static void another_rate_begins_anew(void **state)
+{
+    const struct knit_quota_limits little = {.bytes_per_second = 1},
+                                   much = {.bytes_per_second = 1 << 30};
+    struct knit_quota quota = {.is_limited = false};
+    struct knit_quota_over over;
+
+    (void)state;
+    knit_quota_set(&quota, &little);
+    assert_int_equal(taken_at_once(&quota, 2 << 20, now), 1);
+    knit_quota_set(&quota, &little);
+    assert_true(knit_quota_is_over(&quota, now, &over));
+    knit_quota_set(&quota, &much);
+    assert_false(knit_quota_is_over(&quota, now, &over));
+}
+
+/* Its principal is there until they are paid, though nobody has it. */
+static void coming_again_pays_nothing(void **state)
+{
+    const struct knit_quota_limits limits = {.bytes_per_second = 1024};
+    struct knit_principal *principal;
+    struct knit_principals principals;
+    struct knit_quota_over over;
+
+    (void)state;
+    assert_int_equal(knit_principals_init(&principals), 0);
+    for (int i = 0; i < 3; i++) {
+        principal = knit_principals_named(&principals, KNIT_PRINCIPAL_TOKEN, "token:a");
+        assert_non_null(principal);
+        assert_int_equal(knit_quota_is_over(&principal->quota, knit_clock_ns(), &over), i > 0);
+        knit_quota_set(&principal->quota, &limits);
+        if (i == 0)
+            knit_quota_take(&principal->quota, 1 << 20, knit_clock_ns());
+        knit_principals_drop(&principals, principal);
+    }
+    knit_principals_fini(&principals);
+}
+
 /* ---- connections ---- */
 
 static struct knit_quota *quota_of(struct turns_caller *caller)
@@ -347,6 +385,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_limits_all_is_taken),
         cmocka_unit_test(calls_in_flight_are_given_back),
+        cmocka_unit_test(another_rate_begins_anew),
+        cmocka_unit_test(coming_again_pays_nothing),
         cmocka_unit_test(calls_a_second_are_paid_by_time),
         cmocka_unit_test(a_call_of_many_bytes_is_paid_afterwards),
         cmocka_unit_test(slots_of_sessions_are_taken_together),
