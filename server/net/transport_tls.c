@@ -26,6 +26,7 @@
 
 enum {
     RECORD_BYTES = 16 * 1024,
+    RECORDS_MAX = 256,     /* received in one go, however little they hold */
     SENT_MAX = 256 * 1024, /* in one go, whatever the socket takes */
     HANDSHAKE_BYTES_MAX = 64 * 1024,
     MESSAGES_MAX = 32, /* that are no data, and again for each ... */
@@ -260,7 +261,7 @@ static enum knit_transport_result receive(
 
     begin(stream);
     stream->may_have_more = false;
-    while (result == KNIT_TRANSPORT_OK && len < size) {
+    for (unsigned i = 0; i < RECORDS_MAX && result == KNIT_TRANSPORT_OK && len < size; i++) {
         int answer = SSL_read_ex(stream->ssl, (uint8_t *)room + len, size - len, &n);
 
         if (answer != 1)

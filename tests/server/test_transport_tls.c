@@ -217,6 +217,36 @@ static void what_was_read_ahead_is_held(void **state)
     }
 }
 
+/* A peer that sends its bytes in a record each takes the loop no longer than others. */
+static void many_small_records_are_received_by_and_by(void **state)
+{
+    enum { RECORDS = 1000, AT_ONCE = 256 };
+    char bytes[2 * RECORDS], *raw;
+    size_t total = 0, len;
+    long raw_len;
+
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct pair pair = connect_pair(version, 0);
+        BIO *memory = BIO_new(BIO_s_mem());
+
+        SSL_set0_wbio(pair.client, memory);
+        for (unsigned i = 0; i < RECORDS; i++)
+            say(&pair, "x");
+        raw_len = BIO_get_mem_data(memory, &raw);
+        assert_int_equal(send(pair.client_fd, raw, (size_t)raw_len, 0), raw_len);
+        for (total = 0; total < RECORDS; total += len) {
+            assert_int_equal(knit_transport_receive(&pair.server, bytes, sizeof(bytes), &len),
+                KNIT_TRANSPORT_OK);
+            assert_in_range(len, 1, AT_ONCE);
+        }
+        assert_int_equal(total, RECORDS);
+        expect_result(&pair, KNIT_TRANSPORT_WANT_READ);
+        close_pair(&pair);
+    }
+}
+
 /* Takes what the client has written, as bytes. */
 static size_t take_raw(struct pair *pair, const char *text, uint8_t *room, size_t size)
 {
@@ -515,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_read_ahead_is_held),
+        cmocka_unit_test(many_small_records_are_received_by_and_by),
         cmocka_unit_test(part_of_a_record_is_not_held),
         cmocka_unit_test(the_end_behind_bytes_is_held),
         cmocka_unit_test(an_end_of_the_socket_alone_is_a_break),
