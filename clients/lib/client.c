@@ -98,7 +98,7 @@ static __attribute__((noinline)) void run_promises(struct knit *k)
     knit_promises_run(&k->handles);
     if (k->handles.lanes != NULL)
         knit_lanes_flush(k->handles.lanes);
-    knit_stream_flush(k->handles.stream);
+    knit_handles_flush(&k->handles);
 }
 
 static inline void run_due_promises(struct knit *k)
@@ -151,16 +151,39 @@ void knit_client_return(struct knit *k)
         k->link.step(k);
 }
 
-/* The server wants no more calls here. When those that it has are over, the connection ends, and
- * the others go on with the next one; they are not patient without end either. */
+static bool is_idle(const struct knit_stream *stream)
+{
+    return stream->places_taken == 0 && !knit_stream_has_output(stream);
+}
+
+/* Calls go on beside those of the connection that takes new ones. */
+static __attribute__((noinline)) void progress_leaving(struct knit_handles *handles)
+{
+    struct knit_stream *leaving = handles->leaving;
+
+    knit_stream_flush(leaving);
+    knit_stream_receive(leaving);
+    if (is_idle(leaving))
+        knit_stream_break(leaving, "the server is shutting down");
+    if (!knit_stream_is_open(leaving))
+        handles->leaving = NULL;
+}
+
+/* The server wants no more calls here. Another connection takes them, while this one goes on beside
+ * it. Where it cannot: when those that it has are over, the connection ends, and the others go on
+ * with the next one; they are not patient without end either. */
 static __attribute__((noinline)) void leave(struct knit *k)
 {
     struct knit_handles *handles = &k->handles;
     const uint64_t now_ns = knit_clock_ns();
 
+    if (handles->lanes == NULL && handles->leaving == NULL) {
+        k->link.leave(k);
+        return;
+    }
     if (handles->returns && k->link.patient_ns == UINT64_MAX)
         k->link.patient_ns = now_ns + (uint64_t)k->admin_ms * 1000000;
-    if (handles->stream->places_taken == 0 && !knit_stream_has_output(handles->stream) &&
+    if (is_idle(handles->stream) &&
         (handles->lanes == NULL || knit_lanes_in_flight(handles->lanes) == 0)) {
         knit_stream_break(handles->stream, "the server is shutting down");
     } else if (now_ns >= k->link.patient_ns) {
@@ -185,6 +208,8 @@ void knit_client_progress(struct knit *k)
     if (knit_handles_is_leaving(handles) && knit_link_is_open(&k->link) &&
         knit_handles_has_lease(handles) && !k->link.options.stays_lost)
         leave(k);
+    if (handles->leaving != NULL)
+        progress_leaving(handles);
     if (!knit_handles_has_lease(handles))
         knit_client_return(k);
     run_inline(k);
@@ -200,7 +225,8 @@ uint32_t knit_client_in_flight(const struct knit *k)
 
     return own + k->handles.promises.count +
            (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes) : 0) +
-           k->handles.stream->places_taken;
+           k->handles.stream->places_taken +
+           (k->handles.leaving != NULL ? k->handles.leaving->places_taken : 0);
 }
 
 static bool is_drained(const struct knit *k)
@@ -212,7 +238,7 @@ void knit_client_flush(struct knit *k)
 {
     if (k->handles.lanes != NULL)
         knit_lanes_flush_and_part(k->handles.lanes);
-    knit_stream_flush(k->handles.stream);
+    knit_handles_flush(&k->handles);
 }
 
 /* Looks at the lease when it is due and not more often. The session remembers when that is, because
@@ -261,12 +287,39 @@ static int wait_ms_until(uint64_t until_ns, uint64_t now_ns)
     return (int)((until_ns - now_ns + 999999) / 1000000);
 }
 
+/* As long as calls go on on two connections, one of which may not be open yet. */
+static void wait_beside(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
+{
+    const struct knit_stream *leaving = k->handles.leaving, *stream = k->handles.stream;
+    const struct knit_link *link = &k->link;
+    const bool is_opening = knit_link_is_opening(link);
+    const bool wants_write = is_opening ? link->wants_write : knit_stream_wants_write(stream);
+    struct pollfd items[] = {
+        {.fd = leaving->transport.fd, .events = POLLIN},
+        {.fd = is_opening ? link->fd : stream->transport.fd, .events = POLLIN},
+    };
+
+    if (knit_stream_has_pending(leaving) || knit_stream_has_pending(stream))
+        return;
+    if (knit_stream_wants_write(leaving))
+        items[0].events |= POLLOUT;
+    if (wants_write)
+        items[1].events |= POLLOUT;
+    if (is_opening && link->due_ns < until_ns)
+        until_ns = link->due_ns;
+    (void)poll(items, 2, wait_ms_until(until_ns, now_ns));
+}
+
 /* There is no connection: until the next step to another one. */
 static void wait_link(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
 {
     const struct knit_link *link = &k->link;
     struct pollfd item = {.fd = link->fd, .events = POLLIN};
 
+    if (k->handles.leaving != NULL) {
+        wait_beside(k, now_ns, until_ns);
+        return;
+    }
     if (!knit_link_is_opening(link))
         return;
     if (link->wants_write)
@@ -321,7 +374,7 @@ void knit_client_wait(
         until_ns = k->link.patient_ns;
     if (until_ns <= now_ns || knit_handles_has_inline(&k->handles))
         return;
-    if (!knit_handles_has_lease(&k->handles)) {
+    if (!knit_handles_has_lease(&k->handles) || k->handles.leaving != NULL) {
         wait_link(k, now_ns, until_ns);
         return;
     }
@@ -396,7 +449,7 @@ void knit_client_send_first(struct knit_handle *handle, uint64_t until_ns)
 {
     struct knit *k = handle->handles->session;
 
-    if (knit_handle_via(handle) == KNIT_VIA_STREAM && knit_stream_has_output(k->handles.stream)) {
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM && knit_stream_has_output(handle->stream)) {
         knit_client_flush(k);
         knit_client_wait(k, KNIT_VIA_STREAM, handle, until_ns);
     }
@@ -494,7 +547,8 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
     }
     if (k->link.step != NULL && k->link.patient_ns < at_ns)
         at_ns = k->link.patient_ns;
-    if (knit_stream_has_pending(k->handles.stream))
+    if (knit_stream_has_pending(k->handles.stream) ||
+        (k->handles.leaving != NULL && knit_stream_has_pending(k->handles.leaving)))
         at_ns = 0;
     if (is_drained(k) || knit_handles_has_inline(&k->handles))
         at_ns = 0;
@@ -514,6 +568,8 @@ void knit_client_update_poll_fd(struct knit *k)
         return;
     now_ns = knit_clock_ns();
     knit_poll_fd_set_opening(&k->poll_fd, k->link.fd, k->link.wants_write);
+    if (k->handles.leaving != NULL)
+        knit_poll_fd_update_leaving(&k->poll_fd, knit_stream_wants_write(k->handles.leaving));
     knit_poll_fd_update(&k->poll_fd, stream->transport.fd, knit_stream_wants_write(stream),
         wake_ns(k, now_ns), now_ns);
 }

@@ -37,7 +37,8 @@ static void in_child(void)
 
     LIST_FOREACH(k, &sessions, in_process)
     {
-        knit_transport_close(&k->link.stream.transport);
+        for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
+            knit_transport_close(&k->link.streams[i].transport);
         knit_connect_close(k->link.connecting);
     }
     pthread_mutex_unlock(&mutex);

@@ -116,8 +116,10 @@ int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
     int code =
         knit_stream_start(handle->handles->stream, method, params, options, handle, &handle->slot);
 
-    if (code == KNIT_OK)
+    if (code == KNIT_OK) {
         handle->flags |= KNIT_HANDLE_BY_STREAM;
+        handle->stream = handle->handles->stream;
+    }
     return code;
 }
 
@@ -232,10 +234,10 @@ void knit_handle_cancel(struct knit_handle *handle)
     else if ((handle->flags & KNIT_HANDLE_BY_INLINER) != 0)
         knit_inliner_cancel(handle->handles->inliner, handle->slot);
     else if ((handle->flags & KNIT_HANDLE_REFERRING) != 0 &&
-             knit_stream_take_back(handle->handles->stream, handle->slot))
+             knit_stream_take_back(handle->stream, handle->slot))
         knit_handle_fail(handle, KNIT_CANCELLED, KNIT_STARTED_NO, CANCELLED);
     else
-        (void)knit_stream_cancel(handle->handles->stream, handle->slot, knit_span(NULL, 0));
+        (void)knit_stream_cancel(handle->stream, handle->slot, knit_span(NULL, 0));
 }
 
 /* ---- outcomes ---- */
@@ -531,7 +533,7 @@ void knit_handles_disconnect(struct knit_handles *handles)
 /* True: the server has seen nothing of the request and never will. */
 static bool withdraw_request(struct knit_handle *handle, struct knit_span reason)
 {
-    struct knit_stream *stream = handle->handles->stream;
+    struct knit_stream *stream = handle->stream;
 
     if (knit_stream_take_back(stream, handle->slot))
         return true;

@@ -65,6 +65,7 @@ struct knit_handle {
     struct knit_span late;        /* a map of substitute.h, to be freed */
     struct knit_promise *promise; /* PROMISED, REFERRING: its arguments */
     struct knit_retry *retry;     /* RETRIED: what it was sent with */
+    struct knit_stream *stream;   /* BY_STREAM: the connection that it was sent on */
     struct knit_hole_list holes;  /* SOURCE: the arguments that its result is */
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
@@ -81,11 +82,11 @@ struct knit_handles {
     struct knit_inliner *inliner; /* of a pool of this process; NULL: none */
     struct knit_handle *spare;
     struct knit_handle_list timed, ready;
-    struct knit_watcher_list fresh; /* those with a value for a callback */
-    uint64_t next_deadline_ns;      /* no deadline in `timed` is earlier; UINT64_MAX = none */
-    struct knit_stream *stream;     /* the one that calls take; or, where there is none: */
-    struct knit_stream lost;        /* which is closed, and has the reason */
-    struct knit_lanes *lost_lanes;  /* results are read there still; by `next` */
+    struct knit_watcher_list fresh;    /* those with a value for a callback */
+    uint64_t next_deadline_ns;         /* no deadline in `timed` is earlier; UINT64_MAX = none */
+    struct knit_stream *stream;        /* the one that calls take; or, where there is none: */
+    struct knit_stream lost, *leaving; /* closed, with the reason; where calls end, or NULL */
+    struct knit_lanes *lost_lanes;     /* results are read there still; by `next` */
     struct knit_kept_reason *kept_reasons;
     bool returns, is_leaving; /* calls wait for another connection; the lanes take no more */
     bool has_local_lease;     /* by a pool of this process, which lives; there is no stream then */
@@ -96,8 +97,7 @@ struct knit_handles {
     struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
 
-/* Without a stream, which is for the caller to open, and lanes. alive: read whenever a handle is
- * dropped, so it outlives them. */
+/* Without stream and lanes. alive: read whenever a handle is dropped, so it outlives them. */
 void knit_handles_init(struct knit_handles *handles, struct knit *session, const uint8_t *alive);
 
 /* Frees all handles, but neither stream nor lanes. */

@@ -73,7 +73,7 @@ static void watch_limits(struct knit_handle *handle)
  * cannot, and ends. */
 bool knit_handle_wait_for_another(struct knit_handle *handle)
 {
-    const struct knit_stream *stream = handle->handles->stream;
+    const struct knit_stream *stream = handle->stream;
     struct knit_options options;
     struct knit_span request, params;
 
@@ -129,6 +129,13 @@ void knit_handle_disconnect(struct knit_handle *handle)
 
 /* ---- the lease ---- */
 
+void knit_handles_flush(struct knit_handles *handles)
+{
+    knit_stream_flush(handles->stream);
+    if (handles->leaving != NULL)
+        knit_stream_flush(handles->leaving);
+}
+
 bool knit_handles_is_leaving(const struct knit_handles *handles)
 {
     return handles->is_leaving || handles->stream->has_goaway;
@@ -136,6 +143,8 @@ bool knit_handles_is_leaving(const struct knit_handles *handles)
 
 void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason)
 {
+    if (handles->leaving != NULL)
+        knit_stream_break(handles->leaving, "%s", reason);
     if (!knit_handles_has_lease(handles)) {
         /* What waits for another connection ends for this reason. */
         if (handles->returns)

@@ -189,7 +189,7 @@ static void stop_referring(struct knit_handle *handle)
 {
     handle->flags &= ~(uint32_t)KNIT_HANDLE_REFERRING;
     handle->handles->promises.referring--;
-    give_place(handle->promise, handle->handles->stream);
+    give_place(handle->promise, handle->stream);
 }
 
 void knit_promise_end(struct knit_handle *handle)
@@ -266,7 +266,7 @@ static int put_argument(struct knit_writer *writer, struct knit_handle *source)
 {
     if ((source->flags & KNIT_HANDLE_WAITING) == 0)
         return put_result(writer, source);
-    knit_writer_reference(writer, knit_stream_msgid(source->handles->stream, source->slot));
+    knit_writer_reference(writer, knit_stream_msgid(source->stream, source->slot));
     return 0;
 }
 
@@ -587,7 +587,8 @@ bool knit_promise_shelve(
 
 /* ---- references ---- */
 
-/* Whether each source that has no outcome is a call in flight, and these are not too many. */
+/* Whether each source that has no outcome is in flight on the same connection, and these are not
+ * too many. */
 static bool may_refer(const struct knit_promise *promise, const struct knit_handle *handle)
 {
     const struct knit_handles *handles = handle->handles;
@@ -601,8 +602,8 @@ static bool may_refer(const struct knit_promise *promise, const struct knit_hand
 
         if ((source->flags & KNIT_HANDLE_WAITING) == 0)
             continue;
-        if (knit_handle_via(source) != KNIT_VIA_STREAM || source->prepared->is_of_protocol ||
-            ++count > REFERENCES_MAX)
+        if (knit_handle_via(source) != KNIT_VIA_STREAM || source->stream != handles->stream ||
+            source->prepared->is_of_protocol || ++count > REFERENCES_MAX)
             return false;
     }
     return true;

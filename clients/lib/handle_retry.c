@@ -92,10 +92,17 @@ static bool read_failure(const struct knit_handle *handle, struct knit_failure *
     return true;
 }
 
+/* Of the server that has the call, or would get it. */
+static uint64_t instance_of(const struct knit_handle *handle)
+{
+    return knit_handle_via(handle) == KNIT_VIA_STREAM ? handle->stream->instance
+                                                      : handle->handles->stream->instance;
+}
+
 /* Where the same call would join the one that may run. */
 static bool has_key_there(const struct knit_handle *handle)
 {
-    return handle->retry->options.key.bytes != NULL && handle->handles->stream->instance != 0;
+    return handle->retry->options.key.bytes != NULL && instance_of(handle) != 0;
 }
 
 static bool is_worth_it(const struct knit_handle *handle, const struct knit_failure *failure)
@@ -190,7 +197,7 @@ bool knit_retry_again(struct knit_handle *handle)
     retry->may_have_started |= failure.started != KNIT_STARTED_NO;
     if (failure.code == KNIT_DISCONNECTED && !retry->is_idempotent &&
         failure.started != KNIT_STARTED_NO)
-        retry->instance = handles->stream->instance;
+        retry->instance = instance_of(handle);
     if ((handle->flags & KNIT_HANDLE_PROMISED) != 0)
         knit_promise_end(handle);
     begin_anew(handle);

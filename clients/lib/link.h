@@ -8,8 +8,9 @@
  *     CONNECTING  its addresses are tried
  *     HELLO       `$/hello` was sent, behind the handshake of TLS where the URL asks for it
  *     ATTACH      shm:// alone: the questions of attach.c
- *     SERVING     calls take the stream, or its lanes; after `$/goaway` those that it has go on,
- *                 and when they are over it is left as if it were lost
+ *     SERVING     calls take the stream, or its lanes; after `$/goaway` it goes to BACKOFF at once,
+ *                 and the stream stays beside for as long as calls that it has go on. One with
+ *                 lanes serves until they are over, and is left as if it were lost
  *     CLOSED      there will be no other connection
  *
  * From each of the middle ones it goes back to BACKOFF when the attempt fails. Of several places
@@ -42,10 +43,13 @@ enum knit_link_state {
     KNIT_LINK_SERVING,
 };
 
+enum { KNIT_LINK_STREAMS = 2 }; /* that one, and one whose server said `$/goaway` */
+
 struct knit_attachment;
 
 struct knit_link {
     void (*step)(struct knit *k);
+    void (*leave)(struct knit *k); /* the stream that serves, which is `leaving` from now on */
     enum knit_link_state state;
     int fd; /* what a step waits for; -1: for the time alone */
     bool wants_write;
@@ -61,7 +65,8 @@ struct knit_link {
 
     uint64_t until_ns; /* how long this attempt may take */
     struct knit_connecting *connecting;
-    struct knit_stream stream;
+    struct knit_stream streams[KNIT_LINK_STREAMS];
+    struct knit_stream *stream; /* of these the one that is opened, or serves */
     struct knit_question question;
     struct knit_attachment *attachment;
 

@@ -94,7 +94,9 @@ struct knit *knit_open_new(const struct knit_open_options *options)
     knit_handles_init(&k->handles, k, k->alive);
     knit_retries_init(&k->handles.promises.retries, options->retry);
     k->link.fd = -1;
-    knit_transport_init_plain(&k->link.stream.transport, -1);
+    for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
+        knit_transport_init_plain(&k->link.streams[i].transport, -1);
+    k->link.stream = &k->link.streams[0];
     k->link.slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;
     if (k->link.slots > SLOTS_MAX)
         k->link.slots = SLOTS_MAX;
@@ -172,6 +174,8 @@ enum knit_state knit_state(struct knit *k)
 {
     if (!knit_client_is_ours(k))
         return KNIT_IS_LOST;
+    if (!knit_handles_has_lease(&k->handles) && k->handles.leaving != NULL)
+        return KNIT_IS_DRAINING;
     if (!knit_handles_has_lease(&k->handles))
         return knit_link_is_open(&k->link) ? KNIT_IS_CONNECTING : KNIT_IS_LOST;
     return knit_handles_is_leaving(&k->handles) ? KNIT_IS_DRAINING : KNIT_IS_OPEN;

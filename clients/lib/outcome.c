@@ -7,6 +7,7 @@
  */
 #include "clients/lib/client.h"
 #include "clients/lib/error.h"
+#include "clients/lib/lost.h"
 #include "proto/cancel.h"
 #include "proto/limits.h"
 
@@ -116,7 +117,7 @@ void knit_cancel(struct knit_handle *handle)
         return;
     knit_handle_cancel(handle);
     if (knit_handle_via(handle) == KNIT_VIA_STREAM)
-        knit_stream_flush(k->handles.stream);
+        knit_handles_flush(&k->handles);
     if (knit_handle_via(handle) != KNIT_VIA_LANES)
         knit_client_update_poll_fd(k);
 }
@@ -139,7 +140,7 @@ void knit_abort(struct knit_handle *handle, const char *reason)
     else
         knit_handle_cancel(handle);
     knit_buffer_fini(&value);
-    knit_stream_flush(k->handles.stream);
+    knit_handles_flush(&k->handles);
     knit_client_update_poll_fd(k);
 }
 
@@ -156,7 +157,7 @@ static __attribute__((noinline)) struct knit_handle *drop(struct knit_handle *ha
     }
     /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
     if (is_cancelled) {
-        knit_stream_flush(k->handles.stream);
+        knit_handles_flush(&k->handles);
         knit_client_update_poll_fd(k);
     }
     return NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one descriptor behind knit_fd(): an epoll instance over the stream's descriptor, the lanes'
- * bell, what of a connection is being opened, and a timer. It exists once it was asked for, and
- * keeps its number while these come and go. */
+ * bell, what of a connection is being opened, the stream that is left, and a timer. It exists once
+ * it was asked for, and keeps its number while these come and go. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +14,8 @@ struct knit_poll_fd {
     int timer_fd;
     int opening_fd;     /* registered for what is being opened; -1 = none is */
     bool opening_wants; /* to write, as it is registered */
+    int leaving_fd;     /* of the stream that is left; -1 = of none */
+    bool leaving_wants; /* likewise */
     bool wants_write;   /* as the stream's descriptor is registered */
     uint64_t timer_ns;  /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
@@ -32,11 +34,16 @@ static inline bool knit_poll_fd_is_open(const struct knit_poll_fd *poll_fd)
 /* One more descriptor, or one less, before that is closed: a child that has a copy of it would keep
  * it in the instance. Nothing happens unless it is open. */
 void knit_poll_fd_add(struct knit_poll_fd *poll_fd, int fd);
-void knit_poll_fd_remove(const struct knit_poll_fd *poll_fd, int fd);
+void knit_poll_fd_remove(struct knit_poll_fd *poll_fd, int fd);
 
 /* It is open. What is being opened waits for this descriptor, in place of the last one; -1 = for
  * none. */
 void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_write);
+
+/* The stream's descriptor is that of the one that is left from now on, and there is none of a
+ * stream. Then, when it is open: whether the one that is left wants to write. */
+void knit_poll_fd_leave(struct knit_poll_fd *poll_fd, int stream_fd);
+void knit_poll_fd_update_leaving(struct knit_poll_fd *poll_fd, bool wants_write);
 
 /* It is open. Make it readable at at_ns (CLOCK_MONOTONIC; 0 = at once, UINT64_MAX = never), and
  * when stream_fd (-1 = closed) is readable or, with wants_write, writable. */

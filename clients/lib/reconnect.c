@@ -13,13 +13,18 @@
  * it served counts as an attempt that failed.
  *
  * A URL that names several places is gone through from one to the next, and from a place that was
- * lost to the one behind it. One connection is open at a time.
+ * lost to the one behind it. One connection at a time takes calls.
+ *
+ * One whose server says `$/goaway` is left beside: the next one is opened at once, while the calls
+ * of the old one go on there. When another `$/goaway` comes before these are over, the connection
+ * that it concerns stays until its own are, and so does one with lanes: of those there is one set.
  *
  * Numbers of tasks, references and places are one connection's. Nothing of the old one is left when
  * another one serves but results that are read in the memory of its lanes.
  */
 #include "clients/lib/reconnect.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,7 +105,7 @@ static void end_attempt(struct knit *k)
 {
     stop_watching(k);
     drop_attempt(k, true);
-    knit_stream_break(&k->link.stream, "opening failed");
+    knit_stream_break(k->link.stream, "opening failed");
     k->link.state = KNIT_LINK_BACKOFF;
 }
 
@@ -141,7 +146,7 @@ static int say_hello(struct knit *k, struct knit_error *ret_error)
     char room[KNIT_TOKEN_BYTES_MAX + 1];
     struct knit_buffer params;
     int code = knit_token_say(
-        k->token, link->stream.transport.fd, k->tls != NULL, room, &hello.token, ret_error);
+        k->token, link->stream->transport.fd, k->tls != NULL, room, &hello.token, ret_error);
 
     if (code != KNIT_OK)
         return code;
@@ -172,14 +177,15 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
     stop_watching(k);
     drop_connecting(link);
     knit_transport_init_plain(&transport, fd);
-    knit_stream_fini(&link->stream);
-    if (knit_stream_init(&link->stream, &knit_question_callbacks, &transport, link->slots) != 0)
+    knit_stream_fini(link->stream);
+    if (knit_stream_init(link->stream, &knit_question_callbacks, &transport, link->slots) != 0)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
-    link->stream.watched_by = &k->poll_fd;
-    knit_question_init(&link->question, &link->stream);
+    link->stream->watched_by = &k->poll_fd;
+    knit_question_init(&link->question, link->stream);
     if (k->tls != NULL)
-        code = knit_transport_begin_tls(&link->stream.transport, k->tls, link_url(link), ret_error);
+        code =
+            knit_transport_begin_tls(&link->stream->transport, k->tls, link_url(link), ret_error);
     return code == KNIT_OK ? say_hello(k, ret_error) : code;
 }
 
@@ -191,12 +197,12 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
 
     stop_watching(k);
     drop_attempt(k, true);
-    link->stream.callbacks = &knit_handle_stream_callbacks;
-    handles->stream = &link->stream;
+    link->stream->callbacks = &knit_handle_stream_callbacks;
+    handles->stream = link->stream;
     handles->lanes = lanes;
     if (lanes != NULL && link->age != 0)
         knit_lanes_follow(lanes, link->age);
-    knit_poll_fd_add(&k->poll_fd, link->stream.transport.fd);
+    knit_poll_fd_add(&k->poll_fd, link->stream->transport.fd);
     if (lanes != NULL)
         knit_poll_fd_add(&k->poll_fd, knit_lanes_bell_fd(lanes));
     handles->returns = !link->options.stays_lost;
@@ -242,10 +248,10 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
         knit_error_set_lasting(ret_error);
         return code;
     }
-    knit_stream_set_limits(&link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
-    link->stream.takes_references = knit_hello_reply_has(&reply, "references");
-    link->stream.takes_keys = knit_hello_reply_has(&reply, "key");
-    link->stream.instance = digest(reply.instance);
+    knit_stream_set_limits(link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
+    link->stream->takes_references = knit_hello_reply_has(&reply, "references");
+    link->stream->takes_keys = knit_hello_reply_has(&reply, "key");
+    link->stream->instance = digest(reply.instance);
     return KNIT_OK;
 }
 
@@ -253,11 +259,11 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
  * would fare better. */
 static int explain_lost(const struct knit_link *link, int code, struct knit_error *ret_error)
 {
-    const struct knit_transport *transport = &link->stream.transport;
+    const struct knit_transport *transport = &link->stream->transport;
     const struct knit_url *url = link_url(link);
     const char *perhaps = "";
 
-    if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(&link->stream) ||
+    if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(link->stream) ||
         code != KNIT_DISCONNECTED)
         return code;
     if (transport->refusal != 0)
@@ -265,7 +271,7 @@ static int explain_lost(const struct knit_link *link, int code, struct knit_erro
     else if (!url->is_encrypted)
         perhaps = " (one that speaks TLS there does so: its URL begins with knits://)";
     knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s:%s: %s%s", url->host,
-        url->port, link->stream.reason, perhaps);
+        url->port, link->stream->reason, perhaps);
     if (ret_error != NULL)
         ret_error->retryable = transport->refusal == 0;
     return code;
@@ -307,9 +313,9 @@ static int wait_for_answer(struct knit *k, struct knit_error *ret_error)
 {
     struct knit_link *link = &k->link;
 
-    link->fd = link->stream.transport.fd;
-    link->wants_write = knit_stream_wants_write(&link->stream);
-    link->due_ns = knit_stream_has_pending(&link->stream) ? 0 : link->until_ns;
+    link->fd = link->stream->transport.fd;
+    link->wants_write = knit_stream_wants_write(link->stream);
+    link->due_ns = knit_stream_has_pending(link->stream) ? 0 : link->until_ns;
     return knit_clock_ns() < link->until_ns ? KNIT_PENDING
                                             : knit_question_time_out(&link->question, ret_error);
 }
@@ -348,7 +354,7 @@ static int advance(struct knit *k, struct knit_error *ret_error)
 
 /* ---- the end of a connection ---- */
 
-static void lose(struct knit *k)
+static void lose(struct knit *k, const char *reason)
 {
     struct knit_handles *handles = &k->handles;
     struct knit_link *link = &k->link;
@@ -359,10 +365,10 @@ static void lose(struct knit *k)
         return;
     }
     handles->returns = true;
-    (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", link->stream.reason);
-    handles->lost.takes_keys = link->stream.takes_keys;
-    handles->lost.request_max = link->stream.request_max;
-    handles->lost.arguments_max = link->stream.arguments_max;
+    (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", reason);
+    handles->lost.takes_keys = link->stream->takes_keys;
+    handles->lost.request_max = link->stream->request_max;
+    handles->lost.arguments_max = link->stream->arguments_max;
     handles->stream = &handles->lost;
     if (handles->lanes != NULL) {
         handles->lost.arguments_max = knit_lanes_argument_max(handles->lanes);
@@ -381,6 +387,19 @@ static void lose(struct knit *k)
     }
 }
 
+/* To calls that begin from now on it is as lost as one that broke. */
+static void leave(struct knit *k)
+{
+    struct knit_handles *handles = &k->handles;
+    struct knit_link *link = &k->link;
+
+    assert(handles->leaving == NULL && handles->lanes == NULL);
+    knit_poll_fd_leave(&k->poll_fd, link->stream->transport.fd);
+    handles->leaving = link->stream;
+    lose(k, "the server is shutting down");
+    link->stream = &link->streams[link->stream == &link->streams[0]];
+}
+
 static void step(struct knit *k)
 {
     struct knit_link *link = &k->link;
@@ -388,7 +407,7 @@ static void step(struct knit *k)
     int code;
 
     if (link->state == KNIT_LINK_SERVING)
-        lose(k);
+        lose(k, link->stream->reason);
     if (link->state == KNIT_LINK_CLOSED)
         return;
     code = advance(k, &error);
@@ -421,6 +440,7 @@ int knit_reconnect_first(struct knit *k, const struct knit_url *urls, uint32_t c
     int code;
 
     link->step = step;
+    link->leave = leave;
     link->urls = malloc(count * sizeof(*urls));
     link->url_count = count;
     link->options = *options;
@@ -452,7 +472,8 @@ int knit_reconnect_first(struct knit *k, const struct knit_url *urls, uint32_t c
 void knit_reconnect_fini(struct knit *k, bool is_ours)
 {
     drop_attempt(k, is_ours);
-    knit_stream_fini(&k->link.stream);
+    for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
+        knit_stream_fini(&k->link.streams[i]);
     free(k->link.name);
     free(k->link.urls);
 }

@@ -424,6 +424,7 @@ static void say_goaway(const struct knit_message *message)
     assert_int_equal(
         knit_message_put_notification(&fake.out, &method, knit_buffer_span(&params)), 0);
     knit_buffer_fini(&params);
+    fake.is_left = fake.goes_on;
 }
 
 static void cancel(const struct knit_message *message)
@@ -579,9 +580,16 @@ static void serve(void)
         }
         if (fed == len && begin == len)
             begin = fed = len = 0;
-        if (!send_out())
+        if (!send_out() || fake.is_left)
             return;
     }
+}
+
+static void leave(void)
+{
+    fake.left_fd = fake.fd;
+    memcpy(fake.left_held, fake.held, sizeof(fake.held));
+    fake.left_held_count = fake.held_count;
 }
 
 static void *thread_main(void *arg)
@@ -590,8 +598,11 @@ static void *thread_main(void *arg)
     while (may_go_on(fake.listen_fd)) {
         fake.fd = accept(fake.listen_fd, NULL, NULL);
         serve();
-        close(fake.fd);
-        fake.is_over = false;
+        if (fake.is_left)
+            leave();
+        else
+            close(fake.fd);
+        fake.is_over = fake.is_left = false;
         fake.held_count = 0;
         fake.sums_count = 0;
         knit_buffer_reset(&fake.out);
@@ -606,7 +617,8 @@ int knit_fake_start(void **state)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     (void)state;
-    fake = (struct knit_fake){.fd = -1, .bell_fd = -1, .request_fd = -1, .dir = knit_scratch_new()};
+    fake = (struct knit_fake){
+        .fd = -1, .left_fd = -1, .bell_fd = -1, .request_fd = -1, .dir = knit_scratch_new()};
     snprintf(fake.url, sizeof(fake.url), "unix://%s/s", fake.dir);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", fake.dir);
     fake.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -616,6 +628,19 @@ int knit_fake_start(void **state)
     assert_int_equal(listen(fake.listen_fd, 8), 0);
     assert_int_equal(pthread_create(&fake.thread, NULL, thread_main, NULL), 0);
     return 0;
+}
+
+void knit_fake_end_left(const char *result)
+{
+    struct knit_buffer out;
+
+    knit_buffer_init(&out, 4096);
+    for (uint32_t i = 0; i < fake.left_held_count; i++)
+        knit_message_put_response(&out, fake.left_held[i], knit_span(result, 1));
+    assert_int_equal(send(fake.left_fd, out.bytes, out.len, MSG_NOSIGNAL), out.len);
+    knit_buffer_fini(&out);
+    close(fake.left_fd);
+    fake.left_fd = -1;
 }
 
 struct knit *knit_fake_open(const struct knit_open_options *options)
@@ -635,6 +660,8 @@ int knit_fake_stop(void **state)
     (void)state;
     assert_int_equal(write(fake.stop_fd, &one, sizeof(one)), sizeof(one));
     pthread_join(fake.thread, NULL);
+    if (fake.left_fd >= 0)
+        close(fake.left_fd);
     close(fake.listen_fd);
     close(fake.stop_fd);
     knit_buffer_fini(&fake.out);

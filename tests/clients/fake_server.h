@@ -10,7 +10,7 @@
  *     never     no answer at all                fail      TASK_FAILED with code 42 and data
  *     garbage   bytes that are no message       close     closes the connection
  *     twice     answers two times               code      an error of the code it is given
- *     goaway    its first argument, and then `$/goaway`
+ *     goaway    its first argument, and then `$/goaway`; with goes_on nothing is read here any more
  *
  *     sum       no answer until so many of these have come as the test says; then, to all of them,
  *               the sums of their arguments, numbers or references to earlier ones
@@ -96,6 +96,9 @@ struct knit_fake {
     _Atomic uint32_t tasks_asked; /* how often the first page of tasks was */
     _Atomic uint32_t attempts;    /* calls of `c` */
 
+    bool goes_on; /* after goaway the next connection is served */
+    int left_fd;  /* that one, which nobody reads; -1 = there is none */
+
     int listen_fd;
     int fd;
     int stop_fd;
@@ -109,8 +112,10 @@ struct knit_fake {
     uint32_t sums_count;
     /* To be read when the test waits for nothing. */
     _Atomic uint32_t sums_come, references_come; /* calls of `sum` and `refused`, and arguments */
-    bool is_over;                                /* the connection is to be closed */
-    int fds[KNIT_FAKE_FDS_MAX];                  /* that go with the next byte */
+    bool is_over, is_left;                       /* the connection is to be closed, or left */
+    uint32_t left_held[KNIT_FAKE_HELD_MAX];
+    uint32_t left_held_count;
+    int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
     int fds_count;
     int bell_fd;    /* the pool's end of the bell */
     int request_fd; /* the pool's descriptor of the request segment */
@@ -126,6 +131,10 @@ extern struct knit_fake fake;
 /* Setup and teardown of a test: listens on a unix socket in a folder of its own. */
 int knit_fake_start(void **state);
 int knit_fake_stop(void **state);
+
+/* Give the calls that are held on the connection that was left this one byte as their result, and
+ * close it. */
+void knit_fake_end_left(const char *result);
 
 /* A session with the server; fails the test if it cannot be opened. */
 struct knit *knit_fake_open(const struct knit_open_options *options);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <knitting/args.h>
 #include <knitting/knitting.h>
 
 #include "clients/lib/client.h"
@@ -401,6 +402,130 @@ static void after_goaway_calls_go_to_the_next_connection(void **state)
     assert_int_equal(call(3), 3);
 }
 
+/* The server goes on with a held call on the connection that it has asked the session to leave. */
+static struct knit_handle *hold_and_leave(void)
+{
+    struct knit_handle *held;
+
+    fake.goes_on = true;
+    assert_int_equal(knit_start(k, NULL, &held, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(say_goaway(), 1);
+    return held;
+}
+
+static void after_goaway_the_next_connection_is_opened_beside(void **state)
+{
+    struct knit_handle *held = hold_and_leave();
+
+    (void)state;
+    for (int64_t i = 0; i < 3; i++)
+        assert_int_equal(call(i), i);
+    assert_int_equal(knit_state(k), KNIT_IS_OPEN);
+    assert_int_equal(knit_await(held, 0, &error), KNIT_PENDING);
+    assert_int_equal(knit_client_in_flight(k), 1);
+    knit_fake_end_left("\xc0");
+    assert_int_equal(knit_await(held, PATIENCE_MS, &error), KNIT_OK);
+    (void)knit_free(held);
+    assert_null(k->handles.leaving);
+    assert_int_equal(call(3), 3);
+}
+
+static void what_is_left_can_be_cancelled_and_break(void **state)
+{
+    struct knit_handle *held = hold_and_leave();
+    char bytes[256];
+    ssize_t len;
+
+    (void)state;
+    assert_int_equal(call(1), 1);
+    knit_cancel(held);
+    len = recv(fake.left_fd, bytes, sizeof(bytes), 0);
+    assert_true(len > 0);
+    assert_non_null(memmem(bytes, (size_t)len, "$/cancel", 8));
+    shutdown(fake.left_fd, SHUT_RDWR);
+    fails(held, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN);
+    assert_int_equal(knit_state(k), KNIT_IS_OPEN);
+    assert_int_equal(call(2), 2);
+}
+
+static void closing_ends_what_is_left(void **state)
+{
+    struct knit_handle *held = hold_and_leave();
+    int codes[2] = {0, 0};
+    char byte;
+
+    (void)state;
+    assert_int_equal(call(1), 1);
+    knit_on_done(held, on_done, codes);
+    k = knit_close(k);
+    assert_int_equal(codes[0], 1);
+    assert_int_equal(codes[1], KNIT_DISCONNECTED);
+    assert_int_equal(recv(fake.left_fd, &byte, 1, 0), 0);
+}
+
+/* A second one waits for the calls of the first to end. */
+static void a_second_goaway_finds_one_connection_left(void **state)
+{
+    struct knit_handle *held = hold_and_leave(), *waiting;
+
+    (void)state;
+    fake.goes_on = false;
+    assert_int_equal(say_goaway(), 1);
+    waiting = begin(2);
+    assert_int_equal(finish(waiting), 2);
+    assert_int_equal(knit_await(held, 0, &error), KNIT_PENDING);
+    knit_fake_end_left("\xc0");
+    assert_int_equal(knit_await(held, PATIENCE_MS, &error), KNIT_OK);
+    (void)knit_free(held);
+}
+
+static void a_reference_does_not_go_to_another_connection(void **state)
+{
+    struct knit_handle *source, *sum = NULL;
+    struct knit_prepared *prepared = NULL;
+    int64_t number = 0;
+
+    (void)state;
+    k = knit_close(k);
+    fake.takes_references = fake.goes_on = true;
+    k = knit_fake_open(NULL);
+    assert_int_equal(knit_start(k, NULL, &source, &error, "hold", types, (int64_t)1), KNIT_OK);
+    assert_int_equal(say_goaway(), 1);
+    assert_int_equal(call(1), 1);
+    assert_int_equal(knit_prepare(k, &error, "echo", "(int) -> int", &prepared), KNIT_OK);
+    assert_int_equal(knit_start_args(prepared, NULL, &sum, &error,
+                         (const struct knit_arg[]){knit_pass_handle(source)}, 1),
+        KNIT_OK);
+    knit_prepared_free(prepared);
+    assert_int_equal(k->handles.promises.referring, 0);
+    assert_int_equal(call(4), 4);
+    assert_int_equal(knit_await(sum, 0, &error), KNIT_PENDING);
+    knit_fake_end_left("\x07");
+    assert_int_equal(knit_await(sum, PATIENCE_MS, &error), KNIT_OK);
+    assert_int_equal(knit_results(sum, &error, &number), KNIT_OK);
+    assert_int_equal(number, 7);
+    (void)knit_free(sum);
+    (void)knit_free(source);
+}
+
+static void an_event_loop_has_both_connections_in_its_descriptor(void **state)
+{
+    struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+    struct knit_handle *held = hold_and_leave();
+
+    (void)state;
+    assert_int_equal(call(1), 1);
+    assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+    assert_int_equal(poll(&item, 1, 0), 0);
+    knit_fake_end_left("\xc0");
+    assert_int_equal(poll(&item, 1, PATIENCE_MS), 1);
+    assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+    assert_int_equal(knit_await(held, 0, &error), KNIT_OK);
+    (void)knit_free(held);
+    assert_int_equal(call(2), 2);
+    assert_int_equal(knit_fd(k), item.fd);
+}
+
 static void who_is_idle_at_goaway_goes_at_once(void **state)
 {
     (void)state;
@@ -421,13 +546,14 @@ static void a_server_that_shuts_down_slowly_is_left_all_the_same(void **state)
     k = knit_fake_open(&options);
     assert_int_equal(knit_start(k, NULL, &held, &error, "hold", "()"), KNIT_OK);
     assert_int_equal(say_goaway(), 1);
-    /* This one has waited for so long, and goes where it is refused. */
-    assert_int_equal(call(2), 2);
+    /* No other connection comes for as long as this one may wait. */
+    fails(begin(2), KNIT_DISCONNECTED, KNIT_STARTED_NO);
     assert_int_equal(knit_state(k), KNIT_IS_DRAINING);
     shutdown(fake.fd, SHUT_RDWR);
     fails(held, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN);
+    assert_true(KNIT_WAIT_UNTIL(
+        knit_dispatch(k, &error) == KNIT_OK && knit_state(k) == KNIT_IS_OPEN, PATIENCE_MS));
     assert_int_equal(call(3), 3);
-    assert_int_equal(knit_state(k), KNIT_IS_OPEN);
 }
 
 /* Nobody has looked at the connection since it ended. */
@@ -524,6 +650,12 @@ int main(void)
         WITH_SESSION(closing_ends_what_waits),
         WITH_SESSION(a_server_that_closes_at_once_is_not_asked_all_the_time),
         WITH_SESSION(after_goaway_calls_go_to_the_next_connection),
+        WITH_SESSION(after_goaway_the_next_connection_is_opened_beside),
+        WITH_SESSION(what_is_left_can_be_cancelled_and_break),
+        WITH_SESSION(closing_ends_what_is_left),
+        WITH_SESSION(a_second_goaway_finds_one_connection_left),
+        WITH_SESSION(a_reference_does_not_go_to_another_connection),
+        WITH_SESSION(an_event_loop_has_both_connections_in_its_descriptor),
         WITH_SESSION(who_is_idle_at_goaway_goes_at_once),
         WITH_SESSION(a_server_that_shuts_down_slowly_is_left_all_the_same),
         WITH_SESSION(what_begins_after_a_pause_is_not_sent_in_vain),

@@ -2,6 +2,7 @@
 /* A session that outlives its daemon. It says "before" once it has results of the first, waits for
  * a line, by when that is dead, says "between" once it has calls that wait, and "after" when the
  * next daemon has answered all of them. */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,36 @@ static int go_round(void)
     return 0;
 }
 
+/* A daemon that drains while it has a call, and the next one at the same place. */
+static int go_beside(void)
+{
+    struct knit_handle *kept;
+
+    add();
+    check(
+        "sleep", knit_start(k, NULL, &kept, &error, "sleep", "(int)", (int64_t)600000) == KNIT_OK);
+    check("runs", knit_await(kept, 200, &error) == KNIT_PENDING);
+    say("before");
+    (void)getchar();
+    do {
+        struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+
+        check("told", poll(&item, 1, PATIENCE_MS) == 1 && knit_dispatch(k, &error) == KNIT_OK);
+    } while (knit_state(k) == KNIT_IS_OPEN);
+    check("drains", knit_state(k) == KNIT_IS_DRAINING);
+    add();
+    check("open", knit_state(k) == KNIT_IS_OPEN);
+    check("goes on", knit_await(kept, 0, &error) == KNIT_PENDING);
+    knit_cancel(kept);
+    check("cancelled", knit_await(kept, PATIENCE_MS, &error) == KNIT_CANCELLED);
+    check("origin", error.origin != KNIT_ORIGIN_CLIENT);
+    (void)knit_free(kept);
+    add();
+    k = knit_close(k);
+    say("after");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static char large[LARGE_BYTES];
@@ -69,7 +100,7 @@ int main(int argc, char **argv)
     memset(large, 'x', sizeof(large));
     check("open", knit_open(argv[1], &options, &k, &error) == KNIT_OK);
     if (argc > 2)
-        return go_round();
+        return strcmp(argv[2], "beside") == 0 ? go_beside() : go_round();
     add();
     check("echo", knit_start(k, NULL, &kept, &error, "echo", "(bin) -> bin", large,
                       sizeof(large)) == KNIT_OK);

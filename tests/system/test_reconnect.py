@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from knit_harness import PATIENCE, Case, Daemon, main
+from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
 RETURNS = os.environ['KNIT_RETURNS']
 
@@ -29,6 +29,20 @@ class Reconnect(Case):
                 with Daemon(listen=f'127.0.0.1:{first.port}', socket=first.socket):
                     self.assertEqual(caller.communicate(timeout=6 * PATIENCE)[0], 'after\n')
                     self.assertEqual(caller.returncode, 0)
+
+    def test_a_call_goes_on_where_it_is_while_the_next_daemon_takes_others(self):
+        with Daemon(drain_ms=3600000) as first:
+            url = f'knit://127.0.0.1:{first.port}'
+            caller = subprocess.Popen([RETURNS, url, 'beside'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.addCleanup(caller.wait)
+            self.addCleanup(caller.kill)
+            self.assertEqual(caller.stdout.readline(), 'before\n')
+            first.send_signal(signal.SIGTERM)
+            wait_until(lambda: 'msg=draining' in first.log(), 'it to drain')
+            with Daemon(listen=f'127.0.0.1:{first.port}'):
+                self.assertEqual(caller.communicate('\n', timeout=6 * PATIENCE)[0], 'after\n')
+                self.assertEqual(caller.returncode, 0)
+                self.assertEqual(first.wait(), 0)
 
     def test_a_session_goes_from_one_of_several_daemons_to_the_next(self):
         first, second = Daemon(), Daemon()

@@ -14,12 +14,13 @@
  * refused while there is no connection. Results stay where they are; prepared calls find their
  * tasks anew.
  *
- * A URL may name several daemons. One connection is open at a time, to one of them by chance; when
- * it is lost, or that one shuts down, the next one is tried, and all of them before a pause.
+ * A URL may name several daemons. One connection takes calls at a time, to one of them by chance;
+ * when it is lost, or that one shuts down, the next one is tried, and all of them before a pause.
  *
- * A daemon that shuts down says so first. Calls that it has by then go on, and when they are over
- * the session goes to the next connection; meanwhile calls wait for that. One that met the
- * daemon's word on its way ends in KNIT_DRAINING, `started` no: <knitting/retry.h> makes it again.
+ * A daemon that shuts down says so first. Calls that it has by then go on there, while the next
+ * connection is opened beside, which takes the later ones. With shm:// it is opened when they are
+ * over; meanwhile calls wait for that. One that met the daemon's word on its way ends in
+ * KNIT_DRAINING, `started` no: <knitting/retry.h> makes it again.
  *
  * With `stays_lost` every call ends, and every function fails, with KNIT_DISCONNECTED.
  *
@@ -30,7 +31,7 @@
 enum knit_state {
     KNIT_IS_OPEN = 0,       /* there is a connection */
     KNIT_IS_CONNECTING = 1, /* it was lost, and another one is being opened */
-    KNIT_IS_DRAINING = 2,   /* the daemon is shutting down, and has calls of this session */
+    KNIT_IS_DRAINING = 2,   /* that daemon shuts down and has calls of this session */
     KNIT_IS_LOST = 3,       /* it was lost and stays so; or the session is a parent's */
 };
 
