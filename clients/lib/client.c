@@ -218,20 +218,10 @@ void knit_client_progress(struct knit *k)
     run_due_promises(k);
 }
 
-uint32_t knit_client_in_flight(const struct knit *k)
-{
-    const uint32_t own =
-        k->handles.inliner != NULL ? knit_inliner_in_flight(k->handles.inliner) : 0;
-
-    return own + k->handles.promises.count +
-           (k->handles.lanes != NULL ? knit_lanes_in_flight(k->handles.lanes) : 0) +
-           k->handles.stream->places_taken +
-           (k->handles.leaving != NULL ? k->handles.leaving->places_taken : 0);
-}
-
 static bool is_drained(const struct knit *k)
 {
-    return k->drain_below != 0 && k->on_drain != NULL && knit_client_in_flight(k) < k->drain_below;
+    return k->drain_below != 0 && k->on_drain != NULL &&
+           knit_handles_in_flight(&k->handles) < k->drain_below;
 }
 
 void knit_client_flush(struct knit *k)

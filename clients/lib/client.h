@@ -124,9 +124,6 @@ KNIT_MUST_CHECK int knit_client_wait_for_lease(
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);
 
-/* Calls that have no outcome yet, as knit_call_options has them. */
-uint32_t knit_client_in_flight(const struct knit *k);
-
 /* Give the kernel and the workers what was started. */
 void knit_client_flush(struct knit *k);
 

@@ -6,7 +6,6 @@
  * remembers which way its call went; that is all the abstraction two ways need.
  *
  * Life of a handle:
- *
  *     FREE -> WAITING    knit_handle_new()
  *     WAITING -> DONE    once: by an answer, a deadline or a lost connection
  *     any -> FREE        knit_handle_drop(), by the caller
@@ -205,7 +204,8 @@ KNIT_MUST_CHECK int knit_handle_keep_late(
 void knit_handle_time_out(
     struct knit_handle *handle, enum knit_started started, const char *reason);
 
-/* Give the outcome of one for which there are too many others. */
+/* Calls that have no outcome yet; gives one its outcome for which there are too many others. */
+uint32_t knit_handles_in_flight(const struct knit_handles *handles);
 void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms);
 
 /* Give it an outcome that is copied. */

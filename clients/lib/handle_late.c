@@ -3,6 +3,7 @@
  * encoded as if they had come, so who reads them knows no difference.
  */
 #include "clients/lib/handle.h"
+#include "fastpath/worker/inliner.h"
 #include "proto/failure.h"
 #include "proto/limits.h"
 
@@ -33,6 +34,16 @@ void knit_handle_fail_with(
     else
         knit_handle_fail(handle, (int)failure->code, failure->started, reason);
     knit_buffer_fini(&error);
+}
+
+uint32_t knit_handles_in_flight(const struct knit_handles *handles)
+{
+    const uint32_t own = handles->inliner != NULL ? knit_inliner_in_flight(handles->inliner) : 0;
+
+    return own + handles->promises.count +
+           (handles->lanes != NULL ? knit_lanes_in_flight(handles->lanes) : 0) +
+           handles->stream->places_taken +
+           (handles->leaving != NULL ? handles->leaving->places_taken : 0);
 }
 
 void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms)

@@ -457,6 +457,15 @@ static bool is_stranded(const struct knit_handle *handle)
            handle->retry->instance != handle->handles->stream->instance;
 }
 
+/* By lanes nobody else asks for the limit of a call that is made again. It counts itself. */
+static bool is_beyond(const struct knit_handle *handle)
+{
+    const struct knit_options *options = &handle->promise->options;
+
+    return handle->handles->lanes != NULL && options->queue_max != KNIT_OPTION_NONE &&
+           knit_handles_in_flight(handle->handles) > options->queue_max;
+}
+
 /* Its arguments are there. False: there is no room for it. */
 static bool start(struct knit_handle *handle)
 {
@@ -471,6 +480,10 @@ static bool start(struct knit_handle *handle)
         handle->retry->attempts = UINT32_MAX;
         knit_handle_fail(handle, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN,
             "the server was another one when the connection was there again");
+        return true;
+    }
+    if (is_beyond(handle)) {
+        knit_handle_overload(handle, promise->options.queue_max, 1);
         return true;
     }
     code = handles->lanes != NULL && promise->options.key.bytes == NULL

@@ -362,7 +362,7 @@ static bool is_beyond(struct knit *k, const struct knit_start *start)
 {
     uint32_t most = start->options->queue_max;
 
-    if (knit_client_in_flight(k) < most)
+    if (knit_handles_in_flight(&k->handles) < most)
         return false;
     k->drain_below = most / 2 + most % 2;
     return k->handles.lanes != NULL || start->promise != NULL ||

@@ -422,7 +422,7 @@ static void after_goaway_the_next_connection_is_opened_beside(void **state)
         assert_int_equal(call(i), i);
     assert_int_equal(knit_state(k), KNIT_IS_OPEN);
     assert_int_equal(knit_await(held, 0, &error), KNIT_PENDING);
-    assert_int_equal(knit_client_in_flight(k), 1);
+    assert_int_equal(knit_handles_in_flight(&k->handles), 1);
     knit_fake_end_left("\xc0");
     assert_int_equal(knit_await(held, PATIENCE_MS, &error), KNIT_OK);
     (void)knit_free(held);

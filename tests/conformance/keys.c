@@ -254,7 +254,7 @@ static void a_call_without_room(struct conformance *c)
     conformance_succeeds(
         c, knit_start(k, &options, &handle, &c->error, "ledger", "(int) -> int", (int64_t)2));
     for (int i = 0; i < 3; i++)
-        assert_int_equal(knit_await(handle, 1, &c->error), KNIT_PENDING);
+        assert_int_equal(knit_await(handle, 60, &c->error), KNIT_PENDING);
     place_open_gate(c->place, 1);
     (void)conformance_int(c, held);
     (void)conformance_int(c, handle);
