@@ -30,11 +30,6 @@ static int teardown(void **state)
     return r;
 }
 
-static void set_mean(uint32_t task, uint32_t ns)
-{
-    atomic_store_explicit(&turns.lanes.board.mean_ns[task], ns, memory_order_relaxed);
-}
-
 /* The worker is at the gate, and the lane is full. */
 static struct turns_caller *block(void)
 {
@@ -77,7 +72,7 @@ static void beyond_queue_delay_calls_are_refused_when_they_come(void **state)
 
     (void)state;
     turns.settings.queue_delay_ms = DELAY_MS;
-    set_mean(LANES_ECHO, MS);
+    turns_set_mean(LANES_ECHO, MS);
     (void)block();
     caller = connect_caller();
     assert_true(turns_request(caller, "echo", 1, 1, CALLS, NULL));
@@ -104,7 +99,7 @@ static void a_call_of_another_connection_is_refused_too(void **state)
 
     (void)state;
     turns.settings.queue_delay_ms = 10;
-    set_mean(LANES_ECHO, MS);
+    turns_set_mean(LANES_ECHO, MS);
     (void)block();
     caller = connect_caller();
     other = connect_caller();
@@ -153,7 +148,7 @@ static void a_call_that_cannot_end_in_time_is_refused_when_it_comes(void **state
 
     (void)state;
     turns.settings.queue_delay_ms = 60000;
-    set_mean(LANES_ECHO, 100 * MS);
+    turns_set_mean(LANES_ECHO, 100 * MS);
     (void)block();
     caller = connect_caller();
     assert_true(turns_request(caller, "echo", 1, 1, 1, &options));
@@ -183,7 +178,7 @@ static void a_call_that_need_not_wait_is_never_refused(void **state)
 
     (void)state;
     turns.settings.queue_delay_ms = 1;
-    set_mean(LANES_ECHO, UINT32_MAX);
+    turns_set_mean(LANES_ECHO, UINT32_MAX);
     caller = connect_caller();
     assert_true(turns_request(caller, "echo", 1, 1, 2, &options));
     turns_expect(caller, 2);
@@ -204,7 +199,7 @@ static void what_is_left_too_little_time_when_its_turn_comes_is_not_run(void **s
     assert_true(turns_request(caller, "room", 1, 1, 1, &options));
     TURNS_UNTIL(turns.loop.router.waiting == 1);
     published = knit_counter_read(&turns.loop.turn.counters.calls_published);
-    set_mean(LANES_ROOM, UINT32_MAX);
+    turns_set_mean(LANES_ROOM, UINT32_MAX);
     turns_open_gate();
     turns_expect(caller, 1);
     assert_int_equal(caller->code, KNIT_OVERLOADED);
@@ -219,7 +214,7 @@ static void without_the_setting_none_is_refused(void **state)
     struct turns_caller *caller;
 
     (void)state;
-    set_mean(LANES_ECHO, 100 * MS);
+    turns_set_mean(LANES_ECHO, 100 * MS);
     (void)block();
     caller = connect_caller();
     assert_true(turns_request(caller, "echo", 1, 1, 1, &options));

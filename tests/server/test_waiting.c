@@ -38,11 +38,6 @@ static int teardown(void **state)
     return r;
 }
 
-static void set_mean(uint32_t task, uint32_t ns)
-{
-    atomic_store_explicit(&turns.lanes.board.mean_ns[task], ns, memory_order_relaxed);
-}
-
 static void block(struct turns_caller *caller)
 {
     assert_true(turns_request(caller, "gate", 1, 1000000, 1, NULL));
@@ -164,7 +159,7 @@ static void short_calls_fill_the_lane(void **state)
     struct turns_caller *caller;
 
     (void)state;
-    set_mean(LANES_ECHO, BIT_NS);
+    turns_set_mean(LANES_ECHO, BIT_NS);
     caller = turns_connect();
     block(caller);
     assert_true(turns_request(caller, "echo", 1, 1, 30, NULL));
@@ -188,7 +183,7 @@ static void those_that_go_on_together_share_the_time_of_a_turn(void **state)
     uint32_t most = 0;
 
     (void)state;
-    set_mean(LANES_ECHO, BIT_NS);
+    turns_set_mean(LANES_ECHO, BIT_NS);
     blocker = turns_connect();
     assert_true(turns_request(blocker, "gate", 1, 1, 2, NULL));
     TURNS_UNTIL(turns_is_at_gate() && published() == 2);

@@ -56,6 +56,9 @@ extern struct turns turns;
 /* depth_ns of the loop's session, see session.h; to be set before turns_setup(). */
 extern uint32_t turns_depth_ns;
 
+/* How long the task takes in the mean. */
+void turns_set_mean(uint32_t task, uint32_t ns);
+
 /* How many lanes there are, of which the first has a worker; to be set before turns_setup(). */
 extern uint32_t turns_lanes;
 
