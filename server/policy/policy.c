@@ -364,38 +364,22 @@ static void forget_names(struct named *named)
     free(named->text);
 }
 
-struct knit_policy_limits knit_policy_limits(
-    struct knit_policy *policy, const struct knit_principal *principal)
+void knit_policy_rule(void *arg, struct knit_principal *principal)
 {
+    struct knit_policy *policy = arg;
     struct knit_policy_limits limits = {0};
+    uint64_t right = KNIT_RIGHTS_NOTHING;
     struct named named;
 
+    /* Without memory it may do nothing. */
     if (name(policy, principal, &named)) {
+        right = knit_policy_right(policy, &named.names);
         (void)pthread_mutex_lock(&policy->mutex);
         limits = knit_policy_limits_of(&policy->file, &named.names);
         (void)pthread_mutex_unlock(&policy->mutex);
     }
     forget_names(&named);
-    return limits;
-}
-
-void knit_policy_rule(void *arg, struct knit_principal *principal)
-{
-    struct knit_policy *policy = arg;
-    const struct knit_policy_limits limits = knit_policy_limits(policy, principal);
-    const struct knit_quota_limits quota = {.weight = limits.weight,
-        .calls_in_flight = limits.calls_in_flight,
-        .calls_per_second = limits.calls_per_second,
-        .bytes_per_second = limits.bytes_per_second,
-        .waits = limits.over_limit == KNIT_POLICY_OVER_WAIT};
-    uint64_t right = KNIT_RIGHTS_NOTHING;
-    struct named named;
-
-    /* Without memory it may do nothing. */
-    if (name(policy, principal, &named))
-        right = knit_policy_right(policy, &named.names);
-    forget_names(&named);
-    knit_quota_set(&principal->quota, &quota);
+    knit_quota_set(&principal->quota, &limits);
     knit_right_store(&principal->right, right);
 }
 

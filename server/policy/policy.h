@@ -58,12 +58,8 @@ bool knit_policy_settle(struct knit_policy *policy);
 /* A right for a principal that is known by these names. */
 uint64_t knit_policy_right(struct knit_policy *policy, const struct knit_policy_names *names);
 
-/* Gives the principal its right; a knit_principals_rule, `arg` is the policy. */
+/* Gives the principal its right and its limits; a knit_principals_rule, `arg` is the policy. */
 void knit_policy_rule(void *arg, struct knit_principal *principal);
-
-/* The limits of a principal, by the file that holds now. */
-struct knit_policy_limits knit_policy_limits(
-    struct knit_policy *policy, const struct knit_principal *principal);
 
 /* Says in the log what patterns of tasks stand for none, which is most often a misspelt name; a few
  * of them. */

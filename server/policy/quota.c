@@ -23,13 +23,14 @@ static void set_rate(_Atomic uint64_t *limit, _Atomic uint64_t *paid_ns, uint64_
     atomic_store_explicit(limit, per_second, memory_order_relaxed);
 }
 
-void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *limits)
+void knit_quota_set(struct knit_quota *quota, const struct knit_policy_limits *limits)
 {
     atomic_store_explicit(&quota->weight, limits->weight, memory_order_relaxed);
     atomic_store_explicit(&quota->calls_in_flight, limits->calls_in_flight, memory_order_relaxed);
     set_rate(&quota->calls_per_second, &quota->calls_ns, limits->calls_per_second);
     set_rate(&quota->bytes_per_second, &quota->bytes_ns, limits->bytes_per_second);
-    atomic_store_explicit(&quota->waits, limits->waits, memory_order_relaxed);
+    atomic_store_explicit(
+        &quota->waits, limits->over_limit == KNIT_POLICY_OVER_WAIT, memory_order_relaxed);
     atomic_store_explicit(&quota->is_limited,
         limits->calls_in_flight != 0 || limits->calls_per_second != 0 ||
             limits->bytes_per_second != 0,

@@ -28,14 +28,7 @@
 
 #include <knitting/code.h>
 
-/* 0 = no limit; as a weight 1. */
-struct knit_quota_limits {
-    uint64_t weight;
-    uint64_t calls_in_flight;
-    uint64_t calls_per_second;
-    uint64_t bytes_per_second;
-    bool waits; /* what is over them waits, and is not refused */
-};
+#include "proto/policy.h"
 
 /* All zeros: no limits. */
 struct knit_quota {
@@ -54,7 +47,7 @@ struct knit_quota_over {
     uint64_t wait_ns; /* 0 = when a call has ended */
 };
 
-void knit_quota_set(struct knit_quota *quota, const struct knit_quota_limits *limits);
+void knit_quota_set(struct knit_quota *quota, const struct knit_policy_limits *limits);
 
 static inline bool knit_quota_is_limited(const struct knit_quota *quota)
 {

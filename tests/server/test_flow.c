@@ -113,7 +113,7 @@ static void time_is_shared_and_not_calls(void **state)
 static void weights_divide_it(void **state)
 {
     static const uint64_t work_ns[] = {50 * US, 50 * US};
-    const struct knit_quota_limits limits = {.weight = 3};
+    const struct knit_policy_limits limits = {.weight = 3};
     struct knit_flow *heavy;
     uint64_t heavy_ns;
 

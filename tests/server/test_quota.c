@@ -29,7 +29,7 @@ static uint64_t taken_at_once(struct knit_quota *quota, size_t bytes, uint64_t n
 
 static void without_limits_all_is_taken(void **state)
 {
-    const struct knit_quota_limits limits = {.weight = 7};
+    const struct knit_policy_limits limits = {.weight = 7};
     struct knit_quota quota = {.is_limited = false};
     struct knit_quota_over over;
 
@@ -44,7 +44,7 @@ static void without_limits_all_is_taken(void **state)
 
 static void calls_in_flight_are_given_back(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_in_flight = 3};
+    const struct knit_policy_limits limits = {.calls_in_flight = 3};
     struct knit_quota quota = {.is_limited = false};
     struct knit_quota_over over;
 
@@ -62,7 +62,7 @@ static void calls_in_flight_are_given_back(void **state)
 /* A tenth of a second's at once, and then as many as are paid by the time that passes. */
 static void calls_a_second_are_paid_by_time(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_per_second = 1000};
+    const struct knit_policy_limits limits = {.calls_per_second = 1000};
     struct knit_quota quota = {.is_limited = false};
     struct knit_quota_over over;
 
@@ -79,7 +79,7 @@ static void calls_a_second_are_paid_by_time(void **state)
 
 static void a_call_of_many_bytes_is_paid_afterwards(void **state)
 {
-    const struct knit_quota_limits limits = {.bytes_per_second = 1 << 20};
+    const struct knit_policy_limits limits = {.bytes_per_second = 1 << 20};
     struct knit_quota quota = {.is_limited = false};
     struct knit_quota_over over;
 
@@ -93,7 +93,7 @@ static void a_call_of_many_bytes_is_paid_afterwards(void **state)
 
 static void slots_of_sessions_are_taken_together(void **state)
 {
-    struct knit_quota_limits limits = {.calls_in_flight = 0};
+    struct knit_policy_limits limits = {.calls_in_flight = 0};
     struct knit_quota quota = {.is_limited = false};
 
     (void)state;
@@ -114,8 +114,8 @@ static void slots_of_sessions_are_taken_together(void **state)
 
 static void another_rate_begins_anew(void **state)
 {
-    const struct knit_quota_limits little = {.bytes_per_second = 1},
-                                   much = {.bytes_per_second = 1 << 30};
+    const struct knit_policy_limits little = {.bytes_per_second = 1},
+                                    much = {.bytes_per_second = 1 << 30};
     struct knit_quota quota = {.is_limited = false};
     struct knit_quota_over over;
 
@@ -131,7 +131,7 @@ static void another_rate_begins_anew(void **state)
 /* Its principal is there until they are paid, though nobody has it. */
 static void coming_again_pays_nothing(void **state)
 {
-    const struct knit_quota_limits limits = {.bytes_per_second = 1024};
+    const struct knit_policy_limits limits = {.bytes_per_second = 1024};
     struct knit_principal *principal;
     struct knit_principals principals;
     struct knit_quota_over over;
@@ -165,7 +165,7 @@ static uint64_t in_flight(struct knit_quota *quota)
 
 static void connections_of_a_principal_have_its_calls_together(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_in_flight = 2}, none = {.weight = 1};
+    const struct knit_policy_limits limits = {.calls_in_flight = 2}, none = {.weight = 1};
     struct turns_caller *one, *other;
     struct knit_quota *quota;
 
@@ -197,7 +197,7 @@ static void connections_of_a_principal_have_its_calls_together(void **state)
 /* Whether they were answered, settled early, or left behind. */
 static void calls_are_given_back_however_they_end(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_in_flight = 20};
+    const struct knit_policy_limits limits = {.calls_in_flight = 20};
     struct knit_options options = knit_options();
     struct turns_caller *one, *other;
     struct knit_quota *quota;
@@ -246,7 +246,8 @@ static struct turns_caller *connect_stranger(void)
 
 static void calls_in_flight_wait_and_others_do_not(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    const struct knit_policy_limits limits = {
+        .calls_in_flight = 1, .over_limit = KNIT_POLICY_OVER_WAIT};
     struct knit_options options = knit_options();
     struct turns_caller *one, *two, *stranger;
     struct knit_quota *quota;
@@ -292,7 +293,8 @@ static void calls_in_flight_wait_and_others_do_not(void **state)
 /* Those that came first go first, whoever has a call just now. */
 static void none_overtakes_one_that_waits(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    const struct knit_policy_limits limits = {
+        .calls_in_flight = 1, .over_limit = KNIT_POLICY_OVER_WAIT};
     struct turns_caller *callers[8];
     struct knit_quota *quota;
 
@@ -320,7 +322,8 @@ static void none_overtakes_one_that_waits(void **state)
 /* Between two looks the loop sleeps: nothing of them is done in a turn that comes sooner. */
 static void calls_a_second_wait_for_the_time_that_pays_them(void **state)
 {
-    const struct knit_quota_limits limits = {.calls_per_second = 100, .waits = true};
+    const struct knit_policy_limits limits = {
+        .calls_per_second = 100, .over_limit = KNIT_POLICY_OVER_WAIT};
     const struct knit_limited *limited = &turns.loop.router.share.limited;
     struct turns_caller *caller;
     struct knit_quota *quota;
@@ -345,7 +348,7 @@ static void calls_a_second_wait_for_the_time_that_pays_them(void **state)
 /* A policy that lifts the limit, or has them refused, is noticed; and one may leave. */
 static void a_new_policy_ends_the_wait(void **state)
 {
-    struct knit_quota_limits limits = {.calls_in_flight = 1, .waits = true};
+    struct knit_policy_limits limits = {.calls_in_flight = 1, .over_limit = KNIT_POLICY_OVER_WAIT};
     struct turns_caller *one, *two, *three;
     struct knit_quota *quota;
 
@@ -363,11 +366,11 @@ static void a_new_policy_ends_the_wait(void **state)
     TURNS_UNTIL(knit_quota_waiting(quota) == 2);
     turns_leave(three);
     TURNS_UNTIL(knit_quota_waiting(quota) == 1);
-    limits.waits = false;
+    limits.over_limit = KNIT_POLICY_OVER_REFUSE;
     knit_quota_set(quota, &limits);
     turns_expect(two, 1);
     assert_int_equal(two->code, KNIT_QUOTA);
-    limits.waits = true;
+    limits.over_limit = KNIT_POLICY_OVER_WAIT;
     knit_quota_set(quota, &limits);
     assert_true(turns_request(two, "echo", 1, 2, 1, NULL));
     TURNS_UNTIL(knit_quota_waiting(quota) == 1);

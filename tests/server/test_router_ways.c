@@ -304,7 +304,7 @@ static uint64_t in_flight(void)
  * aborted, and its task goes on for as long as it likes. */
 static void what_goes_on_without_its_caller_counts_until_its_end(void **state)
 {
-    const struct knit_quota_limits limits = {.weight = 1, .calls_in_flight = 2};
+    const struct knit_policy_limits limits = {.weight = 1, .calls_in_flight = 2};
     struct turns_caller *caller = turns_connect(), *after;
 
     (void)state;
