@@ -276,6 +276,7 @@ static uint32_t run_measured(struct knit_lane *lane)
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
     if (took > UINT32_MAX)
         took = UINT32_MAX;
+    lane->took_ns = (uint32_t)took;
     /* A refused call did not run the task. */
     if (job->was_refused)
         return (uint32_t)took | 1;

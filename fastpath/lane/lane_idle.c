@@ -107,6 +107,7 @@ void knit_lane_idle(struct knit_lane *lane)
                 knit_lane_wake_callers(lane);
                 return;
             }
+            knit_lane_flows_forget(&lane->flows);
             steal_at = now + KNIT_STEAL_AFTER_NS;
         }
         if (now - start >= spin_ns)

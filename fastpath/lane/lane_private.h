@@ -3,6 +3,7 @@
  *
  *   lane_turn.c     turns: serve the home rings
  *   lane_poll.h     which sessions are looked at
+ *   lane_flows.c    whose turn it is, of several principals
  *   lane_idle.c     the home rings are empty: spin, steal, park
  *   lane_classes.c  the order of the rings of one session
  *   lane_steal.c    calls of other lanes
@@ -27,6 +28,7 @@
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/deficit.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/lane_flows.h"
 #include "fastpath/lane/lane_poll.h"
 #include "fastpath/lane/reply_arena.h"
 #include "fastpath/lane/state.h"
@@ -65,6 +67,7 @@ struct knit_aging {
 struct knit_worker_session {
     struct knit_cursor home; /* of this worker's own lane */
     struct knit_deficit deficit;
+    struct knit_lane_flow *flow;
     struct knit_deferred_reply deferred;
     struct knit_finished *behind, **behind_end; /* outcomes that wait for the deferred reply */
     struct knit_lane_session in;                /* as attached */
@@ -96,9 +99,11 @@ struct knit_lane {
     struct knit_worker_session *sessions[KNIT_LANE_SESSIONS_MAX];
     struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those with has_answers */
     uint32_t session_count, answered_count;
-    struct knit_poll poll;            /* which of the sessions are looked at */
-    uint32_t turn_from;               /* session that is first in the next turn */
-    uint32_t round;                   /* of the sessions' deficits */
+    struct knit_poll poll; /* which of the sessions are looked at */
+    uint32_t turn_from;    /* session that is first in the next turn */
+    uint32_t round;        /* of the sessions' deficits */
+    struct knit_lane_flows flows;
+    uint32_t took_ns;                 /* what the run took that was measured last */
     uint32_t steal_place;             /* session, */
     uint32_t steal_lane;              /* and lane of it, that are first in the next scan */
     uint32_t park;                    /* own park word, as written last */
@@ -134,19 +139,12 @@ struct knit_lane {
     uint32_t attached;            /* sessions served or to be served */
     _Atomic bool has_handover;    /* or an outcome that was finished */
     _Atomic uint32_t is_stopping; /* enum knit_lane_end */
-    _Atomic uint32_t where;       /* enum knit_lane_where */
+    _Atomic uint32_t where;       /* see lane_session.c */
     bool is_untidy;      /* the job took more than its slot: a room, a copy of its argument */
     bool was_long;       /* the last call was not short, or sessions came or went during it */
     bool was_visited;    /* sessions came or went since `where` is AWAY */
     uint32_t turns;      /* with calls, since the last scan of other lanes' rings */
     uint64_t scanned_ns; /* time of the last such scan between calls */
-};
-
-/* Which thread may touch the sessions of a lane. */
-enum knit_lane_where {
-    KNIT_LANE_HERE,    /* the worker's thread */
-    KNIT_LANE_AWAY,    /* none: the worker's thread runs a long task and needs only `current` */
-    KNIT_LANE_VISITED, /* another thread, during such a task */
 };
 
 enum knit_lane_end { KNIT_LANE_GOES_ON, KNIT_LANE_RETIRES, KNIT_LANE_STOPS };

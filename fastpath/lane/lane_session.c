@@ -13,6 +13,13 @@
 #include <sched.h>
 #include <stdlib.h>
 
+/* Which thread may touch the sessions of a lane. */
+enum knit_lane_where {
+    KNIT_LANE_HERE,    /* the worker's thread */
+    KNIT_LANE_AWAY,    /* none: the worker's thread runs a long task and needs only `current` */
+    KNIT_LANE_VISITED, /* another thread, during such a task */
+};
+
 struct knit_worker_session *knit_worker_session_free(struct knit_worker_session *session)
 {
     if (session == NULL)
@@ -155,6 +162,7 @@ static struct knit_handover *apply_list(struct knit_lane *lane, struct knit_hand
     for (uint32_t i = 0; i < lane->session_count; i++)
         lane->occupied[i] = lane->sessions[i]->in.request.occupied;
     knit_poll_begin(&lane->poll, lane->session_count);
+    knit_lane_flows_begin(lane);
     return postponed;
 }
 

@@ -91,8 +91,21 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
     return may_take(lane, session, is_vacant, now, ret);
 }
 
+/* Claims the prey and answers it; its flow pays as for calls of the home ring. */
+static bool steal(struct knit_lane *lane, struct knit_worker_session *session, struct prey *prey)
+{
+    const int32_t credit_ns = session->deficit.ns;
+
+    lane->took_ns = 0;
+    if (!knit_lane_call(lane, session, prey->cursor, &prey->call))
+        return false;
+    knit_lane_flow_charge(session, credit_ns, lane->took_ns);
+    return true;
+}
+
 struct scan {
     struct knit_lane *lane;
+    bool skips_debtors; /* sessions of flows in debt */
     bool take;
     uint32_t rings; /* that may still be read */
     uint64_t now;   /* 0 = no clock was read yet */
@@ -107,6 +120,13 @@ static inline uint64_t lanes_with_calls(const struct knit_lane *lane, uint32_t p
            lane->others[word];
 }
 
+/* Whether the session's flow is in debt here, where others are served. */
+static bool is_in_debt(struct knit_lane *lane, const struct knit_worker_session *session)
+{
+    knit_lane_flow_renew(&lane->flows, session->flow);
+    return session->flow->credit_ns <= 0;
+}
+
 /* Reads the rings of a session in the lanes `first` to `end`. True: the scan is over, and the next
  * one begins where the lane says. */
 static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint32_t end)
@@ -114,6 +134,8 @@ static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint
     struct knit_lane *lane = scan->lane;
     struct knit_worker_session *session = lane->sessions[place];
 
+    if (scan->skips_debtors && is_in_debt(lane, session))
+        return false;
     for (uint32_t from = first; from < end && !knit_worker_session_is_shut(session); from++) {
         const uint64_t bits = lanes_with_calls(lane, place, from / 64) >> from % 64;
         struct prey prey;
@@ -138,7 +160,7 @@ static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint
         if (got != KNIT_STEAL_NOW)
             continue;
         lane->steal_lane += scan->take;
-        if (scan->take && knit_lane_call(lane, session, prey.cursor, &prey.call))
+        if (scan->take && steal(lane, session, &prey))
             knit_board_count(&lane->busy->stolen, 1);
         return true;
     }
@@ -161,20 +183,36 @@ static bool scan_sessions(struct scan *scan, uint32_t first, uint32_t end)
     return false;
 }
 
+static void scan_all(struct scan *scan)
+{
+    const struct knit_lane *lane = scan->lane;
+    const uint32_t count = lane->session_count, lanes = lane->options.lanes;
+    const uint32_t place = lane->steal_place < count ? lane->steal_place : 0;
+    const uint32_t from = lane->steal_lane;
+
+    /* The first session is also last, with the lanes before the first one. */
+    if (!scan_session(scan, place, from, lanes) && !scan_sessions(scan, place + 1, count) &&
+        !scan_sessions(scan, 0, place))
+        (void)scan_session(scan, place, 0, from);
+}
+
 enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
-    const uint32_t count = lane->session_count, lanes = lane->options.lanes;
     struct scan scan = {.lane = lane, .take = take, .rings = rings};
-    uint32_t place, from;
 
-    if (lanes == 1 || count == 0)
+    if (lane->options.lanes == 1 || lane->session_count == 0)
         return KNIT_STEAL_NOTHING;
-    place = lane->steal_place < count ? lane->steal_place : 0;
-    from = lane->steal_lane;
-    /* The first session is also last, with the lanes before the first one. */
-    if (!scan_session(&scan, place, from, lanes) && !scan_sessions(&scan, place + 1, count) &&
-        !scan_sessions(&scan, 0, place))
-        (void)scan_session(&scan, place, 0, from);
+    /* Of several principals those come first that have got less than their part here; but a worker
+     * takes what there is. */
+    if (take && __builtin_expect(lane->flows.count > 1, 0)) {
+        struct scan first = scan;
+
+        first.skips_debtors = true;
+        scan_all(&first);
+        if (first.best == KNIT_STEAL_NOW)
+            return first.best;
+    }
+    scan_all(&scan);
     return scan.best;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's turns: serve the home rings by turns of their sessions, then wake callers.
  *
- * Order of preference. The home rings come first, and sessions share the worker's time (deficit.h).
+ * Order of preference. The home rings come first, and principals share the worker's time
+ * (lane_flows.h), and their sessions what each gets (deficit.h).
  * When they are empty, the worker idles: it steals, spins, and in the end parks (lane_idle.c).
  */
 #include "fastpath/lane/lane_classes.h"
@@ -104,7 +105,7 @@ bool knit_lane_is_retiring(const struct knit_lane *lane)
 
 /* ---- turns ---------------------------------------------------------------------------------- */
 
-static uint32_t serve_session(
+KNIT_ALWAYS_INLINE uint32_t serve_session(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
     if (session->deferred.any)
@@ -127,7 +128,7 @@ static __attribute__((noinline)) void heat_deferred(struct knit_lane *lane)
 
 /* One look: places in `sessions` of those that have something, from where the last turn ended;
  * fresh ones first. */
-static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
+KNIT_ALWAYS_INLINE uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places, bool has_flows)
 {
     struct knit_poll *poll = &lane->poll;
     uint32_t at = 0, count = 0, fresh = 0;
@@ -150,7 +151,8 @@ static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
         session = lane->sessions[place];
         if (!knit_lane_has_something(lane, session, place))
             continue;
-        knit_deficit_renew(&session->deficit, lane->round);
+        knit_deficit_renew(&session->deficit,
+            has_flows ? knit_lane_flow_session_rounds(lane->round, session->flow) : lane->round);
         ret_places[count] = place;
         if (knit_deficit_is_fresh(&session->deficit)) {
             ret_places[count] = ret_places[fresh];
@@ -179,14 +181,65 @@ static void begin_round(struct knit_lane *lane, const uint8_t *places, uint32_t 
         knit_deficit_renew(&lane->sessions[places[i]]->deficit, lane->round);
 }
 
+/* A visit of a flow with credit: calls of its next session. */
+static uint32_t visit(struct knit_lane *lane, struct knit_lane_flow *flow, uint32_t most)
+{
+    const uint8_t place = knit_lane_flow_next(lane, flow);
+    struct knit_worker_session *session = lane->sessions[place];
+    const int32_t credit_ns = session->deficit.ns;
+    uint32_t got;
+
+    lane->took_ns = 0;
+    got = serve_session(lane, session, most);
+    knit_lane_flow_charge(session, credit_ns, lane->took_ns);
+    if (got > 0)
+        lane->turn_from = place + 1u;
+    if (got == most || !knit_deficit_has_credit(&session->deficit))
+        knit_lane_flow_again(lane, flow, place);
+    return got;
+}
+
+/* The same as serve_home(), where flows take turns before their sessions do. */
+static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
+{
+    uint8_t places[KNIT_LANE_SESSIONS_MAX];
+    struct knit_lane_flow *turn[KNIT_LANE_SESSIONS_MAX];
+    const uint32_t count = find_busy(lane, places, true);
+    const uint32_t burst = count == 1 ? TURN_ANSWERS : BURST_ANSWERS;
+    uint32_t answers = 0, waiting = knit_lane_flows_line_up(lane, places, count, turn);
+
+    lane->was_long = false;
+    while (waiting > 0) {
+        uint32_t still = 0;
+
+        knit_lane_flows_begin_round(&lane->flows, turn, waiting);
+        for (uint32_t i = 0; i < waiting; i++) {
+            struct knit_lane_flow *flow = turn[i];
+            const uint32_t left = TURN_ANSWERS - answers;
+
+            if (flow->credit_ns > 0)
+                answers += visit(lane, flow, burst < left ? burst : left);
+            if (answers == TURN_ANSWERS || lane->was_long)
+                return answers;
+            if (flow->first != KNIT_LANE_FLOW_NO_PLACE)
+                turn[still++] = flow;
+        }
+        waiting = still;
+    }
+    return answers;
+}
+
 /* Up to TURN_ANSWERS calls. Sessions are looked at once a turn and not once a call; those that have
  * credit are served by turns, several calls at a time, a single one as many as it has. A call that
  * was not short ends the turn, because sessions may have come or gone during it. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
     uint8_t places[KNIT_LANE_SESSIONS_MAX];
-    uint32_t answers = 0, count = find_busy(lane, places);
+    uint32_t answers = 0, count;
 
+    if (__builtin_expect(lane->flows.count > 1, 0))
+        return serve_flows(lane);
+    count = find_busy(lane, places, false);
     lane->was_long = false;
     while (count > 0) {
         const uint32_t burst = count == 1 ? TURN_ANSWERS : BURST_ANSWERS;

@@ -251,7 +251,9 @@ void lanes_attach(struct lanes *lanes, uint32_t index, uint32_t session)
         .reply = from->reply,
         .bell_fd = from->bell_end_fd,
         .bell_is_pipe = true,
-        .trusted = session % 2 == 0};
+        .trusted = session % 2 == 0,
+        .flow = from->flow,
+        .weight = &from->weight};
 
     assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
 }

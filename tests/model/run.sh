@@ -61,6 +61,8 @@ visit -DS=2
 progress -DG=2 -DV=2
 defer -DN=2
 rights -DV=4
+flow -DN=3
+flow -DN=10 -DBACKLOG
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -102,6 +104,9 @@ visit -DS=3
 progress -DG=3 -DV=3
 defer -DN=2 -DT=3
 rights -DV=8 -DD=4
+flow -DN=4
+flow -DN=2 -DF=3
+flow -DN=6 -DF=3 -DBACKLOG
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -230,6 +235,13 @@ rights WORD_BEFORE_ROW -DV=2: bits
 rights READ_ONCE -DV=2: bits
 rights BIT_READ_LAST -DV=2: bits
 rights SERIAL_LEFT_OUT -DV=3: bits
+flow CALLS_COUNTED -DN=10 -DBACKLOG: 2*got[0]
+flow ROUND_FOR_ONE -DN=10 -DBACKLOG: 2*got[0]
+flow CREDIT_SAVED -DN=3: 2*got[0]
+flow DEBT_LEFT_BEHIND -DN=4: 2*got[0]
+flow ROUND_TOO_FEW -DN=3: i<2
+flow ABSENT_PAYS_NOTHING -DN=3: i<2
+flow LAST_LOOK_MINDS_DEBT -DN=3: invalid end state
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

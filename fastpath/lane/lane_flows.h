@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Flows: how principals share a worker's time, however many sessions each has.
+ *
+ * A session belongs to the flow whose number it was attached with. Flows take turns in deficit
+ * round robin, counted in nanoseconds: a round gives each KNIT_LANE_FLOW_QUANTUM_NS times its
+ * weight, what its calls take is charged, and while it is in debt it is passed over. When all that
+ * have calls are in debt, so many rounds pass at once as pay the first of them. So none gets more
+ * than its part by more than a quantum and a call, whatever its calls cost and however many wait.
+ *
+ * A flow takes what rounds gave when it is looked at next. Its credit ends at one round's: who had
+ * no calls has saved nothing. Its debt stays when it has no calls, or it would come back without
+ * it, and ends at KNIT_LANE_FLOW_DEBT_MAX_NS. When there is nothing to serve all debts are
+ * forgotten, for then nobody waited.
+ *
+ * Inside of a flow sessions share its time (deficit.h). A lane whose sessions are of one flow has
+ * that order alone. The order is the worker's own: nothing of it is shared but the weight, and
+ * neither claim nor park look at it.
+ *
+ * Threads: the lane's, as its sessions. tests/model/flow.pml is a model of this.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fastpath/lane/lane.h"
+
+#define KNIT_LANE_FLOW_QUANTUM_NS 200000
+#define KNIT_LANE_FLOW_DEBT_MAX_NS                                                                 \
+    1000000000 /* a call that takes longer, or stood still, counts as this */
+#define KNIT_LANE_FLOW_ROUNDS_MAX                                                                  \
+    (KNIT_LANE_FLOW_DEBT_MAX_NS / KNIT_LANE_FLOW_QUANTUM_NS + 1) /* pay that */
+
+enum { KNIT_LANE_FLOW_NO_PLACE = 255 };
+
+static_assert(KNIT_LANE_SESSIONS_MAX <= KNIT_LANE_FLOW_NO_PLACE, "it is no session's place");
+
+struct knit_lane_flow {
+    uint64_t number;
+    bool is_known;                  /* it was used */
+    const _Atomic uint32_t *weight; /* of one of its sessions; NULL = 1 */
+    int64_t credit_ns;              /* below 0: debt */
+    uint32_t round;                 /* as far as which it has taken what rounds give */
+    uint32_t own_rounds;            /* of its sessions' deficits, beside the lane's */
+    uint32_t sessions;              /* 0 = it is there for its debt alone */
+    uint8_t first, last;            /* places of its sessions in this turn */
+};
+
+struct knit_lane_flows {
+    struct knit_lane_flow flow[KNIT_LANE_SESSIONS_MAX];
+    uint8_t next[KNIT_LANE_SESSIONS_MAX]; /* by place: the next of that flow in this turn */
+    uint32_t count;                       /* of those with sessions */
+    uint32_t round;
+};
+
+struct knit_worker_session;
+
+/* The sessions of the lane have changed: each gets its flow. */
+void knit_lane_flows_begin(struct knit_lane *lane);
+
+/* The flows of the sessions at these places, in their order, each with its sessions in theirs.
+ * Returns how many. */
+uint32_t knit_lane_flows_line_up(struct knit_lane *lane, const uint8_t *places, uint32_t count,
+    struct knit_lane_flow **ret_turn);
+
+/* If all of these are in debt, so many rounds pass that one is not. */
+void knit_lane_flows_begin_round(
+    struct knit_lane_flows *flows, struct knit_lane_flow **turn, uint32_t count);
+
+/* Takes the flow's next session with credit out of the turn; it has some. */
+uint8_t knit_lane_flow_next(struct knit_lane *lane, struct knit_lane_flow *flow);
+/* It has more. */
+void knit_lane_flow_again(struct knit_lane *lane, struct knit_lane_flow *flow, uint8_t place);
+
+/* The session's calls were served since its credit was credit_ns and lane->took_ns 0. */
+void knit_lane_flow_charge(
+    struct knit_worker_session *session, int32_t credit_ns, uint32_t took_ns);
+
+/* It has taken what rounds gave since the last look. */
+void knit_lane_flow_renew(const struct knit_lane_flows *flows, struct knit_lane_flow *flow);
+
+/* The rounds of the deficits of its sessions, where the lane has several flows. */
+static inline uint32_t knit_lane_flow_session_rounds(
+    uint32_t lane_round, const struct knit_lane_flow *flow)
+{
+    return lane_round + flow->own_rounds;
+}
+
+/* Nobody waits. */
+static inline void knit_lane_flows_forget(struct knit_lane_flows *flows)
+{
+    flows->round += KNIT_LANE_FLOW_ROUNDS_MAX;
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The flows of a lane share its worker's time by their weights, however many sessions each has and
+ * whatever their calls cost. Method: as in test_deficit.c, a worker driven by hand, which takes
+ * what calls cost from its means. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "fastpath/lane/lane_private.h"
+#include "tests/fastpath/lanes.h"
+#include "tests/support/random.h"
+
+enum { SLOTS = 256, LANES = 3, GREEDY = 7, QUANTUM = KNIT_LANE_FLOW_QUANTUM_NS };
+
+static struct lanes lanes;
+
+static int setup(void **state)
+{
+    (void)state;
+    lanes_init(&lanes, LANES, true, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    lanes_fini(&lanes);
+    return 0;
+}
+
+static struct knit_session *add_session(uint64_t flow, uint32_t weight)
+{
+    struct lanes_session *session = lanes_add_session(&lanes, SLOTS, 65536, 0);
+
+    session->flow = flow;
+    atomic_store_explicit(&session->weight, weight, memory_order_relaxed);
+    return session->session;
+}
+
+static uint32_t publish(struct knit_session *session, uint32_t lane, uint32_t task, uint32_t us)
+{
+    struct knit_session_call call = lanes_call(task, &us, sizeof(us));
+    uint32_t slot;
+
+    call.lane = lane;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    return slot;
+}
+
+static void fill(struct knit_session *session, uint32_t task, uint32_t us)
+{
+    while (knit_session_slots_free(session) > 0)
+        (void)publish(session, 0, task, us);
+}
+
+static void turn(void)
+{
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+}
+
+static size_t collect(struct knit_session *session)
+{
+    struct knit_session_outcome outcomes[SLOTS];
+
+    return knit_session_collect(session, outcomes, SLOTS);
+}
+
+/* The calls of a task take so long, below KNIT_SHORT_NS / 2, and none is measured. */
+static void pretend(uint32_t task, uint32_t ns)
+{
+    lanes.worker[0]->mean_ns[task] = ns;
+    lanes.worker[0]->unmeasured = UINT32_MAX;
+}
+
+static struct knit_lane_flow *flow_of(uint32_t session)
+{
+    return lanes.worker[0]->sessions[session]->flow;
+}
+
+/* ---- shares ---- */
+
+static void a_flow_with_many_sessions_gets_no_more_than_one_with_one(void **state)
+{
+    enum { COST = 900, TURNS = 6000 };
+    struct knit_session *greedy[GREEDY], *modest;
+    uint64_t greedy_ns = 0, modest_ns = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < GREEDY; i++)
+        greedy[i] = add_session(1, 1);
+    modest = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, COST);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        for (uint32_t j = 0; j < GREEDY; j++)
+            fill(greedy[j], LANES_ECHO, 0);
+        fill(modest, LANES_ECHO, 0);
+        turn();
+        for (uint32_t j = 0; j < GREEDY; j++)
+            greedy_ns += collect(greedy[j]) * COST;
+        modest_ns += collect(modest) * COST;
+    }
+    assert_true(greedy_ns < modest_ns + 3 * QUANTUM);
+    assert_true(modest_ns < greedy_ns + 3 * QUANTUM);
+}
+
+static void flows_share_by_weight_whatever_calls_cost(void **state)
+{
+    enum { TURNS = 20000, FLOWS = 3 };
+    static const uint32_t weight[FLOWS] = {1, 4, 2};
+    struct knit_session *sessions[FLOWS];
+    uint64_t got_ns[FLOWS] = {0};
+    struct knit_random random;
+
+    (void)state;
+    knit_random_init(&random);
+    for (uint32_t i = 0; i < FLOWS; i++)
+        sessions[i] = add_session(10 + i, weight[i]);
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        const uint32_t cost = 1 + (uint32_t)knit_random_below(&random, 999);
+
+        for (uint32_t j = 0; j < FLOWS; j++)
+            fill(sessions[j], LANES_ECHO, 0);
+        pretend(LANES_ECHO, cost);
+        turn();
+        for (uint32_t j = 0; j < FLOWS; j++)
+            got_ns[j] += collect(sessions[j]) * cost;
+        for (uint32_t j = 1; j < FLOWS; j++) {
+            const int64_t part = (int64_t)(got_ns[0] / weight[0]);
+
+            assert_true(llabs((int64_t)(got_ns[j] / weight[j]) - part) < 2 * QUANTUM + 20000);
+        }
+    }
+    assert_true(got_ns[0] > 4 * QUANTUM);
+}
+
+/* It takes effect with the next round. */
+static void a_weight_may_change(void **state)
+{
+    enum { COST = 900, TURNS = 8000 };
+    struct knit_session *one, *other;
+    uint64_t one_ns = 0, other_ns = 0;
+
+    (void)state;
+    one = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, COST);
+    for (uint32_t i = 0; i < 2 * TURNS; i++) {
+        if (i == TURNS) {
+            atomic_store_explicit(&lanes.session[1].weight, 3, memory_order_relaxed);
+            one_ns = other_ns = 0;
+        }
+        fill(one, LANES_ECHO, 0);
+        fill(other, LANES_ECHO, 0);
+        turn();
+        one_ns += collect(one) * COST;
+        other_ns += collect(other) * COST;
+    }
+    assert_true(llabs((int64_t)other_ns - 3 * (int64_t)one_ns) < 10 * QUANTUM);
+}
+
+static void inside_of_a_flow_sessions_share(void **state)
+{
+    enum { CHEAP = 90, COSTLY = 900, TURNS = 6000 };
+    struct knit_session *cheap, *costly, *other;
+    uint64_t cheap_ns = 0, costly_ns = 0;
+
+    (void)state;
+    cheap = add_session(1, 1);
+    costly = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, CHEAP);
+    pretend(LANES_ROOM, COSTLY);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        fill(cheap, LANES_ECHO, 0);
+        fill(costly, LANES_ROOM, 0);
+        fill(other, LANES_ECHO, 0);
+        turn();
+        cheap_ns += collect(cheap) * CHEAP;
+        costly_ns += collect(costly) * COSTLY;
+        (void)collect(other);
+    }
+    assert_true(cheap_ns > QUANTUM);
+    assert_true(llabs((int64_t)cheap_ns - (int64_t)costly_ns) < 4 * KNIT_ROUND_NS);
+}
+
+/* By the clock, which on a busy machine says more than calls ask for. Each turn is one of them. */
+static void beside_long_calls_of_many_sessions_a_flow_gets_its_time(void **state)
+{
+    enum { LONG_US = 5000, SHORT_US = 500, TIMES = 6 };
+    struct knit_session *greedy[GREEDY], *modest;
+    uint64_t greedy_ns = 0, modest_ns = 0, longest_ns[2] = {0};
+
+    (void)state;
+    for (uint32_t i = 0; i < GREEDY; i++)
+        greedy[i] = add_session(1, 1);
+    modest = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t times = 0; times < TIMES;) {
+        const uint32_t *took_ns = &lanes.worker[0]->took_ns;
+        size_t of_greedy = 0;
+
+        for (uint32_t j = 0; j < GREEDY; j++)
+            fill(greedy[j], LANES_SPIN, LONG_US);
+        fill(modest, LANES_SPIN, SHORT_US);
+        turn();
+        for (uint32_t j = 0; j < GREEDY; j++)
+            of_greedy += collect(greedy[j]);
+        assert_int_equal(of_greedy + collect(modest), 1);
+        times += (uint32_t)of_greedy;
+        *(of_greedy != 0 ? &greedy_ns : &modest_ns) += *took_ns;
+        if (longest_ns[of_greedy] < *took_ns)
+            longest_ns[of_greedy] = *took_ns;
+        assert_true(llabs((int64_t)greedy_ns - (int64_t)modest_ns) <=
+                    (int64_t)(2 * QUANTUM + longest_ns[0] + longest_ns[1]));
+    }
+}
+
+/* Its calls are more than it has credit for, and it has none when the others have their turn. */
+static void a_flow_gains_nothing_by_coming_and_going(void **state)
+{
+    enum { CHEAP = 90, COSTLY = 900, AT_ONCE = 3, TURNS = 6000 };
+    struct knit_session *steady, *coming;
+    uint64_t steady_ns = 0, coming_ns = 0;
+
+    (void)state;
+    steady = add_session(1, 1);
+    coming = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, CHEAP);
+    pretend(LANES_ROOM, COSTLY);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        fill(steady, LANES_ECHO, 0);
+        if (knit_session_in_flight(coming) == 0) {
+            for (uint32_t j = 0; j < AT_ONCE; j++)
+                (void)publish(coming, 0, LANES_ROOM, 0);
+        }
+        turn();
+        steady_ns += collect(steady) * CHEAP;
+        coming_ns += collect(coming) * COSTLY;
+    }
+    assert_true(coming_ns > QUANTUM);
+    assert_true(coming_ns < steady_ns + 3 * QUANTUM);
+}
+
+/* ---- debts ---- */
+
+static void a_debt_stays_when_the_last_session_leaves(void **state)
+{
+    struct knit_session *debtor, *other;
+
+    (void)state;
+    debtor = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    fill(other, LANES_ECHO, 0);
+    (void)publish(debtor, 0, LANES_SPIN, 3000);
+    while (collect(debtor) == 0) {
+        turn();
+        (void)collect(other);
+        fill(other, LANES_ECHO, 0);
+    }
+    assert_true(flow_of(0)->credit_ns < -QUANTUM);
+    assert_int_equal(knit_lane_detach(lanes.worker[0], 1), 0);
+    turn();
+    assert_int_equal(lanes.worker[0]->flows.count, 1);
+    lanes_attach(&lanes, 0, 0);
+    turn();
+    assert_int_equal(lanes.worker[0]->flows.count, 2);
+    assert_int_equal(lanes.worker[0]->sessions[1]->in.id, 1);
+    assert_true(flow_of(1)->credit_ns < -QUANTUM);
+}
+
+static void a_last_look_minds_no_debt(void **state)
+{
+    struct knit_session *debtor;
+
+    (void)state;
+    debtor = add_session(1, 1);
+    (void)add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    turn();
+    flow_of(0)->credit_ns = -KNIT_LANE_FLOW_DEBT_MAX_NS;
+    (void)publish(debtor, 0, LANES_ECHO, 0);
+    turn();
+    assert_int_equal(collect(debtor), 1);
+}
+
+static void debts_are_forgotten_when_there_is_nothing_to_do(void **state)
+{
+    struct knit_session *debtor;
+
+    (void)state;
+    debtor = add_session(1, 1);
+    (void)add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(debtor, 0, LANES_SPIN, 3000);
+    turn();
+    assert_int_equal(collect(debtor), 1);
+    assert_true(flow_of(0)->credit_ns < 0);
+    turn();
+    knit_lane_flow_renew(&lanes.worker[0]->flows, flow_of(0));
+    assert_int_equal(flow_of(0)->credit_ns, QUANTUM);
+}
+
+/* Lanes 1 and 2 have no worker. */
+static void a_thief_pays_and_leaves_debtors_for_last(void **state)
+{
+    struct knit_session *debtor, *other;
+
+    (void)state;
+    debtor = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(debtor, 1, LANES_SPIN, 3000);
+    (void)publish(debtor, 1, LANES_ECHO, 0);
+    (void)publish(debtor, 2, LANES_ECHO, 0);
+    turn();
+    assert_int_equal(collect(debtor), 1);
+    assert_true(flow_of(0)->credit_ns < -QUANTUM);
+    (void)publish(other, 1, LANES_ECHO, 0);
+    turn();
+    assert_int_equal(collect(debtor), 0);
+    assert_int_equal(collect(other), 1);
+    /* It takes what there is. */
+    turn();
+    turn();
+    assert_int_equal(collect(debtor), 2);
+}
+
+static void one_flow_is_not_charged(void **state)
+{
+    struct knit_session *one, *other;
+
+    (void)state;
+    one = add_session(7, 1);
+    other = add_session(7, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    fill(one, LANES_ECHO, 0);
+    fill(other, LANES_SPIN, 100);
+    for (uint32_t i = 0; i < 100; i++)
+        turn();
+    assert_int_equal(lanes.worker[0]->flows.count, 1);
+    assert_int_equal(flow_of(0)->credit_ns, QUANTUM);
+    assert_ptr_equal(flow_of(0), flow_of(1));
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_flow_with_many_sessions_gets_no_more_than_one_with_one),
+        TEST(flows_share_by_weight_whatever_calls_cost),
+        TEST(a_weight_may_change),
+        TEST(inside_of_a_flow_sessions_share),
+        TEST(beside_long_calls_of_many_sessions_a_flow_gets_its_time),
+        TEST(a_flow_gains_nothing_by_coming_and_going),
+        TEST(a_debt_stays_when_the_last_session_leaves),
+        TEST(a_last_look_minds_no_debt),
+        TEST(debts_are_forgotten_when_there_is_nothing_to_do),
+        TEST(a_thief_pays_and_leaves_debtors_for_last),
+        TEST(one_flow_is_not_charged),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

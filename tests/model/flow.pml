@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Flows of a lane: deficit round robin in time between them (fastpath/lane/lane_flows.c).
+ *
+ * Calls of two or three flows come at any moment and take one unit of time or M. A flow is served while it has credit; when
+ * all that have calls are in debt, so many rounds pass at once as pay the first of them, each of Q times its weight. What
+ * rounds gave is taken when a flow is looked at next, and credit ends at one round's: who had no calls has saved nothing.
+ * When no flow has calls the worker forgets all debts and sleeps, whatever they are.
+ *
+ * Checked: a worker that finds calls serves one; over each stretch of time in which flows 0 and 1 have calls at each look,
+ * what they got differs, each by its weight, by no more than 2 Q and a call of each; and no call waits for a worker that
+ * sleeps. With BACKLOG flows 0 and 1 have all their calls from the beginning.
+ */
+
+#ifndef F
+#define F 2 /* flows, of the weights 1, 2, 1 */
+#endif
+#ifndef N
+#define N 4 /* calls of each */
+#endif
+#define Q 2
+#define M 5
+#define DEBT_MAX 12
+#define FORGET (DEBT_MAX / Q + 2) /* rounds */
+#define WEIGHT(i) (1 + ((i) == 1))
+#define QUANTUM(i) (Q * WEIGHT(i))
+
+byte queued[F];
+short credit[F];
+byte taken[F]; /* as far as which round */
+byte round;
+bool asleep;
+byte left;
+
+/* Read by the checks only. */
+short got[2];
+bool both;
+
+proctype caller(byte i)
+{
+	byte n = N;
+
+	do
+	:: n > 0 && queued[i] < 2 -> d_step { queued[i]++; n--; asleep = 0 }
+	:: n == 0 -> break
+	od
+}
+
+/* 256 rounds never pass between two looks of a search. */
+inline renew(i)
+{
+	rounds = round - taken[i];
+	taken[i] = round;
+#ifdef MUTANT_ABSENT_PAYS_NOTHING
+	if
+	:: rounds > 1 -> rounds = 1
+	:: else
+	fi;
+#endif
+	credit[i] = credit[i] + rounds * QUANTUM(i);
+#ifdef MUTANT_CREDIT_SAVED
+	skip;
+#else
+	if
+	:: credit[i] > QUANTUM(i) -> credit[i] = QUANTUM(i)
+	:: else
+	fi;
+#endif
+	rounds = 0
+}
+
+/* All that have calls are in debt. */
+inline begin_round()
+{
+	due = 255;
+	i = 0;
+	do
+	:: i < F && queued[i] == 0 -> i++
+	:: i < F && queued[i] > 0 ->
+		if
+		:: credit[i] > 0 -> due = 0
+		:: credit[i] <= 0 && -credit[i] / QUANTUM(i) + 1 < due ->
+#ifdef MUTANT_ROUND_TOO_FEW
+			due = -credit[i] / QUANTUM(i)
+#else
+			due = -credit[i] / QUANTUM(i) + 1
+#endif
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+	round = round + due;
+	i = 0;
+	do
+	:: i < F ->
+		if
+		:: queued[i] > 0 ->
+#ifdef MUTANT_ROUND_FOR_ONE
+			if
+			:: due > 0 && credit[i] + due * QUANTUM(i) <= 0 -> taken[i] = round
+			:: else
+			fi;
+#endif
+			renew(i)
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+	due = 0
+}
+
+inline look()
+{
+	i = 0;
+	any = 0;
+	do
+	:: i < F ->
+		if
+		:: queued[i] > 0 -> any = 1; renew(i)
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+	if
+	:: queued[0] > 0 && queued[1] > 0 && !both -> both = 1; got[0] = 0; got[1] = 0
+	:: queued[0] == 0 || queued[1] == 0 -> both = 0; got[0] = 0; got[1] = 0
+	:: else
+	fi;
+	i = 0
+}
+
+/* By turns, from behind the one that was served last. */
+inline choose()
+{
+	i = 0;
+	do
+	:: i < F && !(queued[at] > 0 && credit[at] > 0) -> at = (at + 1) % F; i++
+	:: else -> break
+	od;
+	assert(i < F);
+	i = 0
+}
+
+inline charge()
+{
+#ifdef MUTANT_CALLS_COUNTED
+	credit[at] = credit[at] - 1;
+#else
+	credit[at] = credit[at] - cost;
+#endif
+	if
+	:: credit[at] < -DEBT_MAX -> credit[at] = -DEBT_MAX
+	:: else
+	fi;
+#ifdef MUTANT_DEBT_LEFT_BEHIND
+	if
+	:: queued[at] == 0 && credit[at] < 0 -> credit[at] = 0
+	:: else
+	fi;
+#endif
+	if
+	:: both && at < 2 -> got[at] = got[at] + cost
+	:: else
+	fi;
+	/* got[0] / 1 and got[1] / 2. */
+	assert(2 * got[0] - got[1] <= 4 * Q + 2 * M + M && got[1] - 2 * got[0] <= 4 * Q + 2 * M + M)
+}
+
+proctype worker()
+{
+	byte at, i, due, rounds, cost;
+	bool any;
+
+	do
+	:: left == 0 -> break
+	:: left > 0 ->
+		d_step { look() };
+		if
+		:: any ->
+			d_step { begin_round(); choose(); queued[at]-- };
+			if
+			:: cost = 1
+			:: cost = M
+			fi;
+			d_step { charge(); at = (at + 1) % F; cost = 0; left-- }
+		:: else ->
+			d_step {
+#ifdef MUTANT_LAST_LOOK_MINDS_DEBT
+				do
+				:: i < F && (queued[i] == 0 || credit[i] <= 0) -> i++
+				:: else -> break
+				od;
+#else
+				do
+				:: i < F && queued[i] == 0 -> i++
+				:: else -> break
+				od;
+#endif
+				if
+				:: i == F -> asleep = 1; round = round + FORGET
+				:: else
+				fi;
+				i = 0
+			};
+			!asleep
+		fi
+	od
+}
+
+init {
+	atomic {
+		left = F * N;
+		round = 1;
+#ifdef BACKLOG
+		queued[0] = N;
+		queued[1] = N;
+#else
+		run caller(0);
+		run caller(1);
+#endif
+#if F > 2
+		run caller(2);
+#endif
+		run worker()
+	}
+}
