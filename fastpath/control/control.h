@@ -124,8 +124,9 @@ struct knit_control_attach {
     uint64_t reply_budget_bytes;
     uint32_t is_trusted;
     uint32_t bell_is_pipe;
-    uint32_t right; /* its place among the rights, from 1; 0 = it may run every task */
-    uint32_t reserved;
+    uint64_t flow;   /* its number */
+    uint32_t weight; /* its place among the weights of flows, from 1; 0 = it weighs 1 */
+    uint32_t right;  /* its place among the rights, from 1; 0 = it may run every task */
 };
 
 struct knit_control_session {

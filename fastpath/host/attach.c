@@ -26,6 +26,8 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
+#define OWN_FLOW ((uint64_t)1 << 63) /* with the session's id: no principal has such a number */
+
 /* A session that is asked for. */
 struct admission {
     struct knit_geometry geometry;
@@ -115,6 +117,8 @@ static int add(
     session->is_foreign = admission->is_foreign;
     session->peer = admission->peer;
     session->right = admission->peer.right;
+    session->flow = session->is_foreign ? admission->peer.principal : OWN_FLOW | session->id;
+    session->weight = admission->peer.weight;
     session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
     session->relay_fd = -1;
     session->memory_bytes = memory_bytes;
@@ -162,6 +166,8 @@ static int open_own(struct knit_host *pool, struct admission *admission,
     session->outside.bell_fd = session->loop_bell_fd;
     session->outside.reply = session->view.reply;
     session->outside.geometry = session->view.geometry;
+    session->outside.weight =
+        pool->rights.weight != NULL ? &pool->rights.weight[session->index] : NULL;
     /* Threads use the host's mappings. */
     if (pool->options.threads != NULL) {
         knit_fd_close(&session->request_fd);

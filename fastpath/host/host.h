@@ -45,6 +45,8 @@ struct knit_host_session {
     bool is_evicted;
     struct knit_host_peer peer;         /* of a foreign one */
     const struct knit_right *right;     /* of its caller; NULL = of every task */
+    uint64_t flow;                      /* number of the flow that it belongs to, */
+    const _Atomic uint64_t *weight;     /* and of that, of a foreign one; NULL = 1 */
     struct knit_host_session_view view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */

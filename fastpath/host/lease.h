@@ -20,6 +20,8 @@ struct knit_host_own_session {
     int bell_fd;                  /* readable when outcomes have come; the session has it too */
     struct knit_reply_view reply; /* where outcomes lie; readable until close */
     struct knit_geometry geometry;
+    /* Of its flow, which is its own, for its thread to change; NULL where workers are threads. */
+    struct knit_weight *weight;
 };
 
 /* The process at the other end of a connection. */
@@ -28,6 +30,10 @@ struct knit_host_peer {
     gid_t gid;
     pid_t pid;                      /* for statistics only */
     const struct knit_right *right; /* stays until it is detached; NULL = of every task */
+    /* Whose it is: sessions of one number share what workers give one principal (lane_flows.h).
+     * Below 2^63. */
+    uint64_t principal;
+    const _Atomic uint64_t *weight; /* of the principal; stays as long; NULL = 1 */
 };
 
 /* What a caller asks for. */

@@ -51,13 +51,19 @@ void knit_host_rights_enter(struct knit_host *pool, const struct knit_host_sessi
 {
     if (session->right != NULL)
         knit_right_copy(&pool->rights.member[session->index], session->right);
+    if (session->weight != NULL && pool->rights.weight != NULL)
+        knit_weight_store(&pool->rights.weight[session->index],
+            atomic_load_explicit(session->weight, memory_order_relaxed));
 }
 
 void knit_host_rights_leave(struct knit_host *pool, struct knit_host_session *session)
 {
     session->right = NULL;
-    if (pool->rights.member != NULL)
-        knit_right_store(&pool->rights.member[session->index], KNIT_RIGHTS_NOTHING);
+    session->weight = NULL;
+    if (pool->rights.member == NULL)
+        return;
+    knit_right_store(&pool->rights.member[session->index], KNIT_RIGHTS_NOTHING);
+    knit_weight_store(&pool->rights.weight[session->index], 0);
 }
 
 void knit_host_rights_renew(struct knit_host *pool)

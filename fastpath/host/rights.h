@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What sessions of other processes may run (lane/rights.h): the segment, and the rights of the
- * sessions in it.
+/* What sessions of other processes may run (lane/rights.h), and what they weigh: the segment, and
+ * the rights and weights of the sessions in it.
  *
  * Whoever attaches a session may give a word by which its caller's right is known, and changes that
  * as it likes; the session's copy in the segment follows with knit_host_rights_renew().
@@ -20,7 +20,7 @@ struct knit_host_session;
  * is open; not in one whose workers are threads. */
 const struct knit_rights_view *knit_host_rights(const struct knit_host *pool);
 
-/* Each session gets the right that its caller has now. */
+/* Each session gets the right and the weight that its caller has now. */
 void knit_host_rights_renew(struct knit_host *pool);
 
 /* For host/ alone, under the pool's mutex. Once the tasks are known. */

@@ -201,6 +201,8 @@ static int send_attach(
         .reply_budget_bytes = pool->options.reply_budget_bytes,
         .is_trusted = is_trusted(session),
         .bell_is_pipe = session->view.bell_is_pipe,
+        .flow = session->flow,
+        .weight = session->index + 1,
         .right = session->right != NULL ? session->index + 1 : 0};
     error = knit_control_send(worker->process.control_fd, &message, fds, false);
     knit_loop_bell_close_copy(session, fds[2]);

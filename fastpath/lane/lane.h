@@ -153,8 +153,8 @@ struct knit_lane_session {
     bool trusted; /* arguments are read in place */
     /* Which tasks it may run; NULL = all. */
     const struct knit_right *right;
-    uint64_t flow;                  /* sessions of one number share what one gets (lane_flows.h) */
-    const _Atomic uint32_t *weight; /* of the flow; NULL = 1 */
+    uint64_t flow; /* sessions of one number share what one gets (lane_flows.h) */
+    const struct knit_weight *weight; /* of the flow; NULL = 1 */
     /* Arena bytes that the replies of all lanes together may touch, see reply_arena.h. 0 = no
      * limit. */
     uint64_t reply_budget_bytes;

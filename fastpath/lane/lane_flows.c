@@ -69,11 +69,8 @@ void knit_lane_flows_begin(struct knit_lane *lane)
 /* What a round gives. */
 static int64_t quantum_of(const struct knit_lane_flow *flow)
 {
-    /* relaxed: a weight holds for what comes a moment later. */
-    const uint32_t weight =
-        flow->weight != NULL ? atomic_load_explicit(flow->weight, memory_order_relaxed) : 1;
-
-    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS * (weight != 0 ? weight : 1);
+    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS *
+           (flow->weight != NULL ? knit_weight_load(flow->weight) : 1);
 }
 
 void knit_lane_flow_renew(const struct knit_lane_flows *flows, struct knit_lane_flow *flow)

@@ -20,7 +20,6 @@
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -38,13 +37,13 @@ static_assert(KNIT_LANE_SESSIONS_MAX <= KNIT_LANE_FLOW_NO_PLACE, "it is no sessi
 
 struct knit_lane_flow {
     uint64_t number;
-    bool is_known;                  /* it was used */
-    const _Atomic uint32_t *weight; /* of one of its sessions; NULL = 1 */
-    int64_t credit_ns;              /* below 0: debt */
-    uint32_t round;                 /* as far as which it has taken what rounds give */
-    uint32_t own_rounds;            /* of its sessions' deficits, beside the lane's */
-    uint32_t sessions;              /* 0 = it is there for its debt alone */
-    uint8_t first, last;            /* places of its sessions in this turn */
+    bool is_known;                    /* it was used */
+    const struct knit_weight *weight; /* of one of its sessions; NULL = 1 */
+    int64_t credit_ns;                /* below 0: debt */
+    uint32_t round;                   /* as far as which it has taken what rounds give */
+    uint32_t own_rounds;              /* of its sessions' deficits, beside the lane's */
+    uint32_t sessions;                /* 0 = it is there for its debt alone */
+    uint8_t first, last;              /* places of its sessions in this turn */
 };
 
 struct knit_lane_flows {

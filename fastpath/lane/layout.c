@@ -132,6 +132,7 @@ static uint64_t walk_rights(uint32_t tasks, uintptr_t base, struct knit_rights_v
     view->words = (tasks + 63) / 64 + 1;
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->member = place(&at, 8 * (uint64_t)KNIT_RIGHTS_PLACES, KNIT_LINE);
+    view->weight = place(&at, 4 * (uint64_t)KNIT_RIGHTS_PLACES, KNIT_LINE);
     view->bits = place(&at, 8 * (uint64_t)KNIT_RIGHTS_CLASSES * view->words, KNIT_LINE);
     return pages(&at);
 }

@@ -49,12 +49,18 @@ struct knit_right {
     _Atomic uint64_t word;
 };
 
+/* What a flow (lane_flows.h) gets for each that others get; 0 = 1. It orders nothing. */
+struct knit_weight {
+    _Atomic uint32_t value;
+};
+
 /* Pointers into a mapping: of the host, or read-only of a worker. */
 struct knit_rights_view {
     struct knit_segment_header *header; /* of its geometry, `slots` is `words` */
-    uint32_t words;            /* of a row: a bit for each task; the last is the host's own */
-    struct knit_right *member; /* [KNIT_RIGHTS_PLACES]; of the session with that place */
-    _Atomic uint64_t *bits;    /* [KNIT_RIGHTS_CLASSES][words] */
+    uint32_t words;             /* of a row: a bit for each task; the last is the host's own */
+    struct knit_right *member;  /* [KNIT_RIGHTS_PLACES]; of the session with that place */
+    struct knit_weight *weight; /* [KNIT_RIGHTS_PLACES]; of the flow of that session */
+    _Atomic uint64_t *bits;     /* [KNIT_RIGHTS_CLASSES][words] */
 };
 
 /* As layout.h has them for the other segments. */
@@ -130,4 +136,18 @@ static inline void knit_right_copy(struct knit_right *right, const struct knit_r
 {
     /* acquire: R1 of what is stored again. */
     knit_right_store(right, atomic_load_explicit(&from->word, memory_order_acquire));
+}
+
+static inline void knit_weight_store(struct knit_weight *weight, uint64_t value)
+{
+    /* relaxed: it holds for what comes a moment later. */
+    atomic_store_explicit(
+        &weight->value, value < UINT32_MAX ? (uint32_t)value : UINT32_MAX, memory_order_relaxed);
+}
+
+static inline uint32_t knit_weight_load(const struct knit_weight *weight)
+{
+    const uint32_t value = atomic_load_explicit(&weight->value, memory_order_relaxed);
+
+    return value != 0 ? value : 1;
 }

@@ -360,7 +360,7 @@ static int map_session(const struct worker *worker, const struct knit_control_at
     int error;
 
     if (knit_geometry_check(&request->geometry) != NULL || request->session == 0 ||
-        request->right > KNIT_RIGHTS_PLACES)
+        request->right > KNIT_RIGHTS_PLACES || request->weight > KNIT_RIGHTS_PLACES)
         return -EINVAL;
     error = knit_segment_map(
         fds[0], knit_layout_request_bytes(&request->geometry), false, &attached->request);
@@ -375,6 +375,8 @@ static int map_session(const struct worker *worker, const struct knit_control_at
         .bell_is_pipe = request->bell_is_pipe != 0,
         .trusted = request->is_trusted != 0,
         .right = request->right != 0 ? &worker->rights.member[request->right - 1] : NULL,
+        .flow = request->flow,
+        .weight = request->weight != 0 ? &worker->rights.weight[request->weight - 1] : NULL,
         .reply_budget_bytes = request->reply_budget_bytes};
     knit_layout_request(&request->geometry, attached->request.base, &ret_session->request);
     knit_layout_reply(&request->geometry, attached->reply.base, &ret_session->reply);

@@ -47,6 +47,9 @@ struct knit_principal {
      * KNIT_RIGHTS_NOTHING. */
     struct knit_right right;
     struct knit_quota quota; /* what it may ask for, and its weight */
+    /* Made of its name, below 2^63: the flow of its sessions. Whoever comes again has the same, and
+     * owes what it owed. */
+    uint64_t number;
     /* The table's. */
     uint32_t refs;
     LIST_ENTRY(knit_principal) in_bucket;

@@ -19,6 +19,17 @@ static void allow_all(void *arg, struct knit_principal *principal)
 }
 
 /* gids: taken over when it returns one. */
+/* FNV-1a. Names come from the operator, but for those of certificates, which the operator's
+ * authority has signed. */
+static uint64_t number_of(const char *name)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (uint8_t)*name) * UINT64_C(1099511628211);
+    return hash >> 1;
+}
+
 static struct knit_principal *new_principal(
     enum knit_principal_kind kind, const char *name, uid_t uid, const gid_t *gids, size_t gid_count)
 {
@@ -32,6 +43,7 @@ static struct knit_principal *new_principal(
     principal->gids = gids;
     principal->gid_count = gid_count;
     memcpy(principal->name, name, size);
+    principal->number = number_of(name);
     return principal;
 }
 
@@ -102,15 +114,10 @@ void knit_principals_set_rule(
     (void)pthread_mutex_unlock(&principals->mutex);
 }
 
-/* FNV-1a. Names of principals come from the operator, but for those of certificates, which the
- * operator's authority has signed. */
-static struct knit_principal_bucket *bucket_of(struct knit_principals *principals, const char *name)
+static struct knit_principal_bucket *bucket_of(
+    struct knit_principals *principals, const struct knit_principal *principal)
 {
-    uint32_t hash = 2166136261u;
-
-    for (; *name != '\0'; name++)
-        hash = (hash ^ (uint8_t)*name) * 16777619u;
-    return &principals->buckets[hash % KNIT_PRINCIPALS_BUCKETS];
+    return &principals->buckets[principal->number % KNIT_PRINCIPALS_BUCKETS];
 }
 
 static bool is_same(const struct knit_principal *a, const struct knit_principal *b)
@@ -133,7 +140,7 @@ static void free_unless_needed(struct knit_principal *principal, uint64_t now_ns
 static struct knit_principal *share(
     struct knit_principals *principals, struct knit_principal *brought)
 {
-    struct knit_principal_bucket *bucket = bucket_of(principals, brought->name);
+    struct knit_principal_bucket *bucket = bucket_of(principals, brought);
     struct knit_principal *principal, *next, *found = NULL;
     const uint64_t now_ns = knit_clock_ns();
 

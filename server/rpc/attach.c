@@ -157,7 +157,9 @@ static void attach(
     struct knit_host_peer peer = {.uid = ids->uid,
         .gid = ids->gid,
         .pid = ids->pid,
-        .right = caller->router->backend->policy != NULL ? &caller->principal->right : NULL};
+        .right = caller->router->backend->policy != NULL ? &caller->principal->right : NULL,
+        .principal = caller->principal->number,
+        .weight = &caller->principal->quota.weight};
     const struct knit_host_ask ask = {.slots = caller->session_slots,
         .arena_bytes = request->arena_bytes,
         .features = request->features,

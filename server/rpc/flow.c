@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/lane/rights.h"
+
 void knit_flows_init(struct knit_flows *flows)
 {
     *flows = (struct knit_flows){.rounds = 0};
@@ -124,6 +126,12 @@ static struct knit_share_queue *queue_of(struct knit_flow *flow, bool is_fresh)
     return is_fresh ? &flow->fresh : &flow->others;
 }
 
+static void say_weight(const struct knit_flows *flows)
+{
+    if (flows->lane_weight != NULL)
+        knit_weight_store(flows->lane_weight, flows->weights);
+}
+
 void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool is_fresh)
 {
     struct knit_flow *flow = caller->flow;
@@ -139,6 +147,7 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     flow->is_in_turn = true;
     flows->count++;
     flows->weights += flow->weight;
+    say_weight(flows);
     TAILQ_INSERT_TAIL(&flows->turn, flow, in_turn);
 }
 
@@ -162,6 +171,7 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
     flow->is_in_turn = false;
     flows->count--;
     flows->weights -= flow->weight;
+    say_weight(flows);
     flow->left_ns = now_ns;
     if (flow->credit_ns > 0)
         flow->credit_ns = 0;

@@ -13,8 +13,10 @@
  * Callers inside a flow have their turns as share.h says. Priorities order the calls of one
  * connection, so they give nobody an advantage over another principal.
  *
- * Threads: its loop's. Each loop has its own flows, and workers share their time among the sessions
- * of loops (fastpath/lane/deficit.h).
+ * Threads: its loop's. Each loop has its own flows. For workers the loop's session is one flow
+ * (fastpath/lane/lane_flows.h), whose weight is the sum of those that wait here. A loop with so
+ * little to do that none waits weighs as one principal: what it has in the lanes is served in its
+ * turn, and where that does not suffice some wait.
  */
 #pragma once
 
@@ -60,6 +62,7 @@ struct knit_flows {
     uint64_t weights; /* their sum, */
     uint32_t waiting; /* and their callers */
     uint64_t rounds;
+    struct knit_weight *lane_weight; /* what workers give the loop's session by; NULL: nothing */
 };
 
 void knit_flows_init(struct knit_flows *flows);

@@ -58,6 +58,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
     TAILQ_INIT(&router->due_references);
     TAILQ_INIT(&router->kept_until);
     r = knit_share_init(&router->share, session->session, &session->geometry);
+    router->share.flows.lane_weight = session->weight;
     router->records = calloc(slots, sizeof(*router->records));
     return router->records != NULL ? r : -ENOMEM;
 }

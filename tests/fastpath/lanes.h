@@ -46,7 +46,7 @@ struct lanes_session {
     struct knit_reply_view reply;
     struct knit_session *session;
     uint64_t flow; /* what workers are told of it, */
-    _Atomic uint32_t weight;
+    struct knit_weight weight;
     int bell_fd;     /* what the caller polls */
     int bell_end_fd; /* what workers notify */
 };

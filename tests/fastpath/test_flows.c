@@ -36,7 +36,7 @@ static struct knit_session *add_session(uint64_t flow, uint32_t weight)
     struct lanes_session *session = lanes_add_session(&lanes, SLOTS, 65536, 0);
 
     session->flow = flow;
-    atomic_store_explicit(&session->weight, weight, memory_order_relaxed);
+    knit_weight_store(&session->weight, weight);
     return session->session;
 }
 
@@ -152,7 +152,7 @@ static void a_weight_may_change(void **state)
     pretend(LANES_ECHO, COST);
     for (uint32_t i = 0; i < 2 * TURNS; i++) {
         if (i == TURNS) {
-            atomic_store_explicit(&lanes.session[1].weight, 3, memory_order_relaxed);
+            knit_weight_store(&lanes.session[1].weight, 3);
             one_ns = other_ns = 0;
         }
         fill(one, LANES_ECHO, 0);

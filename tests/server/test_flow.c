@@ -110,6 +110,28 @@ static void time_is_shared_and_not_calls(void **state)
     assert_in_range(greedy_ns, 9 * 20 * MS, 11 * 20 * MS);
 }
 
+/* That of the loop's session is of those that wait. */
+static void workers_are_told_the_weight_of_all_that_wait(void **state)
+{
+    const struct knit_policy_limits limits = {.weight = 3};
+    struct knit_weight weight = {0};
+
+    (void)state;
+    flows.lane_weight = &weight;
+    (void)wait(0, "token:heavy");
+    assert_int_equal(weight.value, 1);
+    rest(&callers[0]);
+    assert_int_equal(weight.value, 0);
+    knit_quota_set(&callers[0].principal->quota, &limits);
+    (void)wait(0, "token:heavy");
+    (void)wait(1, "token:light");
+    (void)wait(2, "token:light");
+    assert_int_equal(weight.value, 4);
+    rest(&callers[0]);
+    assert_int_equal(weight.value, 1);
+    flows.lane_weight = NULL;
+}
+
 static void weights_divide_it(void **state)
 {
     static const uint64_t work_ns[] = {50 * US, 50 * US};
@@ -236,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(connections_of_one_principal_are_one_flow),
         TEST(time_is_shared_and_not_calls),
+        TEST(workers_are_told_the_weight_of_all_that_wait),
         TEST(weights_divide_it),
         TEST(a_turn_comes_after_a_quantum_of_each_other),
         TEST(whoever_waits_alone_is_next_whatever_it_owes),

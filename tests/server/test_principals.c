@@ -70,6 +70,9 @@ static void a_user_is_one_principal_with_its_groups(void **state)
     assert_int_equal(first->uid, 4242);
     assert_int_equal(first->gid_count, 1);
     assert_int_equal(first->gids[0], 7);
+    /* Its sessions are one flow. */
+    assert_true(first->number != 0);
+    assert_int_equal(first->number, other->number);
     knit_principals_drop(principals, first);
     assert_ptr_equal(local(principals, 4242, 7), second);
     knit_principals_drop(principals, second);
@@ -117,6 +120,7 @@ static void names_of_one_kind_are_one_principal(void **state)
 
     assert_ptr_equal(token, again);
     assert_ptr_not_equal(token, certificate);
+    assert_true(token->number != certificate->number);
     assert_int_equal(token->uid, (uid_t)-1);
     assert_int_equal(certificate->gid_count, 0);
     knit_principals_drop(principals, again);

@@ -78,9 +78,12 @@ class Lanes:
         """Where reply cells begin, in bytes."""
         return place(PAGE + 2 * LINE + 8 * len(self.slots), CELL)
 
-    def is_answered(self):
+    def answered(self):
         at = self.replies() // 8
-        return all(self.reply[at + CELL // 8 * slot] >> 24 == 1 for slot in range(len(self.slots)))
+        return sum(self.reply[at + CELL // 8 * slot] >> 24 == 1 for slot in range(len(self.slots)))
+
+    def is_answered(self):
+        return self.answered() == len(self.slots)
 
     def order(self, lane):
         """From the completions, which are never overwritten here: there are more entries than calls."""

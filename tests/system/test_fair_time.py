@@ -7,6 +7,7 @@ their own. The bound is ten times as much; each attack made it wait for all that
 import contextlib
 import os
 import pwd
+import tempfile
 import time
 
 import msgpack
@@ -80,6 +81,66 @@ class FairTime(Case):
             quiet.call('echo', 0)
             self.measure(f'{sessions} sessions with {calls} calls of {task_ms} ms', quiet, task_ms,
                          lambda: not any(session.is_answered() for session in lanes))
+
+    def beside_sessions_of_another_user(self, policy=None, greedy_for_each=1):
+        """A modest session has as many calls as each greedy one. When it has all its outcomes, the greedy ones together
+        have as many as one, by the weights; with a share for each session they had nearly all of theirs."""
+        task_ms, sessions, calls, slack = 4, 12, 25, 8
+        settings = {'policy': policy} if policy else {'attach_users': 'nobody'}
+        with Daemon(workers=1, threads_io=1, drain_ms=0, socket_mode='0666', **settings) as daemon, \
+                contextlib.ExitStack() as stack:
+            os.chmod(daemon.dir, 0o755)
+            os.seteuid(pwd.getpwnam('nobody').pw_uid)
+            try:
+                others = [stack.enter_context(daemon.unix()) for _ in range(sessions)]
+            finally:
+                os.seteuid(0)
+            rpc = stack.enter_context(daemon.unix())
+            row = [[('sleep', task_ms)] * calls]
+            greedy = [stack.enter_context(Lanes(other, row)) for other in others]
+            modest = stack.enter_context(Lanes(rpc, row))
+            for session in greedy:
+                session.publish(0)
+            modest.publish(0)
+            rpc.call('$/ping', 0)
+            rpc.call('echo', 0)
+            wait_until(modest.is_answered, 'the modest calls to be answered')
+            got = sum(session.answered() for session in greedy)
+            print(f'fair time: beside {calls} calls of one session {got} of {sessions} sessions of another user')
+            self.assertLessEqual(got, greedy_for_each * calls * 2 + slack)
+            self.assertGreaterEqual(got, greedy_for_each * calls // 2 - slack)
+
+    def test_beside_many_sessions_of_another_user(self):
+        self.beside_sessions_of_another_user()
+
+    def test_by_weight(self):
+        with tempfile.NamedTemporaryFile('w', suffix='.policy') as policy:
+            policy.write('[principal user:nobody]\nallow = * $/attach $/tasks\nweight = 3\n[principal user:root]\nallow = * $/*\n')
+            policy.flush()
+            self.beside_sessions_of_another_user(policy.name, 3)
+
+    def test_the_session_of_a_loop_weighs_as_much_as_wait_in_it(self):
+        """Two users' calls wait in the daemon, and a third principal is a session: it gets a third and no half."""
+        task_ms, calls, waiting = 4, 25, 300
+        with Daemon(workers=1, threads_io=1, drain_ms=0, socket_mode='0666') as daemon, contextlib.ExitStack() as stack:
+            os.chmod(daemon.dir, 0o755)
+            os.seteuid(pwd.getpwnam('nobody').pw_uid)
+            try:
+                users = [stack.enter_context(daemon.unix())]
+            finally:
+                os.seteuid(0)
+            users.append(stack.enter_context(daemon.unix()))
+            session = stack.enter_context(Lanes(stack.enter_context(daemon.unix()), [[('sleep', task_ms)] * calls]))
+            for rpc in users:
+                rpc.send(b''.join(msgpack.packb([0, i, 'sleep', [task_ms]]) for i in range(waiting)))
+            wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] >= len(users), 'both to wait')
+            before = daemon.stats()['loops']['calls_answered']
+            session.publish(0)
+            wait_until(session.is_answered, 'the calls of the session to be answered')
+            got = daemon.stats()['loops']['calls_answered'] - before
+            print(f'fair time: beside {calls} calls of a session {got} of two users in a loop')
+            self.assertGreaterEqual(got, calls * 3 // 2)
+            self.assertLessEqual(got, calls * 4)
 
 
 if __name__ == '__main__':
