@@ -73,13 +73,11 @@ static int64_t quantum_of(const struct knit_lane_flow *flow)
            (flow->weight != NULL ? knit_weight_load(flow->weight) : 1);
 }
 
-void knit_lane_flow_renew(const struct knit_lane_flows *flows, struct knit_lane_flow *flow)
+void knit_lane_flow_take_rounds(const struct knit_lane_flows *flows, struct knit_lane_flow *flow)
 {
     const int64_t quantum_ns = quantum_of(flow);
     uint32_t rounds = flows->round - flow->round;
 
-    if (rounds == 0)
-        return;
     flow->round = flows->round;
     if (rounds > KNIT_LANE_FLOW_ROUNDS_MAX)
         rounds = KNIT_LANE_FLOW_ROUNDS_MAX;
@@ -106,17 +104,6 @@ void knit_lane_flows_begin_round(
     flows->round += (uint32_t)due;
     for (uint32_t i = 0; i < count; i++)
         knit_lane_flow_renew(flows, turn[i]);
-}
-
-void knit_lane_flow_charge(struct knit_worker_session *session, int32_t credit_ns, uint32_t took_ns)
-{
-    /* A session's debt ends sooner. */
-    const int64_t cost_ns = (int64_t)credit_ns - session->deficit.ns;
-    struct knit_lane_flow *flow = session->flow;
-
-    flow->credit_ns -= cost_ns > took_ns ? cost_ns : took_ns;
-    if (flow->credit_ns < -KNIT_LANE_FLOW_DEBT_MAX_NS)
-        flow->credit_ns = -KNIT_LANE_FLOW_DEBT_MAX_NS;
 }
 
 /* ---- a turn ---- */

@@ -53,8 +53,6 @@ struct knit_lane_flows {
     uint32_t round;
 };
 
-struct knit_worker_session;
-
 /* The sessions of the lane have changed: each gets its flow. */
 void knit_lane_flows_begin(struct knit_lane *lane);
 
@@ -72,12 +70,25 @@ uint8_t knit_lane_flow_next(struct knit_lane *lane, struct knit_lane_flow *flow)
 /* It has more. */
 void knit_lane_flow_again(struct knit_lane *lane, struct knit_lane_flow *flow, uint8_t place);
 
-/* The session's calls were served since its credit was credit_ns and lane->took_ns 0. */
-void knit_lane_flow_charge(
-    struct knit_worker_session *session, int32_t credit_ns, uint32_t took_ns);
+/* Takes what rounds gave since the last look. */
+void knit_lane_flow_take_rounds(const struct knit_lane_flows *flows, struct knit_lane_flow *flow);
 
-/* It has taken what rounds gave since the last look. */
-void knit_lane_flow_renew(const struct knit_lane_flows *flows, struct knit_lane_flow *flow);
+static inline void knit_lane_flow_renew(
+    const struct knit_lane_flows *flows, struct knit_lane_flow *flow)
+{
+    if (flows->round != flow->round)
+        knit_lane_flow_take_rounds(flows, flow);
+}
+
+/* Calls of a session have brought its deficit so far down, and the one that was measured last took
+ * so long: a session's debt ends sooner than a flow's. */
+static inline void knit_lane_flow_charge(
+    struct knit_lane_flow *flow, int32_t spent_ns, uint32_t took_ns)
+{
+    flow->credit_ns -= spent_ns > (int64_t)took_ns ? spent_ns : (int64_t)took_ns;
+    if (flow->credit_ns < -KNIT_LANE_FLOW_DEBT_MAX_NS)
+        flow->credit_ns = -KNIT_LANE_FLOW_DEBT_MAX_NS;
+}
 
 /* The rounds of the deficits of its sessions, where the lane has several flows. */
 static inline uint32_t knit_lane_flow_session_rounds(

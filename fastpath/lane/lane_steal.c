@@ -99,7 +99,7 @@ static bool steal(struct knit_lane *lane, struct knit_worker_session *session, s
     lane->took_ns = 0;
     if (!knit_lane_call(lane, session, prey->cursor, &prey->call))
         return false;
-    knit_lane_flow_charge(session, credit_ns, lane->took_ns);
+    knit_lane_flow_charge(session->flow, credit_ns - session->deficit.ns, lane->took_ns);
     return true;
 }
 

@@ -191,12 +191,40 @@ static uint32_t visit(struct knit_lane *lane, struct knit_lane_flow *flow, uint3
 
     lane->took_ns = 0;
     got = serve_session(lane, session, most);
-    knit_lane_flow_charge(session, credit_ns, lane->took_ns);
+    knit_lane_flow_charge(session->flow, credit_ns - session->deficit.ns, lane->took_ns);
     if (got > 0)
         lane->turn_from = place + 1u;
     if (got == most || !knit_deficit_has_credit(&session->deficit))
         knit_lane_flow_again(lane, flow, place);
     return got;
+}
+
+/* One session has something, as is usual: its flow pays, and rounds pass as it does. */
+static inline uint32_t serve_alone(struct knit_lane *lane, uint32_t place)
+{
+    struct knit_worker_session *session = lane->sessions[place];
+    struct knit_lane_flow *flow = session->flow;
+    uint32_t answers = 0;
+    int32_t credit_ns;
+
+    do {
+        knit_lane_flow_renew(&lane->flows, flow);
+        if (__builtin_expect(flow->credit_ns <= 0, 0))
+            knit_lane_flows_begin_round(&lane->flows, &flow, 1);
+        if (!knit_deficit_has_credit(&session->deficit)) {
+            flow->own_rounds += knit_deficit_rounds_due(&session->deficit);
+            knit_deficit_renew(&session->deficit, knit_lane_flow_session_rounds(lane->round, flow));
+        }
+        credit_ns = session->deficit.ns;
+        lane->took_ns = 0;
+        answers += serve_session(lane, session, TURN_ANSWERS - answers);
+        knit_lane_flow_charge(flow, credit_ns - session->deficit.ns, lane->took_ns);
+        /* Only debt may keep it. */
+    } while (
+        answers < TURN_ANSWERS && !lane->was_long && !knit_deficit_has_credit(&session->deficit));
+    if (answers > 0)
+        lane->turn_from = place + 1u;
+    return answers;
 }
 
 /* The same as serve_home(), where flows take turns before their sessions do. */
@@ -205,10 +233,14 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
     uint8_t places[KNIT_LANE_SESSIONS_MAX];
     struct knit_lane_flow *turn[KNIT_LANE_SESSIONS_MAX];
     const uint32_t count = find_busy(lane, places, true);
-    const uint32_t burst = count == 1 ? TURN_ANSWERS : BURST_ANSWERS;
-    uint32_t answers = 0, waiting = knit_lane_flows_line_up(lane, places, count, turn);
+    uint32_t answers = 0, waiting;
 
     lane->was_long = false;
+    if (count == 0)
+        return 0;
+    if (count == 1)
+        return serve_alone(lane, places[0]);
+    waiting = knit_lane_flows_line_up(lane, places, count, turn);
     while (waiting > 0) {
         uint32_t still = 0;
 
@@ -218,7 +250,7 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
             const uint32_t left = TURN_ANSWERS - answers;
 
             if (flow->credit_ns > 0)
-                answers += visit(lane, flow, burst < left ? burst : left);
+                answers += visit(lane, flow, BURST_ANSWERS < left ? BURST_ANSWERS : left);
             if (answers == TURN_ANSWERS || lane->was_long)
                 return answers;
             if (flow->first != KNIT_LANE_FLOW_NO_PLACE)
