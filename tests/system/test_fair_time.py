@@ -82,12 +82,12 @@ class FairTime(Case):
             self.measure(f'{sessions} sessions with {calls} calls of {task_ms} ms', quiet, task_ms,
                          lambda: not any(session.is_answered() for session in lanes))
 
-    def beside_sessions_of_another_user(self, policy=None, greedy_for_each=1):
+    def beside_sessions_of_another_user(self, policy=None, greedy_for_each=1, workers=1):
         """A modest session has as many calls as each greedy one. When it has all its outcomes, the greedy ones together
         have as many as one, by the weights; with a share for each session they had nearly all of theirs."""
         task_ms, sessions, calls, slack = 4, 12, 25, 8
         settings = {'policy': policy} if policy else {'attach_users': 'nobody'}
-        with Daemon(workers=1, threads_io=1, drain_ms=0, socket_mode='0666', **settings) as daemon, \
+        with Daemon(workers=workers, threads_io=1, drain_ms=0, socket_mode='0666', **settings) as daemon, \
                 contextlib.ExitStack() as stack:
             os.chmod(daemon.dir, 0o755)
             os.seteuid(pwd.getpwnam('nobody').pw_uid)
@@ -96,22 +96,25 @@ class FairTime(Case):
             finally:
                 os.seteuid(0)
             rpc = stack.enter_context(daemon.unix())
-            row = [[('sleep', task_ms)] * calls]
+            row = [[('sleep', task_ms)] * calls] * workers
             greedy = [stack.enter_context(Lanes(other, row)) for other in others]
             modest = stack.enter_context(Lanes(rpc, row))
-            for session in greedy:
-                session.publish(0)
-            modest.publish(0)
-            rpc.call('$/ping', 0)
+            for session in [*greedy, modest]:
+                for lane in range(workers):
+                    session.publish(lane)
             rpc.call('echo', 0)
             wait_until(modest.is_answered, 'the modest calls to be answered')
             got = sum(session.answered() for session in greedy)
-            print(f'fair time: beside {calls} calls of one session {got} of {sessions} sessions of another user')
-            self.assertLessEqual(got, greedy_for_each * calls * 2 + slack)
-            self.assertGreaterEqual(got, greedy_for_each * calls // 2 - slack)
+            print(f'fair time: beside {calls * workers} calls of one session {got} of {sessions} sessions of another user')
+            self.assertLessEqual(got, greedy_for_each * workers * calls * 2 + slack)
+            self.assertGreaterEqual(got, greedy_for_each * workers * calls // 2 - slack)
 
     def test_beside_many_sessions_of_another_user(self):
         self.beside_sessions_of_another_user()
+
+    def test_beside_many_sessions_of_another_user_with_several_workers(self):
+        """They steal from each other, and pay for that too."""
+        self.beside_sessions_of_another_user(workers=3)
 
     def test_by_weight(self):
         with tempfile.NamedTemporaryFile('w', suffix='.policy') as policy:
