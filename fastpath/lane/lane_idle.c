@@ -103,11 +103,15 @@ void knit_lane_idle(struct knit_lane *lane)
             return;
         }
         if (now >= steal_at) {
-            if (knit_lane_scan_others(lane, KNIT_STEAL_RINGS, true) == KNIT_STEAL_NOW) {
+            const enum knit_lane_stealable got =
+                knit_lane_scan_others(lane, KNIT_STEAL_RINGS, true);
+
+            if (got == KNIT_STEAL_NOW) {
                 knit_lane_wake_callers(lane);
                 return;
             }
-            knit_lane_flows_forget(&lane->flows);
+            if (got == KNIT_STEAL_NOTHING)
+                knit_lane_flows_forget(&lane->flows);
             steal_at = now + KNIT_STEAL_AFTER_NS;
         }
         if (now - start >= spin_ns)

@@ -91,24 +91,29 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
     return may_take(lane, session, is_vacant, now, ret);
 }
 
-/* Claims the prey and answers it; its flow pays as for calls of the home ring. */
+/* Claims the prey and answers it. Its flow pays as for calls of the home ring: if it is in debt, no
+ * other has calls, and so many rounds pass as pay it. */
 static bool steal(struct knit_lane *lane, struct knit_worker_session *session, struct prey *prey)
 {
     const int32_t credit_ns = session->deficit.ns;
+    struct knit_lane_flow *flow = session->flow;
 
     lane->took_ns = 0;
     if (!knit_lane_call(lane, session, prey->cursor, &prey->call))
         return false;
-    knit_lane_flow_charge(session->flow, credit_ns - session->deficit.ns, lane->took_ns);
+    if (lane->flows.count == 1)
+        return true;
+    knit_lane_flows_begin_round(&lane->flows, &flow, 1);
+    knit_lane_flow_charge(flow, credit_ns - session->deficit.ns, lane->took_ns);
     return true;
 }
 
 struct scan {
     struct knit_lane *lane;
-    bool skips_debtors; /* sessions of flows in debt */
     bool take;
-    uint32_t rings; /* that may still be read */
-    uint64_t now;   /* 0 = no clock was read yet */
+    bool skips_debtors; /* sessions of flows in debt */
+    uint32_t rings;     /* that may still be read */
+    uint64_t now;       /* 0 = no clock was read yet */
     enum knit_lane_stealable best;
 };
 
@@ -196,6 +201,19 @@ static void scan_all(struct scan *scan)
         (void)scan_session(scan, place, 0, from);
 }
 
+/* Calls of debtors wait. */
+static enum knit_lane_stealable take_of_others(struct knit_lane *lane)
+{
+    struct scan scan = {.lane = lane,
+        .take = true,
+        .skips_debtors = lane->flows.count > 1,
+        .rings = KNIT_STEAL_RINGS};
+
+    if (lane->options.lanes > 1 && lane->session_count > 0)
+        scan_all(&scan);
+    return scan.best;
+}
+
 enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
     struct scan scan = {.lane = lane, .take = take, .rings = rings};
@@ -203,22 +221,18 @@ enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t 
     if (lane->options.lanes == 1 || lane->session_count == 0)
         return KNIT_STEAL_NOTHING;
     /* Of several principals those come first that have got less than their part here; but a worker
-     * takes what there is. */
-    if (take && __builtin_expect(lane->flows.count > 1, 0)) {
-        struct scan first = scan;
-
-        first.skips_debtors = true;
-        scan_all(&first);
-        if (first.best == KNIT_STEAL_NOW)
-            return first.best;
-    }
+     * that has nothing else takes what there is. */
+    if (take && __builtin_expect(lane->flows.count > 1, 0) &&
+        take_of_others(lane) == KNIT_STEAL_NOW)
+        return KNIT_STEAL_NOW;
     scan_all(&scan);
     return scan.best;
 }
 
 /* A worker whose home rings are never empty still scans the other rings from time to time: a call
  * in a lane without a worker, or behind a long call, would otherwise wait as long as callers keep
- * all other workers busy. */
+ * all other workers busy. What is of a principal that has got its part here waits like its calls in
+ * the home rings, whose calls pay for rounds. */
 void knit_lane_help_others(struct knit_lane *lane)
 {
     uint64_t now = knit_clock_ns();
@@ -226,6 +240,6 @@ void knit_lane_help_others(struct knit_lane *lane)
     if (now - lane->scanned_ns < SCAN_NS)
         return;
     lane->scanned_ns = now;
-    if (knit_lane_scan_others(lane, KNIT_STEAL_RINGS, true) == KNIT_STEAL_NOW)
+    if (take_of_others(lane) == KNIT_STEAL_NOW)
         knit_lane_wake_callers(lane);
 }

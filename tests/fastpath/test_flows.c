@@ -334,6 +334,58 @@ static void a_thief_pays_and_leaves_debtors_for_last(void **state)
     assert_int_equal(collect(debtor), 2);
 }
 
+/* They wait for as much of the others as they owe, in other lanes as in its own. */
+static void a_busy_thief_lets_debtors_wait(void **state)
+{
+    enum { COST = 900 };
+    struct knit_session *debtor, *other;
+    uint64_t other_ns = 0;
+    int64_t debt_ns;
+
+    (void)state;
+    debtor = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, COST);
+    (void)publish(debtor, 0, LANES_SPIN, 3000);
+    do {
+        fill(other, LANES_ECHO, 0);
+        turn();
+        (void)collect(other);
+    } while (collect(debtor) == 0);
+    debt_ns = -flow_of(0)->credit_ns;
+    assert_true(debt_ns > QUANTUM);
+    (void)publish(debtor, 1, LANES_ECHO, 0);
+    do {
+        pretend(LANES_ECHO, COST);
+        fill(other, LANES_ECHO, 0);
+        lanes.worker[0]->turns = UINT16_MAX;
+        lanes.worker[0]->scanned_ns = 0;
+        turn();
+        other_ns += collect(other) * COST;
+        assert_true((int64_t)other_ns < debt_ns + 3 * QUANTUM);
+    } while (collect(debtor) == 0);
+    assert_true((int64_t)other_ns > debt_ns - 2 * QUANTUM);
+}
+
+/* What nobody else wanted is not owed to who comes later. */
+static void a_thief_with_nothing_else_gives_rounds(void **state)
+{
+    struct knit_session *one;
+
+    (void)state;
+    one = add_session(1, 1);
+    (void)add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(one, 1, LANES_SPIN, 3000);
+    (void)publish(one, 1, LANES_SPIN, 300);
+    turn();
+    assert_true(flow_of(0)->credit_ns < -3000000 + 2 * QUANTUM);
+    turn();
+    assert_int_equal(collect(one), 2);
+    assert_true(flow_of(0)->credit_ns > -3000000);
+}
+
 static void one_flow_is_not_charged(void **state)
 {
     struct knit_session *one, *other;
@@ -345,6 +397,10 @@ static void one_flow_is_not_charged(void **state)
     fill(one, LANES_ECHO, 0);
     fill(other, LANES_SPIN, 100);
     for (uint32_t i = 0; i < 100; i++)
+        turn();
+    (void)collect(one);
+    (void)publish(one, 1, LANES_ECHO, 0);
+    while (collect(one) == 0)
         turn();
     assert_int_equal(lanes.worker[0]->flows.count, 1);
     assert_int_equal(flow_of(0)->credit_ns, QUANTUM);
@@ -365,6 +421,8 @@ int main(void)
         TEST(a_last_look_minds_no_debt),
         TEST(debts_are_forgotten_when_there_is_nothing_to_do),
         TEST(a_thief_pays_and_leaves_debtors_for_last),
+        TEST(a_busy_thief_lets_debtors_wait),
+        TEST(a_thief_with_nothing_else_gives_rounds),
         TEST(one_flow_is_not_charged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
