@@ -68,10 +68,11 @@ class Lanes:
         at = place(at, SLAB) + SLAB * len(self.slots)
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
 
-    def publish(self, lane):
+    def publish(self, lane, first=0, end=None):
+        """Its calls from the first one to the end."""
         self.request[(PAGE + LINE) // 8 + lane // 64] |= 1 << lane % 64
         for slot, (where, i) in enumerate(self.slots):
-            if where == lane:
+            if where == lane and i >= first and (end is None or i < end):
                 self.request[self.cell(lane, i)] = 1 << 24 | slot << 10 | 1
 
     def replies(self):
@@ -84,6 +85,16 @@ class Lanes:
 
     def is_answered(self):
         return self.answered() == len(self.slots)
+
+    def outcome(self, slot):
+        """(whether it is a result, the result or the compact error) of a call whose outcome is at most INLINE bytes;
+        None: there is none yet."""
+        at = self.replies() // 8 + CELL // 8 * slot
+        word, meta = self.reply[at:at + 2]
+        if word >> 24 != 1:
+            return None
+        body = self.reply[at + 3:at + 3 + INLINE // 8].tobytes()
+        return word >> 16 & 255 == 0, msgpack.unpackb(body[:meta & 0xffffffff], raw=False)
 
     def order(self, lane):
         """From the completions, which are never overwritten here: there are more entries than calls."""

@@ -94,7 +94,10 @@ class Ledger:
         self.memory[begin:begin + 8 * count] = bytes(8 * count)
 
     def open_gate(self, gate):
-        struct.pack_into('=I', self.memory, 4 * gate, 1)
+        self.set_gate(gate, True)
+
+    def set_gate(self, gate, is_open):
+        struct.pack_into('=I', self.memory, 4 * gate, is_open)
 
     def wait_for(self, call):
         wait_until(lambda: self.ran(call) > 0, f'call {call} to start')
