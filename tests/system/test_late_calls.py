@@ -115,7 +115,7 @@ class LateCalls(Case):
         return 0
 
     def test_a_hard_timeout_may_end_the_pool(self):
-        daemon = Daemon(module=LATE, workers=2, hard_timeout_ms=300, hard_timeout_scope='pool')
+        daemon = Daemon(module=LATE, workers=2, hard_timeout_ms=2000, hard_timeout_scope='pool')
         daemon.expected_status = 1
         with daemon, daemon.tcp() as rpc, daemon.unix() as other:
             for connection in rpc, other:
