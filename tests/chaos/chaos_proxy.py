@@ -118,10 +118,11 @@ class Connection(threading.Thread):
 
 
 class ChaosProxy:
-    """Listens on a port of its own for connections to `port`."""
+    """Listens on a port of its own for connections to a daemon's URL, with TLS or without."""
 
-    def __init__(self, port, seed):
-        self.target, self.seed = ('127.0.0.1', port), seed
+    def __init__(self, url, seed):
+        self.scheme, port = url.rsplit(':', 1)
+        self.target, self.seed = ('127.0.0.1', int(port)), seed
         self.seen = collections.Counter()
         self.is_over, self.is_calm, self.connections = threading.Event(), False, []
         self.listener = socket.create_server(('127.0.0.1', 0), backlog=64)
@@ -131,7 +132,7 @@ class ChaosProxy:
 
     @property
     def url(self):
-        return f'knit://127.0.0.1:{self.port}'
+        return f'{self.scheme}:{self.port}'
 
     def accept(self):
         while True:

@@ -114,14 +114,15 @@ class Audit:
 class ChaosCaller(Child):
     """tests/chaos/chaos_caller.c, started."""
 
-    def __init__(self, url, record, seat, first, count, seed, **keys):
+    def __init__(self, url, record, seat, first, count, seed, trusts=None, **keys):
+        """trusts: the file of the authorities that it takes for the system's."""
         self.record, self.seat, self.first, self.count, self.was_killed = record, seat, first, count, False
         self.before = record.begun(seat), record.done(seat)
         self.lines = tempfile.TemporaryFile('w+')
         super().__init__(
             [os.environ['KNIT_CHAOS_CALLER'], url, record.path, str(seat), str(first), str(count), str(seed),
              *(f'{name}={value}' for name, value in keys.items())],
-            stdin=subprocess.DEVNULL, stdout=self.lines)
+            stdin=subprocess.DEVNULL, stdout=self.lines, env={**os.environ, **({'SSL_CERT_FILE': trusts} if trusts else {})})
 
     def __exit__(self, *exception):
         super().__exit__(*exception)

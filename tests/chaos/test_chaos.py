@@ -6,6 +6,7 @@ The ordinary run makes a million calls, or as many as fit into its time; KNIT_TE
 KNIT_TEST_LONG=1 for a hundred million.
 """
 
+import collections
 import contextlib
 import os
 import random
@@ -14,6 +15,7 @@ import time
 
 from knit_chaos import Audit, ChaosCaller, Record, spread
 from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
+from knit_tls import Authority
 from knit_witness import LONG, Ledger, LedgerDaemon, descriptors, is_alive, milliseconds_since, seed
 
 CALLS = int(os.environ.get('KNIT_TEST_CALLS') or (100000000 if LONG else 1000000))
@@ -23,7 +25,7 @@ SECONDS, CALLS_MIN = 20, 50000
 ROUND_CALLS = min(CALLS // 4, 2000000)
 WORKERS = 3
 # (transport, calls that one caller process makes)
-SEATS = (('shm', 40000), ('shm', 15000), ('unix', 15000), ('tcp', 15000))
+SEATS = (('shm', 40000), ('shm', 15000), ('unix', 15000), ('tcp', 15000), ('tls', 15000))
 KILLED = -9
 
 
@@ -40,8 +42,8 @@ def worker_pids(daemon_pid):
 class Round:
     """One daemon, a caller on each seat, and random kills and stops of all of them."""
 
-    def __init__(self, daemon, ledger, record, number):
-        self.daemon, self.ledger, self.record, self.number = daemon, ledger, record, number
+    def __init__(self, daemon, authority, ledger, record, number):
+        self.daemon, self.authority, self.ledger, self.record, self.number = daemon, authority, ledger, record, number
         self.next_id, self.past, self.callers, self.stopped = 0, [], {}, {}
         self.killed_workers = self.killed_callers = self.stops = 0
         self.sessions = [record.sessions(seat) for seat in range(len(SEATS))]
@@ -55,7 +57,7 @@ class Round:
         if self.next_id + count > Ledger.IDS:
             return
         self.callers[seat] = ChaosCaller(self.daemon.url(transport), self.record, seat, self.next_id, count,
-                                         self.number.randrange(1 << 30))
+                                         self.number.randrange(1 << 30), trusts=self.authority.path('ca.pem'))
         self.next_id += count
 
     def reap(self, may_fail=False):
@@ -146,24 +148,30 @@ class Round:
 class Chaos(Case):
     def test_each_call_has_one_true_outcome(self):
         number = random.Random(seed())
+        self.by_transport = collections.Counter()
         until = time.monotonic() + (SECONDS * SLOWDOWN if CALLS <= 1000000 else 1 << 30)
         total, rounds, deaths = Audit(), [], []
-        while total.calls < CALLS and time.monotonic() < until:
-            with contextlib.closing(Ledger()) as ledger, contextlib.closing(Record()) as record:
-                self.one_round(number, ledger, record, min(until, time.monotonic() + 60), total, rounds, deaths)
+        with contextlib.closing(Authority()) as self.authority:
+            while total.calls < CALLS and time.monotonic() < until:
+                with contextlib.closing(Ledger()) as ledger, contextlib.closing(Record()) as record:
+                    self.one_round(number, ledger, record, min(until, time.monotonic() + 60), total, rounds, deaths)
+                    for seat, (transport, _) in enumerate(SEATS):
+                        self.by_transport[transport] += record.begun(seat)
         kinds = [sum(r[i] for r in rounds) for i in range(3)]
-        print(f'chaos: {total}')
+        print(f'chaos: {total}; {dict(self.by_transport)}')
         print(f'chaos: {len(rounds)} rounds, {kinds[0]} workers and {kinds[1]} callers killed, {kinds[2]} stops')
         if deaths:
             print(f'chaos: {len(deaths)} daemons killed: callers ended after {spread(d[0] for d in deaths)};'
                   f' workers after {spread(d[1] for d in deaths)}')
         self.assertGreater(total.calls, CALLS_MIN / SLOWDOWN)
         self.assertGreater(min(kinds), 0)
+        for transport, _ in SEATS:
+            self.assertGreater(self.by_transport[transport], CALLS_MIN / 50 / SLOWDOWN, transport)
 
     def one_round(self, number, ledger, record, until, total, rounds, deaths):
-        with LedgerDaemon(ledger=ledger, workers=WORKERS) as daemon:
+        with LedgerDaemon(ledger=ledger, workers=WORKERS, listen_tls='127.0.0.1:0', **self.authority.pair('server')) as daemon:
             before = descriptors(daemon.pid)
-            chaos = Round(daemon, ledger, record, number)
+            chaos = Round(daemon, self.authority, ledger, record, number)
             try:
                 chaos.run(until)
                 dies = len(rounds) % 2 == 1

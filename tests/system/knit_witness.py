@@ -125,7 +125,7 @@ class LedgerDaemon(Daemon):
                 self.ledger.close()
 
     def url(self, transport):
-        scheme = {'tcp': 'knit', 'unix': 'unix', 'shm': 'shm'}[transport]
+        scheme = {'tcp': 'knit', 'tls': 'knits', 'unix': 'unix', 'shm': 'shm'}[transport]
         return next(u for u in self.urls if u.startswith(scheme + '://'))
 
     def workers(self):
