@@ -158,12 +158,12 @@ static void a_task_that_does_not_look_is_answered_at_the_deadline(void **state)
     options.timeout_ms = 100;
     options.on_timeout = &forms[1].say;
     begin_ns = knit_deadline_now_ns();
-    succeeds(knit_call_with(k, &options, &error, "busy", "(int) -> int", (int64_t)500, &value));
+    succeeds(knit_call_with(k, &options, &error, "busy", "(int) -> int", (int64_t)1500, &value));
     late_ns = knit_deadline_now_ns() - begin_ns - UINT64_C(100000000);
     print_message("    answered %.1f ms after the deadline\n", (double)late_ns / 1e6);
     assert_true(value == 7);
-    /* Ten times the goal. */
-    assert_true(late_ns < knit_deadline_stretched_ns(50000000));
+    /* Long before its task ends. */
+    assert_true(late_ns < knit_deadline_stretched_ns(1000000000));
     /* Its late result is dropped. */
     assert_true(ran() > 0);
 }

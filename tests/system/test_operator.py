@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest.mock
 
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
@@ -301,10 +302,14 @@ class Log(Case):
 
     def test_a_call_that_runs_for_long_is_logged_once(self):
         with Daemon(workers=1, slow_call_ms=50) as daemon, daemon.tcp() as rpc:
-            rpc.call('sleep', 300)
-            rpc.call('sleep', 0)
-            lane, = daemon.stats()['lanes']
+            msgid = rpc.request('sleep', 3600000)
             self.line_with(daemon, 'task runs for long')
+            lane, = daemon.stats()['lanes']
+            # It runs on for several times as long as it takes to be seen.
+            over = time.monotonic() + 0.3
+            wait_until(lambda: time.monotonic() > over, 'the time to pass')
+            rpc.notify('$/cancel', msgid)
+            self.assert_fails(304, rpc.result, msgid)
             line, = (line for line in daemon.log().splitlines() if 'task runs for long' in line)
             self.assertRegex(line, rf'level=warning .* lane=0 pid={lane["pid"]} task=sleep age_ms=\d+$')
 

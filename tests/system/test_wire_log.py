@@ -51,9 +51,9 @@ class Output(DaemonCase):
 
     def test_what_has_no_newline_is_seen(self):
         with self.daemon.tcp() as rpc:
-            rpc.call('mutter', 'left in the buffer')
-            rpc.call('print', 'sent without an end', 1, 'stderr')
-            for text, task in ('left in the buffer', 'mutter'), ('sent without an end', 'print'):
+            for task, text, *more in ('mutter', 'left in the buffer'), ('print', 'sent without an end', 1, 'stderr'):
+                rpc.call(task, text, *more)
+                # A line that is read when the next call has begun bears the name of that one.
                 fields, line = self.fields_of(text)
                 self.assertEqual(fields['task'], task)
                 self.assertIn(f'line="{text}"', line)
