@@ -144,29 +144,42 @@ static struct knit_handshake *find_place(const struct knit_handshakes *handshake
     return found;
 }
 
-/* Whether it comes from a network whose proxies say for whom they connect. */
-static bool is_proxied(const struct knit_net *net, int fd)
+/* Whether it comes from a network whose proxies say for whom they connect. False: its peer has
+ * reset it, and where it came from is not known any more. */
+static bool find_proxy(const struct knit_net *net, int fd, bool *ret_is_proxied)
 {
     const struct knit_settings *settings = net->turn->settings;
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof(address);
 
-    if (settings->proxy_from.count == 0 || getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+    *ret_is_proxied = false;
+    if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
         return false;
     for (size_t i = 0; i < settings->proxy_from.count; i++)
         if (knit_networks_hold(&settings->proxies[i], &address))
-            return true;
-    return false;
+            *ret_is_proxied = true;
+    return true;
+}
+
+static void close_at_once(struct knit_net *net, int fd)
+{
+    KNIT_COUNT(net->turn, connections_closed);
+    knit_closer_close(NULL, fd);
 }
 
 void knit_handshakes_begin(struct knit_net *net, int fd, bool is_tls)
 {
     struct knit_handshakes *handshakes = &net->handshakes;
-    bool has_header = is_proxied(net, fd);
+    bool has_header = false;
     struct knit_handshake *handshake;
     struct header *header = NULL;
     struct knit_tenant *tenant;
 
+    if ((is_tls || net->turn->settings->proxy_from.count > 0) &&
+        !find_proxy(net, fd, &has_header)) {
+        close_at_once(net, fd);
+        return;
+    }
     if (!is_tls && !has_header) {
         (void)knit_connection_open(net, knit_transport_plain(fd, false, NULL));
         return;
@@ -180,8 +193,7 @@ void knit_handshakes_begin(struct knit_net *net, int fd, bool is_tls)
             knit_tenant_leave(tenant);
         free(handshake);
         free(header);
-        KNIT_COUNT(net->turn, connections_closed);
-        knit_closer_close(NULL, fd);
+        close_at_once(net, fd);
         return;
     }
     *handshake = (struct knit_handshake){.net = net,
@@ -223,6 +235,13 @@ static bool change_tenant(struct knit_handshake *handshake)
     return true;
 }
 
+/* Of what recv() returned. One that ends before its first byte is no failure, but somebody who
+ * looks whether the daemon is there. */
+static bool is_end(ssize_t n)
+{
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 /* Reads the header and not a byte more: what follows is TLS's or the connection's. False: it is not
  * whole yet, or the handshake has ended. */
 static bool read_header(struct knit_handshake *handshake)
@@ -236,8 +255,12 @@ static bool read_header(struct knit_handshake *handshake)
     while ((r = knit_proxy_header_parse(header->bytes, header->len, &whole, &handshake->from,
                 &reason)) == KNIT_PROXY_HEADER_E_SHORT) {
         n = recv(handshake->fd, header->bytes + header->len, whole - header->len, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        if (n < 0 && !is_end(n)) {
             wait_for(handshake, EV_READ);
+            return false;
+        }
+        if (n <= 0 && header->len == 0) {
+            drop(handshake);
             return false;
         }
         if (n <= 0) {
@@ -284,12 +307,14 @@ static const char *reason_of(const struct knit_handshake *handshake)
 }
 
 /* How much of what the peer says first must be there before anything is made for it: a record. One
- * that is none is refused by the library. */
+ * that is none is refused by the library. 0: it has ended without a byte. */
 static int hello_bytes(int fd)
 {
     uint8_t head[RECORD_HEAD] = {0};
     ssize_t n = recv(fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
 
+    if (is_end(n))
+        return 0;
     if (n > 0 && head[0] != RECORD_OF_HANDSHAKE)
         return 1;
     return (int)sizeof(head) + (n == sizeof(head) ? head[3] << 8 | head[4] : 0);
@@ -297,9 +322,9 @@ static int hello_bytes(int fd)
 
 /* A part of a record stays in the socket, where it costs its peer as much as the daemon. True: the
  * handshake waits for the rest, or for the end; for that once for each part of a record. */
-static bool waits_for_hello(struct knit_handshake *handshake)
+static bool waits_for_hello(struct knit_handshake *handshake, int wanted)
 {
-    int one = 1, there = 0, wanted = hello_bytes(handshake->fd);
+    int one = 1, there = 0;
 
     (void)ioctl(handshake->fd, FIONREAD, &there);
     if (there >= wanted || wanted > RECORD_MAX || handshake->waits == PARTS_OF_RECORD) {
@@ -316,9 +341,14 @@ static bool waits_for_hello(struct knit_handshake *handshake)
 /* False: it waits, or has failed. */
 static bool begin_stream(struct knit_handshake *handshake)
 {
+    int wanted = hello_bytes(handshake->fd);
     SSL *ssl;
 
-    if (waits_for_hello(handshake))
+    if (wanted == 0) {
+        drop(handshake);
+        return false;
+    }
+    if (waits_for_hello(handshake, wanted))
         return false;
     ssl = knit_tls_store_accept(handshake->net->handshakes.store);
     if (ssl != NULL)

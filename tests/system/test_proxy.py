@@ -119,6 +119,25 @@ class Headers(Case):
             with daemon.raw() as sock, self.assertRaises((ssl.SSLError, OSError)):
                 authority.client().wrap_socket(sock, server_hostname='localhost')
 
+    def test_one_that_ends_without_a_byte_is_no_failure(self):
+        """As health checks do, behind their header or without one."""
+        authority = Authority()
+        self.addCleanup(authority.close)
+        with TlsDaemon(authority, proxy_from='127.0.0.1') as daemon:
+            before = daemon.stats()['loops']['connections_closed']
+            reset = struct.pack('ii', 1, 0)
+            for count, first in enumerate((header(LOCAL, 0), from_ipv4('192.0.2.7', 4711), b'') * 2):
+                with daemon.raw() as sock:
+                    sock.sendall(first)
+                    if count >= 3:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            wait_until(lambda: daemon.stats()['loops']['connections_closed'] >= before + 6, 'all to be closed')
+            self.assertEqual(daemon.stats()['loops']['handshakes_failed'], 0)
+            self.assertNotIn('level=warning', daemon.log())
+            with daemon.raw() as sock:
+                sock.sendall(header(LOCAL, 0) + b'\x16\x03\x01')
+            wait_until(lambda: 'TLS handshake failed' in daemon.log(), 'one that had begun')
+
     def test_an_address_that_begins_many_handshakes_loses_its_own(self):
         authority = Authority()
         self.addCleanup(authority.close)
