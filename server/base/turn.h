@@ -23,6 +23,13 @@ struct knit_principals;
 struct knit_rights_view;
 struct knit_settings;
 
+/* Calls that are refused for want of room. */
+enum knit_turn_refusal {
+    KNIT_TURN_QUOTA,
+    KNIT_TURN_OVERLOADED,
+    KNIT_TURN_REFUSALS, /* how many there are */
+};
+
 struct knit_turn {
     const struct knit_settings *settings;
     struct knit_log *log;
@@ -34,7 +41,8 @@ struct knit_turn {
     bool had_events;         /* a module sets it when an event came: the loop does not sleep yet */
     bool needs_sweep;        /* a module sets it when something must be checked once a second */
     uint32_t warnings;       /* about peers, logged in this second */
-    struct knit_buffer scratch; /* for the message that is encoded just now */
+    uint32_t refusals[KNIT_TURN_REFUSALS]; /* in this second */
+    struct knit_buffer scratch;            /* for the message that is encoded just now */
     struct knit_counters counters;
 };
 
@@ -47,6 +55,10 @@ static inline void knit_turn_tick(struct knit_turn *turn)
 /* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
  * fill a disk. */
 KNIT_MUST_CHECK bool knit_turn_may_warn(struct knit_turn *turn);
+
+/* The same of a refusal: one of each kind a second. They are no misbehaviour, and may be so many
+ * that they would leave no room for lines about that. */
+KNIT_MUST_CHECK bool knit_turn_may_say(struct knit_turn *turn, enum knit_turn_refusal refusal);
 
 /* The second is over: logs how many lines were left out. */
 void knit_turn_end_second(struct knit_turn *turn);

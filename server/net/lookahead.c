@@ -363,14 +363,19 @@ static bool read_again(const struct knit_connection *connection, const struct en
 static void settle_with(
     struct knit_connection *connection, struct entry *entry, const struct knit_failure *failure)
 {
+    struct knit_caller *caller = &connection->caller;
     struct knit_message message;
 
     end_entry(connection, entry);
     KNIT_COUNT(connection->net->turn, requests);
-    if (entry->is_kept && read_again(connection, entry, connection->input.bytes, &message))
-        knit_refuse_call(&connection->caller, &message, failure);
-    else
-        connection->caller.ops->refuse(&connection->caller, entry->msgid, failure);
+    if (entry->is_kept && read_again(connection, entry, connection->input.bytes, &message)) {
+        knit_refuse_call(caller, &message, failure);
+        return;
+    }
+    if (knit_refuse_may_say(caller, failure) &&
+        read_again(connection, entry, connection->input.bytes, &message))
+        knit_refuse_say(caller, &message, failure);
+    caller->ops->refuse(caller, entry->msgid, failure);
 }
 
 static void settle(
@@ -479,8 +484,8 @@ static void begin_notification(
 
     knit_router_look(&connection->caller, message, entry->since_ns, &outlook);
     if (knit_router_refuses(&connection->caller, message, 0, &outlook, &failure)) {
-        KNIT_COUNT(connection->net->turn, notifications_dropped);
         entry->state = ENTRY_SETTLED;
+        knit_refuse_call(&connection->caller, message, &failure);
         return;
     }
     entry->state = ENTRY_NOTIFICATION;

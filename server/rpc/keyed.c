@@ -289,13 +289,6 @@ void knit_keyed_fini(struct knit_router *router)
 
 /* ---- requests that come ---------------------------------------------------------------------- */
 
-static void warn_full(struct knit_caller *caller)
-{
-    if (knit_turn_may_warn(caller->turn))
-        knit_log(caller->turn->log, KNIT_LOG_WARNING, "no room for idempotency keys",
-            KNIT_LOG_NUMBER("loop", caller->turn->loop), KNIT_LOG_CALLER(caller));
-}
-
 static void refuse(
     const struct knit_keyed_request *request, enum knit_keys_verdict verdict, uint64_t retry_ms)
 {
@@ -306,7 +299,6 @@ static void refuse(
         failure = knit_failure(
             KNIT_QUOTA, "there is no room for another key: each is kept for 60 s after its call");
         failure.retry_after_ms = retry_ms;
-        warn_full(caller);
     } else if (verdict == KNIT_KEYS_LOST) {
         failure = knit_failure(KNIT_DUPLICATE,
             "the call of this key has ended, and its outcome was too large to be kept");

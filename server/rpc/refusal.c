@@ -14,9 +14,46 @@
 
 enum { RETRY_MAX_MS = 60000 };
 
+bool knit_refuse_may_say(struct knit_caller *caller, const struct knit_failure *failure)
+{
+    if (failure->code == KNIT_QUOTA)
+        return knit_turn_may_say(caller->turn, KNIT_TURN_QUOTA);
+    return failure->code == KNIT_OVERLOADED &&
+           knit_turn_may_say(caller->turn, KNIT_TURN_OVERLOADED);
+}
+
+/* As the caller names it, or by its number. */
+static struct knit_span task_of(
+    const struct knit_caller *caller, const struct knit_message *message)
+{
+    const uint64_t id = message->method.id;
+    const struct knit_registry_task *task = NULL;
+
+    if (message->method.name.bytes != NULL)
+        return message->method.name;
+    if (id <= UINT32_MAX)
+        task = knit_registry_at(caller->router->registry, (uint32_t)id);
+    return task != NULL ? knit_span(task->name, task->name_len) : knit_span_text("none");
+}
+
+void knit_refuse_say(const struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_failure *failure)
+{
+    const struct knit_span task = task_of(caller, message);
+
+    knit_log(caller->turn->log, KNIT_LOG_WARNING, "call refused",
+        KNIT_LOG_TEXT("code", failure->code == KNIT_QUOTA ? "QUOTA" : "OVERLOADED"),
+        KNIT_LOG_BYTES("reason", (const char *)failure->message.bytes, failure->message.len),
+        KNIT_LOG_TEXT("principal", caller->principal->name),
+        KNIT_LOG_BYTES("task", (const char *)task.bytes, task.len),
+        KNIT_LOG_NUMBER("limit", failure->limit), KNIT_LOG_CALLER(caller));
+}
+
 void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {
+    if (knit_refuse_may_say(caller, failure))
+        knit_refuse_say(caller, message, failure);
     if (message->kind != KNIT_MESSAGE_REQUEST) {
         KNIT_COUNT(caller->turn, notifications_dropped);
         return;

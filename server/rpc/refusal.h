@@ -15,6 +15,14 @@
 #include "proto/options.h"
 #include "server/rpc/caller.h"
 
+/* Whether the log should say that a call is refused so: of those for want of room, at a bounded
+ * rate. */
+KNIT_MUST_CHECK bool knit_refuse_may_say(
+    struct knit_caller *caller, const struct knit_failure *failure);
+void knit_refuse_say(const struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_failure *failure);
+
+/* Says so, too. */
 void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure);
 void knit_refuse_with(struct knit_caller *caller, const struct knit_message *message, uint32_t code,

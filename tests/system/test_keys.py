@@ -187,7 +187,8 @@ class Keys(Case):
                     rpc.result(msgid)
             error = self.fails(rpc, rpc.request('ledger', 0, options={'key': 'more'}), QUOTA, 'no')
             self.assertTrue(0 < error[2]['retry_after_ms'] <= 60000, error)
-            self.assertIn('no room for idempotency keys', daemon.log())
+            self.assertRegex(daemon.log(), 'msg="call refused" code=QUOTA reason="there is no room for another key: .*'
+                                           'principal=anonymous task=ledger ')
             for call in (0, OF_ONE - 1):
                 rpc.call('ledger', call, options={'key': f'{call}'})
                 self.assertEqual(self.ledger.ran(call), 1)

@@ -3,6 +3,7 @@
 `$/reload`, SIGHUP and knit reload, and what an operator is told."""
 
 import os
+import re
 import signal
 import subprocess
 
@@ -90,6 +91,27 @@ class Limits(Case):
             wait_ms = refused[-1][2]['retry_after_ms']
             self.assertTrue(1 <= wait_ms <= 110)
             wait_until(lambda: rpc.response(rpc.request('echo', 1))[0] is None, 'it to be paid for')
+
+    def test_what_is_refused_for_them_has_a_line_in_a_second_with_a_count_of_the_others(self):
+        text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 1\n'
+        with daemon_with(text) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            held = rpc.request('sleep', 600000)
+            for _ in range(500):
+                rpc.request('echo', 1)
+            for msgid in range(held + 1, held + 501):
+                self.assertEqual(rpc.response(msgid)[0][0], QUOTA)
+            self.assertEqual(daemon.stats()['loops']['calls_over_quota'], 500)
+            self.assertRegex(daemon.log(), r'level=warning msg="call refused" code=QUOTA reason="the caller is over its limit of 1 '
+                                           r'\(calls_in_flight\)" principal=anonymous task=echo limit=1 peer=127.0.0.1:\d+ name=test')
+
+            def lines():
+                log = daemon.log()
+                left_out = re.findall('msg="more calls were refused so" code=QUOTA calls=([0-9]+)', log)
+                return log.count('msg="call refused"') + sum(map(int, left_out)) == 500
+            wait_until(lines, 'the count of those left out')
+            self.assertLess(daemon.log().count('refused'), 50)
+            rpc.notify('$/cancel', held)
 
     def test_what_is_over_them_waits_where_the_policy_says_so(self):
         text = section(UID, '* $/stats') + 'calls_in_flight = 2\nover_limit = wait\n' + section('anonymous', '*')
@@ -217,6 +239,20 @@ class Sockets(Case):
                 self.assertIsNone(daemon.reload(section('anonymous', task)))
                 rpc.call(task, *([1, 2] if task == 'add' else [1]))
                 self.assert_fails(DENIED, rpc.call, other, *([1, 2] if other == 'add' else [1]))
+
+    def test_one_who_reloads_in_a_loop_has_few_lines_and_a_count_of_the_others(self):
+        with daemon_with(section('anonymous', '$/reload no_such_task')) as daemon, daemon.tcp() as rpc:
+            for _ in range(200):
+                rpc.call('$/reload')
+            wait_until(lambda: 'more reloads were not logged' in daemon.log(), 'the count of those left out')
+
+            def lines():
+                log = daemon.log()
+                left_out = re.findall('msg="more reloads were not logged" reloads=([0-9]+)', log)
+                return log.count('msg=reloaded') + sum(map(int, left_out)) == 200
+            wait_until(lines, 'the rest of the count')
+            self.assertLessEqual(daemon.log().count('msg=reloaded'), 100)
+            self.assertLessEqual(daemon.log().count('pattern=no_such_task'), 101)
 
     def test_a_bad_file_changes_nothing(self):
         with daemon_with(section('anonymous', 'add')) as daemon, daemon.tcp() as rpc:

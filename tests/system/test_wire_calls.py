@@ -360,6 +360,8 @@ class Waiting(Case):
                 daemon.ledger.open_gate(gate)
                 for msgid in ids[:4]:
                     rpc.result(msgid)
+            self.assertRegex(daemon.log(), r'msg="call refused" code=OVERLOADED reason=".* \(queue_max\)" principal=anonymous task=hold '
+                                           'limit=4 peer=127')
 
     def test_a_connection_at_its_limit_waits(self):
         with Daemon(workers=1, in_flight_max=2) as daemon, daemon.tcp() as rpc:
