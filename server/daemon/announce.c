@@ -31,6 +31,8 @@ static const char *callers_of(const struct knit_settings *settings, bool is_tls,
 {
     bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
 
+    if (knit_listening_knows_nobody(settings, is_tls))
+        return "nobody";
     if (settings->policy != NULL)
         return "whom the policy lets";
     if (is_tls && settings->tls_client == KNIT_TLS_CLIENT_CHOICE_REQUIRED)
@@ -53,6 +55,7 @@ static void say_addresses(const struct knit_announcement *of)
         knit_log(of->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
             KNIT_LOG_TEXT("tls", is_tls ? "on" : "off"),
             KNIT_LOG_TEXT("callers", callers_of(settings, is_tls, name)));
+        knit_listening_warn(settings, is_tls, name, of->log);
     }
     if (of->listening->socket.fd < 0)
         return;

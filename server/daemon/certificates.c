@@ -15,30 +15,39 @@
 
 enum { SOON_DAYS = 14, DAY_S = 86400 };
 
-static void warn(struct knit_log *log, const struct knit_tls_expiry *expiry, time_t now)
+static void warn(struct knit_log *log, const struct knit_tls_validity *of, time_t now)
 {
-    if (expiry->at <= now)
+    if (of->until <= now)
         knit_log(log, KNIT_LOG_ERROR, "a certificate, or a list of revoked ones, has expired",
-            KNIT_LOG_TEXT("file", expiry->path));
-    else if (expiry->at - now < SOON_DAYS * DAY_S)
+            KNIT_LOG_TEXT("file", of->path));
+    else if (of->from > now)
+        knit_log(log, KNIT_LOG_ERROR, "a certificate, or a list of revoked ones, is not valid yet",
+            KNIT_LOG_TEXT("file", of->path), KNIT_LOG_NUMBER("valid_in_s", of->from - now));
+    else if (of->until - now < SOON_DAYS * DAY_S)
         knit_log(log, KNIT_LOG_WARNING, "a certificate, or a list of revoked ones, expires soon",
-            KNIT_LOG_TEXT("file", expiry->path),
-            KNIT_LOG_NUMBER("days_left", (expiry->at - now) / DAY_S));
+            KNIT_LOG_TEXT("file", of->path),
+            KNIT_LOG_NUMBER("days_left", (of->until - now) / DAY_S));
+    if (of->is_authority)
+        knit_log(log, KNIT_LOG_WARNING,
+            "the certificate that is shown is an authority's, which some clients refuse",
+            KNIT_LOG_TEXT("file", of->path));
 }
 
-static void look(const struct knit_certificates *certificates)
+static void look(const struct knit_certificates *certificates, struct knit_log *log)
 {
-    const struct knit_tls_expiry *expiries;
-    size_t count = knit_tls_context_expiries(certificates->store->context, &expiries);
+    const struct knit_tls_validity *validities;
+    size_t count = knit_tls_context_validities(certificates->store->context, &validities);
 
     for (size_t i = 0; i < count; i++)
-        warn(certificates->log, &expiries[i], time(NULL));
+        warn(log, &validities[i], time(NULL));
 }
 
 static void on_day(evutil_socket_t fd, short events, void *arg)
 {
+    const struct knit_certificates *certificates = arg;
+
     (void)fd, (void)events;
-    look(arg);
+    look(certificates, certificates->log);
 }
 
 int knit_certificates_watch(
@@ -52,7 +61,7 @@ int knit_certificates_watch(
     certificates->day_event = event_new(base, -1, EV_PERSIST, on_day, certificates);
     if (certificates->day_event == NULL || event_add(certificates->day_event, &day) < 0)
         return -ENOMEM;
-    look(certificates);
+    look(certificates, log);
     return 0;
 }
 
@@ -75,7 +84,7 @@ static int prepare(void *arg, struct knit_sentence *why)
                   : r;
 }
 
-static void commit(void *arg)
+static void commit(void *arg, struct knit_log *log)
 {
     struct knit_certificates *certificates = arg;
 
@@ -84,8 +93,8 @@ static void commit(void *arg)
     OPENSSL_cleanse(&certificates->next_ring, sizeof(certificates->next_ring));
     knit_tls_store_replace(certificates->store, certificates->next);
     certificates->next = NULL;
-    if (certificates->log != NULL)
-        look(certificates);
+    if (log != NULL)
+        look(certificates, log);
 }
 
 static void abandon(void *arg)
@@ -110,18 +119,21 @@ int knit_certificates_init(struct knit_certificates *certificates,
     if (r == 0 && certificates->next != NULL) {
         knit_tls_store_init(&certificates->memory);
         certificates->store = &certificates->memory;
-        commit(certificates);
+        commit(certificates, NULL);
     } else {
         abandon(certificates);
     }
     return r;
 }
 
-int knit_certificates_check(const struct knit_settings *settings, struct knit_sentence *why)
+int knit_certificates_check(
+    const struct knit_settings *settings, struct knit_log *log, struct knit_sentence *why)
 {
     struct knit_certificates certificates;
     int r = knit_certificates_init(&certificates, settings, why);
 
+    if (r == 0 && log != NULL && certificates.store != NULL)
+        look(&certificates, log);
     knit_certificates_fini(&certificates);
     return r;
 }

@@ -31,9 +31,9 @@ struct knit_certificates {
 };
 
 /* Whether all can be read. Returns 0, or a code of tls_context.h or tls_tickets.h, or -errno, with
- * a sentence. */
+ * a sentence. log: gets what it would get from knit_certificates_watch(); NULL: nobody does. */
 KNIT_MUST_CHECK int knit_certificates_check(
-    const struct knit_settings *settings, struct knit_sentence *why);
+    const struct knit_settings *settings, struct knit_log *log, struct knit_sentence *why);
 
 /* The same; end it in any case. */
 KNIT_MUST_CHECK int knit_certificates_init(struct knit_certificates *certificates,
@@ -41,8 +41,10 @@ KNIT_MUST_CHECK int knit_certificates_init(struct knit_certificates *certificate
 /* Accepts a zeroed one. */
 void knit_certificates_fini(struct knit_certificates *certificates);
 
-/* From now on the log says of each file that something in it is about to end, or has ended: now,
- * after each reload and each day. The log is borrowed. Returns 0 or -ENOMEM. */
+/* From now on the log says of each file that something in it is about to end, has ended, is not
+ * valid yet, or is what some clients refuse: now, after each reload and each day. None of this is
+ * refused: local callers need no certificate, and the clock may be what is wrong. The log is
+ * borrowed. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_certificates_watch(
     struct knit_certificates *certificates, struct event_base *base, struct knit_log *log);
 /* Before the base is freed. Accepts one that is not watched. */

@@ -3,7 +3,8 @@
  *
  * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong. What the settings
  * say and name is looked at by one function, before a start and by --check-config, which then has a
- * worker load the modules, so that both refuse the same with the same status.
+ * worker load the modules, so that both refuse the same with the same status. What a start would
+ * warn of the check says on stderr, and does not fail.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -79,8 +80,10 @@ static int read_settings(int argc, char **argv, const struct knit_command_line *
 
 static int run(int argc, char **argv, const struct knit_command_line *line)
 {
+    const bool is_check = line->command == KNIT_COMMAND_CHECK_CONFIG;
     struct knit_settings settings;
     struct knit_sentence why = {""};
+    struct knit_log log;
     int status;
     int r = knit_settings_init(&settings, &why);
 
@@ -92,8 +95,10 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
         knit_settings_fini(&settings);
         return status;
     }
+    knit_log_init(&log, STDERR_FILENO, KNIT_LOG_WARNING);
     if (r == 0)
-        r = knit_service_check(&settings, line->ready_file, &why);
+        r = knit_service_check(&settings, line->ready_file, is_check ? &log : NULL, &why);
+    knit_log_fini(&log);
     /* Below 0 it is the system that refuses. */
     status = r > 0 ? EXIT_SETTINGS : EXIT_START;
     if (r == 0 && line->command == KNIT_COMMAND_RUN)

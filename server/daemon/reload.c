@@ -2,7 +2,12 @@
 /* A part that is not given takes no part. */
 #include "server/daemon/reload.h"
 
-int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_sentence *why)
+#include "server/base/log.h"
+
+enum { SAID_A_SECOND = 10 };
+
+int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_log *log,
+    struct knit_sentence *why)
 {
     int r = 0;
 
@@ -13,7 +18,7 @@ int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_
         if (parts[i].name == NULL)
             continue;
         if (r == 0)
-            parts[i].commit(parts[i].arg);
+            parts[i].commit(parts[i].arg, log);
         else
             parts[i].abandon(parts[i].arg);
     }
@@ -26,12 +31,31 @@ void knit_reload_outcome_init(struct knit_reload_outcome *outcome)
     (void)pthread_mutex_init(&outcome->mutex, NULL);
 }
 
-void knit_reload_outcome_set(struct knit_reload_outcome *outcome, int r, const char *why)
+bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_reload_part *parts,
+    size_t count, struct knit_log *log)
 {
+    bool is_said = outcome->in_second++ < SAID_A_SECOND;
+    struct knit_sentence why = {""};
+    int r = knit_reload(parts, count, is_said ? log : NULL, &why);
+
     (void)pthread_mutex_lock(&outcome->mutex);
     outcome->has_failed = r != 0;
-    (void)knit_sentence_set(&outcome->why, 0, "%s", why);
+    outcome->why = why;
     (void)pthread_mutex_unlock(&outcome->mutex);
+    if (is_said && r != 0)
+        knit_log(log, KNIT_LOG_ERROR, "not reloaded: nothing has changed",
+            KNIT_LOG_TEXT("reason", why.text));
+    else if (is_said)
+        knit_log(log, KNIT_LOG_INFO, "reloaded");
+    return r == 0;
+}
+
+void knit_reload_end_second(struct knit_reload_outcome *outcome, struct knit_log *log)
+{
+    if (outcome->in_second > SAID_A_SECOND)
+        knit_log(log, KNIT_LOG_WARNING, "more reloads were not logged",
+            KNIT_LOG_NUMBER("reloads", outcome->in_second - SAID_A_SECOND));
+    outcome->in_second = 0;
 }
 
 bool knit_reload_outcome_get(struct knit_reload_outcome *outcome, struct knit_sentence *ret_why)

@@ -12,35 +12,46 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <knitting/code.h>
 
 #include "proto/sentence.h"
 
+struct knit_log;
+
 struct knit_reload_part {
     const char *name; /* of its setting, for the log; NULL: it is not given, and the part is not */
     /* Reads and checks. Returns 0; else a code of its own, or -errno, always with the sentence. */
     int (*prepare)(void *arg, struct knit_sentence *why);
-    /* What was prepared holds from now on. */
-    void (*commit)(void *arg);
+    /* What was prepared holds from now on. log: for what is to be said of it; NULL: nothing is. */
+    void (*commit)(void *arg, struct knit_log *log);
     /* It is forgotten, as far as it was prepared; also after prepare() has refused. */
     void (*abandon)(void *arg);
     void *arg;
 };
 
-/* Returns 0, or what the first part that refused returned, with its sentence. */
-KNIT_MUST_CHECK int knit_reload(
-    const struct knit_reload_part *parts, size_t count, struct knit_sentence *why);
+/* Returns 0, or what the first part that refused returned, with its sentence. log: NULL or that of
+ * the parts. */
+KNIT_MUST_CHECK int knit_reload(const struct knit_reload_part *parts, size_t count,
+    struct knit_log *log, struct knit_sentence *why);
 
 /* How the last one ended, for those on other threads who wait for it. */
 struct knit_reload_outcome {
     pthread_mutex_t mutex;
     bool has_failed;
     struct knit_sentence why;
+    uint32_t in_second; /* reloads; the main thread's */
 };
 
 void knit_reload_outcome_init(struct knit_reload_outcome *outcome);
-void knit_reload_outcome_set(struct knit_reload_outcome *outcome, int r, const char *why);
+/* Reloads and says how that ended. Whoever may ask for it can ask in a loop, so ten in a second are
+ * in the log. Returns whether something has changed. */
+bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_reload_part *parts,
+    size_t count, struct knit_log *log);
+/* The second since the first one is over: says how many were left out. */
+void knit_reload_end_second(struct knit_reload_outcome *outcome, struct knit_log *log);
+
 /* Whether it has failed, and why. From any thread. */
 KNIT_MUST_CHECK bool knit_reload_outcome_get(
     struct knit_reload_outcome *outcome, struct knit_sentence *ret_why);

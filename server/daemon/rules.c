@@ -66,7 +66,7 @@ static int prepare(void *arg, struct knit_sentence *why)
 
 /* Every principal, then every session; then classes are free that are left over, and whoever found
  * none while they were held is looked at again. */
-static void commit(void *arg)
+static void commit(void *arg, struct knit_log *log)
 {
     struct knit_rules *rules = arg;
     bool is_short = true;
@@ -77,11 +77,13 @@ static void commit(void *arg)
         knit_host_rights_renew(rules->pool);
         is_short = knit_policy_settle(rules->policy);
     }
+    if (log == NULL)
+        return;
     if (is_short)
-        knit_log(rules->log, KNIT_LOG_ERROR,
+        knit_log(log, KNIT_LOG_ERROR,
             "the policy makes too many classes of principals: some may do nothing",
             KNIT_LOG_NUMBER("most", KNIT_RIGHTS_CLASSES - KNIT_RIGHTS_FREE));
-    knit_policy_log_idle(rules->policy, rules->settings->policy, rules->log);
+    knit_policy_log_idle(rules->policy, rules->settings->policy, log);
 }
 
 static void abandon(void *arg)
@@ -110,7 +112,7 @@ int knit_rules_begin(struct knit_rules *rules, struct knit_sentence *why)
     if (rules->policy == NULL)
         return refuse_memory(-ENOMEM, why);
     part = knit_rules_part(rules);
-    return knit_reload(&part, 1, why);
+    return knit_reload(&part, 1, rules->log, why);
 }
 
 void knit_rules_end(struct knit_rules *rules)

@@ -71,7 +71,7 @@ struct service {
     struct event_base *base;
     struct knit_signals signals;
     struct event *pool_event;
-    struct event *second_event; /* after a session was evicted */
+    struct event *second_event; /* after a session was evicted, or a reload */
     uint32_t evicted;           /* since that was last set */
     struct event *outbox_event;
     struct knit_mailbox outbox;
@@ -220,22 +220,24 @@ static void end_if_stopped(struct service *service)
     send_to_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
+/* In which some lines are written, and the rest of them counted. */
+static void begin_second(struct service *service)
+{
+    static const struct timeval second = {1, 0};
+
+    if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
+        (void)event_add(service->second_event, &second);
+}
+
 /* Settings are read at start alone; files that they name are read again. */
 static void reload(struct service *service)
 {
     const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates),
         knit_identity_part(&service->identity), knit_rules_part(&service->rules)};
-    struct knit_sentence why = {""};
-    int r = knit_reload(parts, sizeof(parts) / sizeof(parts[0]), &why);
 
-    knit_reload_outcome_set(&service->outcome, r, why.text);
-    if (r != 0) {
-        knit_log(&service->log, KNIT_LOG_ERROR, "not reloaded: nothing has changed",
-            KNIT_LOG_TEXT("reason", why.text));
-        return;
-    }
-    send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
-    knit_log(&service->log, KNIT_LOG_INFO, "reloaded");
+    if (knit_reload_say(&service->outcome, parts, sizeof(parts) / sizeof(parts[0]), &service->log))
+        send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
+    begin_second(service);
 }
 
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
@@ -377,7 +379,6 @@ static void close_at_once(struct service *service)
 
 static void on_pool_event(void *arg, const struct knit_host_event *event)
 {
-    static const struct timeval second = {1, 0};
     struct service *service = arg;
 
     knit_pool_log_event(
@@ -390,8 +391,7 @@ static void on_pool_event(void *arg, const struct knit_host_event *event)
     if (event->kind != KNIT_HOST_SESSION_EVICTED)
         return;
     send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
-    if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
-        (void)event_add(service->second_event, &second);
+    begin_second(service);
 }
 
 static void on_second(evutil_socket_t fd, short events, void *arg)
@@ -400,6 +400,7 @@ static void on_second(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     knit_pool_log_end_second(&service->log, &service->evicted);
+    knit_reload_end_second(&service->outcome, &service->log);
 }
 
 static void on_pool(evutil_socket_t fd, short events, void *arg)
@@ -637,7 +638,7 @@ static void stop(struct service *service)
     free_event(&service->pool_event);
     service->inline_tasks = knit_inline_tasks_close(service->inline_tasks);
     service->pool = knit_host_free(service->pool);
-    knit_pool_log_end_second(&service->log, &service->evicted);
+    on_second(-1, 0, service);
     free_event(&service->second_event);
     knit_listening_close(&service->listening);
     if (service->has_closer)

@@ -19,12 +19,14 @@
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
+struct knit_log;
+
 /* Looks at everything that can be wrong with settings and what they name, starts nothing. What a
  * daemon that runs holds meanwhile, its ports and its socket, is not wrong here.
- * ready_file: NULL = none. Returns 0; above 0 the settings are wrong, below 0 the system refuses;
- * both with the sentence. */
-KNIT_MUST_CHECK int knit_service_check(
-    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);
+ * ready_file: NULL = none. log: gets what a start warns of; NULL: nobody does. Returns 0; above 0
+ * the settings are wrong, below 0 the system refuses; both with the sentence. */
+KNIT_MUST_CHECK int knit_service_check(const struct knit_settings *settings, const char *ready_file,
+    struct knit_log *log, struct knit_sentence *why);
 
 struct knit_service_options {
     const char *ready_file; /* NULL = none */

@@ -12,8 +12,8 @@
 #include "server/net/listening.h"
 #include "server/policy/access.h"
 
-int knit_service_check(
-    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
+int knit_service_check(const struct knit_settings *settings, const char *ready_file,
+    struct knit_log *log, struct knit_sentence *why)
 {
     struct knit_access access = {0};
     struct knit_descriptors descriptors;
@@ -26,9 +26,9 @@ int knit_service_check(
     if (r == 0)
         r = knit_rules_check(settings, why);
     if (r == 0)
-        r = knit_listening_check(settings, why);
+        r = knit_listening_check(settings, log, why);
     if (r == 0)
-        r = knit_certificates_check(settings, why);
+        r = knit_certificates_check(settings, log, why);
     if (r == 0)
         r = knit_workers_check(settings, why);
     if (r == 0)

@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "server/base/log.h"
+
 static bool is_none(const char *word)
 {
     return strcmp(word, "none") == 0;
@@ -124,7 +126,26 @@ static int refuse_nothing(struct knit_sentence *why)
         "server.listen_tls");
 }
 
-int knit_listening_check(const struct knit_settings *settings, struct knit_sentence *why)
+bool knit_listening_knows_nobody(const struct knit_settings *settings, bool is_tls)
+{
+    return settings->require_authentication && settings->tokens == NULL &&
+           !(is_tls && settings->tls_client != KNIT_TLS_CLIENT_CHOICE_NONE);
+}
+
+void knit_listening_warn(
+    const struct knit_settings *settings, bool is_tls, const char *address, struct knit_log *log)
+{
+    if (knit_listening_knows_nobody(settings, is_tls))
+        knit_log(log, KNIT_LOG_WARNING,
+            is_tls ? "nobody can say who they are there, as require_authentication wants: there is "
+                     "neither tokens nor tls_client"
+                   : "nobody can say who they are there, as require_authentication wants: there is "
+                     "no tokens, and certificates are for listen_tls",
+            KNIT_LOG_TEXT("address", address));
+}
+
+int knit_listening_check(
+    const struct knit_settings *settings, struct knit_log *log, struct knit_sentence *why)
 {
     bool has_socket = settings->socket == NULL || !is_none(settings->socket);
     struct knit_endpoint endpoint;
@@ -137,6 +158,8 @@ int knit_listening_check(const struct knit_settings *settings, struct knit_sente
         r = read_endpoint(settings, i, &endpoint, why);
         if (r == 0)
             r = knit_endpoint_try(&endpoint, why);
+        if (r == 0 && log != NULL)
+            knit_listening_warn(settings, is_tls(settings, i), text_of(settings, i), log);
         count++;
     }
     if (r == 0 && settings->socket_group != NULL)

@@ -22,6 +22,8 @@
 #include "server/net/listener.h"
 #include "server/net/socket_file.h"
 
+struct knit_log;
+
 /* 16 addresses of [server] listen, 16 of listen_tls, and the unix socket. */
 #define KNIT_LISTENING_MAX 33
 
@@ -41,9 +43,18 @@ struct knit_listening {
 
 /* Whether there is something to listen on, the addresses can be read and may be listened on, the
  * socket's file can be made, and its group exists. What another program holds is not refused here.
- * Returns 0, KNIT_LISTENING_E_REFUSED, or -errno of what the system refuses; with a sentence. */
+ * log: gets knit_listening_warn() of each address; NULL: nobody does. Returns 0,
+ * KNIT_LISTENING_E_REFUSED, or -errno of what the system refuses; with a sentence. */
 KNIT_MUST_CHECK int knit_listening_check(
-    const struct knit_settings *settings, struct knit_sentence *why);
+    const struct knit_settings *settings, struct knit_log *log, struct knit_sentence *why);
+
+/* Whether callers must say who they are there, and nothing is taken by which they could. */
+bool knit_listening_knows_nobody(const struct knit_settings *settings, bool is_tls);
+
+/* Says so in the log, since nobody may call there then. It is not refused: what was asked for is
+ * what there is, and callers on the unix socket are known. */
+void knit_listening_warn(
+    const struct knit_settings *settings, bool is_tls, const char *address, struct knit_log *log);
 
 /* Whether an address that other machines reach, its text, is listened on only because the policy
  * lets nobody do anything who has not said who he is: then it has to be such a policy. */

@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <string.h>
 
 #include "server/tls/tls_context.h"
@@ -39,6 +40,13 @@ static int encode_crl(const void *from, uint8_t **ret_bytes)
     return i2d_X509_CRL(from, ret_bytes);
 }
 
+/* Whether it may be what a chain ends with: an authority, or a client that has certified itself. */
+static bool stands_for_itself(X509 *certificate)
+{
+    return X509_check_ca(certificate) > 0 || X509_NAME_cmp(X509_get_issuer_name(certificate),
+                                                 X509_get_subject_name(certificate)) == 0;
+}
+
 /* Everything read from a file of PEM, or nothing. */
 static int read_authorities(
     SSL_CTX *context, const char *path, EVP_MD_CTX *digest, struct knit_sentence *why)
@@ -47,17 +55,24 @@ static int read_authorities(
     X509_STORE *store = SSL_CTX_get_cert_store(context);
     X509 *authority = NULL;
     size_t count = 0;
-    bool is_good = file != NULL;
+    bool is_good = file != NULL, is_trust = true;
 
-    while (is_good && (authority = PEM_read_bio_X509(file, NULL, NULL, NULL)) != NULL) {
+    while (is_good && is_trust && (authority = PEM_read_bio_X509(file, NULL, NULL, NULL)) != NULL) {
         is_good = X509_STORE_add_cert(store, authority) == 1 &&
                   SSL_CTX_add_client_CA(context, authority) == 1 &&
                   digest_der(digest, encode_certificate, authority);
-        knit_tls_parts_note_expiry(knit_tls_parts_of(context), path, X509_get0_notAfter(authority));
-        X509_free(authority);
+        (void)knit_tls_parts_note(knit_tls_parts_of(context), path, X509_get0_notBefore(authority),
+            X509_get0_notAfter(authority));
         count++;
+        is_trust = !is_good || stands_for_itself(authority);
+        X509_free(authority);
     }
     BIO_free(file);
+    if (!is_trust)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_client_ca: expected certificates of authorities, in PEM, in %s: number %zu "
+            "there is none",
+            path, count);
     if (is_good && count > 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE) {
         ERR_clear_error();
         return 0;
@@ -78,7 +93,8 @@ static int read_revoked(
 
     while (is_good && (crl = PEM_read_bio_X509_CRL(file, NULL, NULL, NULL)) != NULL) {
         is_good = X509_STORE_add_crl(store, crl) == 1 && digest_der(digest, encode_crl, crl);
-        knit_tls_parts_note_expiry(knit_tls_parts_of(context), path, X509_CRL_get0_nextUpdate(crl));
+        (void)knit_tls_parts_note(knit_tls_parts_of(context), path, X509_CRL_get0_lastUpdate(crl),
+            X509_CRL_get0_nextUpdate(crl));
         X509_CRL_free(crl);
         count++;
     }

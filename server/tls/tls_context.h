@@ -15,6 +15,7 @@
 #pragma once
 
 #include <openssl/types.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -36,15 +37,16 @@ enum {
 KNIT_MUST_CHECK int knit_tls_context_new(const struct knit_settings *settings,
     struct knit_tls_tickets *tickets, SSL_CTX **ret_context, struct knit_sentence *why);
 
-/* When the first of a file's certificates, or lists of revoked ones, is not valid any more. */
-struct knit_tls_expiry {
+/* When all of a file's certificates, or lists of revoked ones, are valid. */
+struct knit_tls_validity {
     const char *path; /* of the settings */
-    time_t at;
+    time_t from, until;
+    bool is_authority; /* what is shown is an authority's */
 };
 
 /* Of all files of a context; borrowed. Returns how many there are. */
-size_t knit_tls_context_expiries(
-    const SSL_CTX *context, const struct knit_tls_expiry **ret_expiries);
+size_t knit_tls_context_validities(
+    const SSL_CTX *context, const struct knit_tls_validity **ret_validities);
 
 /* The library's own words for what went wrong on this thread, first of all; it forgets it. */
 const char *knit_tls_context_reason(void);

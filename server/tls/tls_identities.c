@@ -19,6 +19,13 @@
 
 #define REFUSED KNIT_TLS_CONTEXT_E_REFUSED
 
+static struct knit_tls_validity *note(
+    struct knit_tls_parts *parts, const char *path, const X509 *certificate)
+{
+    return knit_tls_parts_note(
+        parts, path, X509_get0_notBefore(certificate), X509_get0_notAfter(certificate));
+}
+
 /* Keeps what the context was given last. */
 static int keep(SSL_CTX *context, struct knit_tls_parts *parts, const char *path)
 {
@@ -31,9 +38,9 @@ static int keep(SSL_CTX *context, struct knit_tls_parts *parts, const char *path
         EVP_PKEY_up_ref(identity->key) != 1)
         return -ENOMEM;
     parts->identity_count++;
-    knit_tls_parts_note_expiry(parts, path, X509_get0_notAfter(identity->leaf));
+    note(parts, path, identity->leaf)->is_authority |= X509_check_ca(identity->leaf) > 0;
     for (int i = 0; i < sk_X509_num(chain); i++)
-        knit_tls_parts_note_expiry(parts, path, X509_get0_notAfter(sk_X509_value(chain, i)));
+        (void)note(parts, path, sk_X509_value(chain, i));
     identity->chain = chain != NULL ? X509_chain_up_ref(chain) : NULL;
     return chain != NULL && identity->chain == NULL ? -ENOMEM : 0;
 }
@@ -53,6 +60,12 @@ static int read_one(SSL_CTX *context, struct knit_tls_parts *parts, const char *
         return knit_sentence_set(why, REFUSED,
             "server.tls_key: expected the private key of %s, in PEM and not encrypted, in %s: %s",
             certificate, key, knit_tls_context_reason());
+    /* No client takes another, and time does not mend it. */
+    if (X509_check_purpose(SSL_CTX_get0_certificate(context), X509_PURPOSE_SSL_SERVER, 0) != 1)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_certificate: expected one for servers (extended key usage serverAuth, key "
+            "usage digitalSignature, if it has these) in %s",
+            certificate);
     return keep(context, parts, certificate);
 }
 

@@ -25,7 +25,7 @@ static void free_parts(
         EVP_PKEY_free(parts->identities[i].key);
     }
     free(parts->identities);
-    free(parts->expiries);
+    free(parts->validities);
     free(parts);
 }
 
@@ -45,11 +45,11 @@ int knit_tls_parts_add(SSL_CTX *context, const struct knit_settings *settings)
     if (parts == NULL)
         return -ENOMEM;
     parts->identities = calloc(files, sizeof(*parts->identities));
-    parts->expiries = calloc(files, sizeof(*parts->expiries));
-    if (parts->identities == NULL || parts->expiries == NULL ||
+    parts->validities = calloc(files, sizeof(*parts->validities));
+    if (parts->identities == NULL || parts->validities == NULL ||
         SSL_CTX_set_ex_data(context, place, parts) != 1) {
         free(parts->identities);
-        free(parts->expiries);
+        free(parts->validities);
         free(parts);
         return -ENOMEM;
     }
@@ -61,29 +61,46 @@ struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context)
     return SSL_CTX_get_ex_data(context, place);
 }
 
-size_t knit_tls_context_expiries(
-    const SSL_CTX *context, const struct knit_tls_expiry **ret_expiries)
+size_t knit_tls_context_validities(
+    const SSL_CTX *context, const struct knit_tls_validity **ret_validities)
 {
     const struct knit_tls_parts *parts = knit_tls_parts_of(context);
 
-    *ret_expiries = parts->expiries;
-    return parts->expiry_count;
+    *ret_validities = parts->validities;
+    return parts->validity_count;
 }
 
-void knit_tls_parts_note_expiry(struct knit_tls_parts *parts, const char *path, const ASN1_TIME *at)
+static struct knit_tls_validity *find(struct knit_tls_parts *parts, const char *path)
 {
-    struct knit_tls_expiry *expiry;
+    struct knit_tls_validity *last = &parts->validities[parts->validity_count];
+
+    if (parts->validity_count > 0 && strcmp(last[-1].path, path) == 0)
+        return last - 1;
+    *last = (struct knit_tls_validity){.path = path, .from = 0, .until = INT64_MAX};
+    parts->validity_count++;
+    return last;
+}
+
+/* Returns whether it can be read. */
+static bool read_time(const ASN1_TIME *at, time_t *ret_seconds)
+{
     struct tm broken_down;
-    time_t seconds;
 
     if (at == NULL || ASN1_TIME_to_tm(at, &broken_down) != 1)
-        return;
-    seconds = timegm(&broken_down);
-    expiry = &parts->expiries[parts->expiry_count > 0 ? parts->expiry_count - 1 : 0];
-    if (parts->expiry_count == 0 || strcmp(expiry->path, path) != 0) {
-        expiry = &parts->expiries[parts->expiry_count++];
-        *expiry = (struct knit_tls_expiry){path, seconds};
-    } else if (seconds < expiry->at) {
-        expiry->at = seconds;
-    }
+        return false;
+    *ret_seconds = timegm(&broken_down);
+    return true;
+}
+
+struct knit_tls_validity *knit_tls_parts_note(
+    struct knit_tls_parts *parts, const char *path, const ASN1_TIME *from, const ASN1_TIME *until)
+{
+    struct knit_tls_validity *validity = find(parts, path);
+    time_t seconds;
+
+    if (read_time(from, &seconds) && seconds > validity->from)
+        validity->from = seconds;
+    if (read_time(until, &seconds) && seconds < validity->until)
+        validity->until = seconds;
+    return validity;
 }

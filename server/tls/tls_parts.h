@@ -30,8 +30,8 @@ struct knit_tls_identity {
 struct knit_tls_parts {
     struct knit_tls_identity *identities;
     size_t identity_count;
-    struct knit_tls_expiry *expiries;
-    size_t expiry_count;
+    struct knit_tls_validity *validities;
+    size_t validity_count;
     /* Of whose certificates are taken, and which not. */
     uint8_t trust[KNIT_TLS_DIGEST_BYTES];
     struct knit_tls_tickets *tickets; /* borrowed; NULL: none are made */
@@ -42,9 +42,10 @@ KNIT_MUST_CHECK int knit_tls_parts_add(SSL_CTX *context, const struct knit_setti
 
 struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context);
 
-/* Notes when something in the file ends. */
-void knit_tls_parts_note_expiry(
-    struct knit_tls_parts *parts, const char *path, const ASN1_TIME *at);
+/* Notes that something in the file is valid then; until: NULL = always. Returns what is known of
+ * the file. */
+struct knit_tls_validity *knit_tls_parts_note(
+    struct knit_tls_parts *parts, const char *path, const ASN1_TIME *from, const ASN1_TIME *until);
 
 /* tls_certificate and tls_key. Returns 0 or KNIT_TLS_CONTEXT_E_REFUSED. */
 KNIT_MUST_CHECK int knit_tls_identities_read(

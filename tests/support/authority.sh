@@ -15,6 +15,8 @@
 #   other             other.example, *.wild.example
 #   server_expired    of yesterday
 #   server_soon       five days are left
+#   server_later      of tomorrow
+#   server_self       by itself, as an authority
 #   client            URI spiffe://knitting/client, then DNS client.example
 #   client_dns        DNS client-dns.example alone
 #   client_expired, client_revoked, client_of_server (for servers alone), client_nobody (an e-mail address alone)
@@ -115,6 +117,10 @@ certify server_rsa ca serverAuth "$here"
 certify other ca serverAuth 'DNS:other.example,DNS:*.wild.example'
 certify server_expired ca serverAuth "$here" -startdate "$(when '-10 days')" -enddate "$(when '-1 day')"
 certify server_soon ca serverAuth "$here" -startdate "$(when '-10 days')" -enddate "$(when '+5 days')"
+certify server_later ca serverAuth "$here" -startdate "$(when '+1 day')" -enddate "$(when '+30 days')"
+new_key server_self
+quietly openssl req -config openssl.cnf -x509 -new -key server_self.key -sha256 -days 90 -subj '/CN=server_self' \
+  -addext 'basicConstraints = critical, CA:true' -addext "subjectAltName = $here" -out server_self.pem
 certify client ca clientAuth "$client"
 certify client_dns ca clientAuth DNS:client-dns.example
 certify client_expired ca clientAuth "$client" -startdate "$(when '-10 days')" -enddate "$(when '-1 day')"

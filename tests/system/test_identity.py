@@ -17,6 +17,7 @@ import msgpack
 
 from knit_harness import PATIENCE, Case, Daemon, Rpc, RpcError, main, wait_until
 
+NO_NAME = 'level=warning msg="nobody can say who they are there, as require_authentication wants: there is no tokens'
 DENIED, UNAUTHENTICATED, BAD_ARGUMENT, CANCELLED = 301, 103, 302, 304
 NIGHTLY, NIGHTLY_NEXT, BILLING = 'nightly-0123456789abcdef', 'nightly-next-0123456789', b'\x00\xff' * 16
 
@@ -347,11 +348,21 @@ class Strangers(Case):
         self.assertLess(after - before, 20000)
         self.assertLess(times[-1], PATIENCE / 10)
 
+    def test_the_check_says_where_nobody_can_say_who_they_are(self):
+        for options, count in (({}, 1), ({'listen': 'none'}, 0), ({'require_authentication': 'auto'}, 0)):
+            with Daemon('--check-config', wait=False, **{'require_authentication': 'on', **options}) as daemon:
+                daemon.wait()
+                self.assertEqual(daemon.log().count(NO_NAME), count, daemon.log())
+        with Tokens() as tokens:
+            self.assertIn('callers="who say who they are"', tokens.daemon.log())
+            self.assertNotIn('nobody can say', tokens.daemon.log())
+
     def test_authentication_may_be_asked_for_without_tokens_and_the_reverse(self):
         with Daemon(require_authentication='on') as daemon, daemon.tcp() as rpc, daemon.unix() as user:
             self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 2, 3)
             self.assertEqual(user.call('add', 2, 3), 5)
-            self.assertIn('callers="who say who they are"', daemon.log())
+            self.assertRegex(daemon.log(), f'msg=listening address=127.0.0.1:[0-9]+ tls=off callers=nobody\n.*{NO_NAME}')
+            self.assertEqual(daemon.log().count(NO_NAME), 1)
         with tempfile.NamedTemporaryFile('w', prefix='knit-policy-') as policy:
             policy.write('[principal anonymous]\nallow = add\n[principal token:nightly]\nallow = *\n')
             policy.flush()

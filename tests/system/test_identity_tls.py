@@ -74,6 +74,9 @@ class Identity(Case):
         with TlsDaemon(authority, listen_tls='0.0.0.0:0', require_authentication='on') as daemon:
             with socket.create_connection(('127.0.0.1', daemon.port)):
                 pass
+            self.assertIn('there is neither tokens nor tls_client" address=0.0.0.0:', daemon.log())
+        with TlsDaemon(authority, require_authentication='on', tls_client='optional', tls_client_ca=authority.path('ca.pem')) as daemon:
+            self.assertNotIn('nobody can say', daemon.log())
         with self.assertRaisesRegex(AssertionError, 'there is no authentication; expected listen_tls with tokens'):
             TlsDaemon(authority, listen_tls='0.0.0.0:0')
 

@@ -613,6 +613,22 @@ class Reload(Case):
             self.assertIn(f'has expired" file={authority.path("crl_old.pem")}', daemon.log())
             self.assertEqual(daemon.log().count('expire'), 2)
 
+    def test_what_is_not_valid_yet_or_an_authority_s_is_said_too(self):
+        with self.daemon as daemon:
+            self.show('server_later')
+            self.reload(daemon, 'level=error msg="a certificate, or a list of revoked ones, is not valid yet" '
+                                f'file={authority.path("now.pem")} valid_in_s=')
+            self.show('server_self')
+            self.reload(daemon, 'level=warning msg="the certificate that is shown is an authority\'s, which some clients refuse" '
+                                f'file={authority.path("now.pem")}')
+
+    def test_one_for_another_purpose_changes_nothing(self):
+        with self.daemon as daemon:
+            self.show('client')
+            self.reload(daemon, 'msg="not reloaded: nothing has changed" reason="server.tls_certificate: expected one for servers')
+            with daemon.tls() as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+
     def test_handshakes_while_it_changes_succeed(self):
         with self.daemon as daemon:
             context = authority.client()
@@ -658,6 +674,10 @@ class Settings(unittest.TestCase):
                 ({'tls_crl': authority.path('crl.pem')}, 'server.tls_crl: means nothing without tls_client_ca'),
                 ({'tls_client': 'optional', 'tls_client_ca': authority.path('crl.pem')},
                  'server.tls_client_ca: expected certificates of authorities, in PEM, in '),
+                ({'tls_client': 'optional', 'tls_client_ca': authority.path('client.pem')},
+                 'server.tls_client_ca: expected certificates of authorities, .*client.pem: number 1 there is none'),
+                (pair('client'), 'server.tls_certificate: expected one for servers .*client.pem'),
+                (pair('ca'), 'server.tls_certificate: expected one for servers .*ca.pem'),
                 ({'tls_client': 'optional', 'tls_client_ca': '/nowhere'}, 'server.tls_client_ca: .*: No such file'),
                 ({'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'tls_crl': authority.path('ca.pem')},
                  'server.tls_crl: expected lists of revoked certificates, in PEM, in '),
@@ -676,6 +696,19 @@ class Settings(unittest.TestCase):
             capture_output=True, text=True)
         self.assertEqual(done.returncode, 2)
         self.assertIn('server.listen_tls: expected tls_certificate', done.stderr)
+
+    def test_the_check_says_what_time_says_of_certificates(self):
+        """The start would go on, since local callers need no certificate, so the check does not fail."""
+        for name, words in (('server', None), ('server_expired', 'level=error msg="a certificate, .* has expired" file={}'),
+                            ('server_later', 'level=error msg="a certificate, .* is not valid yet" file={} valid_in_s='),
+                            ('server_soon', 'level=warning msg="a certificate, .* expires soon" file={} days_left=4'),
+                            ('server_self', "level=warning msg=\"the certificate that is shown is an authority's, .*\" file={}")):
+            with self.subTest(name), TlsDaemon(authority, '--check-config', certificate=name, wait=False) as daemon:
+                daemon.wait()
+                lines = daemon.log().splitlines()
+                self.assertEqual(len(lines), words is not None, lines)
+                if words is not None:
+                    self.assertRegex(lines[0], words.format(authority.path(f'{name}.pem')))
 
 
 if __name__ == '__main__':
