@@ -385,6 +385,22 @@ void knit_policy_rule(void *arg, struct knit_principal *principal)
 
 /* ---- questions ----------------------------------------------------------------------------- */
 
+bool knit_policy_covers(
+    struct knit_policy *policy, const struct knit_principal *principal, struct knit_span of)
+{
+    bool is_covered = false;
+    struct named named;
+
+    if (name(policy, principal, &named)) {
+        (void)pthread_mutex_lock(&policy->mutex);
+        is_covered = knit_policy_decide(&policy->file, &named.names, (const char *)of.bytes, of.len)
+                         .is_allowed;
+        (void)pthread_mutex_unlock(&policy->mutex);
+    }
+    forget_names(&named);
+    return is_covered;
+}
+
 bool knit_policy_decides(const char *method)
 {
     for (uint32_t i = 0; knit_policy_methods[i] != NULL; i++)

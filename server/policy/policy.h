@@ -69,6 +69,11 @@ void knit_policy_log_idle(struct knit_policy *policy, const char *path, struct k
 bool knit_policy_explain(struct knit_policy *policy, const struct knit_policy_names *names,
     struct knit_span name, struct knit_sentence *ret_because);
 
+/* Whether the principal might run a task of that name, if there were one. False as well without
+ * memory for it. It takes as long as the file has patterns for the principal. */
+bool knit_policy_covers(
+    struct knit_policy *policy, const struct knit_principal *principal, struct knit_span name);
+
 /* Whether a policy says who may use the method. */
 bool knit_policy_decides(const char *method);
 

@@ -25,8 +25,17 @@ bool knit_permit_method(const struct knit_caller *caller, const char *method, bo
     return knit_credentials_is_operator(&caller->credentials);
 }
 
-void knit_permit_refuse(
-    struct knit_caller *caller, const struct knit_message *message, const char *name)
+/* By number there is no name that a pattern could stand for. */
+bool knit_permit_knows(const struct knit_caller *caller, const struct knit_method *method)
+{
+    return knit_permit_sees_all(caller) || (has_policy(caller) && method->name.bytes != NULL &&
+                                               knit_policy_covers(caller->router->backend->policy,
+                                                   caller->principal, method->name));
+}
+
+/* name: as the caller says it; task: as it is. */
+static void refuse(struct knit_caller *caller, const struct knit_message *message, const char *name,
+    const char *task)
 {
     const char *principal = caller->principal->name;
     char text[KNIT_PRINCIPAL_NAME_MAX + KNIT_NAME_BYTES_MAX + 96];
@@ -41,7 +50,29 @@ void knit_permit_refuse(
     KNIT_COUNT(caller->turn, calls_denied);
     if (knit_turn_may_warn(caller->turn))
         knit_log(caller->turn->log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("reason", text),
-            KNIT_LOG_TEXT("principal", principal), KNIT_LOG_TEXT("task", name),
+            KNIT_LOG_TEXT("principal", principal), KNIT_LOG_TEXT("task", task),
             KNIT_LOG_CALLER(caller));
     knit_refuse_with(caller, message, KNIT_DENIED, text);
+}
+
+void knit_permit_refuse_task(struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_registry_task *task)
+{
+    const struct knit_span name = message->method.name;
+    char said[KNIT_NAME_BYTES_MAX + 1];
+
+    if (name.bytes == NULL)
+        (void)snprintf(
+            said, sizeof(said), "task number %llu", (unsigned long long)message->method.id);
+    else
+        (void)snprintf(said, sizeof(said), "%.*s",
+            name.len < sizeof(said) ? (int)name.len : (int)sizeof(said) - 1,
+            (const char *)name.bytes);
+    refuse(caller, message, said, task != NULL ? task->name : "there is none");
+}
+
+void knit_permit_refuse(
+    struct knit_caller *caller, const struct knit_message *message, const char *name)
+{
+    refuse(caller, message, name, name);
 }

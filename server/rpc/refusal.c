@@ -77,6 +77,10 @@ void knit_refuse_unknown(struct knit_caller *caller, const struct knit_message *
     struct knit_router *router = caller->router;
     char text[KNIT_SUGGEST_TEXT_MAX];
 
+    if (!knit_permit_knows(caller, &message->method)) {
+        knit_permit_refuse_task(caller, message, NULL);
+        return;
+    }
     knit_suggest_explain(&router->suggest, router->registry, &message->method,
         message->kind == KNIT_MESSAGE_REQUEST && knit_permit_sees_all(caller), text);
     knit_refuse_with(caller, message, KNIT_UNKNOWN_TASK, text);

@@ -118,7 +118,8 @@ void knit_router_look(struct knit_caller *caller, const struct knit_message *mes
     if (knit_options_decode(message->options, &options, &reason) != 0)
         return;
     task = find_task(caller, &message->method);
-    if (task == NULL)
+    /* One that it may not run looks as one that there is not. */
+    if (task == NULL || !knit_permit_task(caller, task->id))
         return;
     ret_outlook->work_ns = knit_backlog_work_ns(caller->router, task->id);
     if (must_not_wait(&options)) {
@@ -416,7 +417,7 @@ static bool refuse_bad_call(struct way *way)
         return true;
     }
     if (!knit_permit_task(caller, way->task->id)) {
-        knit_permit_refuse(caller, message, way->task->name);
+        knit_permit_refuse_task(caller, message, way->task);
         return true;
     }
     if (knit_quota_is_limited(&caller->principal->quota) &&

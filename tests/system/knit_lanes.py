@@ -27,7 +27,7 @@ class Lanes:
     """A session in which each slot is used once, so every generation is 1 and every ring in its first lap."""
 
     def __init__(self, rpc, calls, deadline_ns=0, arena=PAGE):
-        """calls: for each lane a list of tasks with their arguments, which must be small. All have that deadline. arena:
+        """calls: for each lane a list of tasks, by name or number, with their arguments, which must be small. All have that deadline. arena:
         for results."""
         listed = rpc.call('$/tasks')
         ids = {task['name']: task['id'] for task in listed['tasks']}
@@ -44,7 +44,7 @@ class Lanes:
             words = memoryview(body.ljust(INLINE, b'\0')).cast('Q')
             at = self.cell(lane, i)
             self.request[at + 1] = deadline_ns
-            self.request[at + 2] = ids[task] << 48 | (listed['epoch'] & 0xff) << 40 | len(body)
+            self.request[at + 2] = ids.get(task, task) << 48 | (listed['epoch'] & 0xff) << 40 | len(body)
             for number, word in enumerate(words):
                 self.request[at + 3 + number] = word
         seal(self.fds)

@@ -199,13 +199,40 @@ class Sockets(Case):
                 self.assert_fails(DENIED, other.call, '$/reload')
                 self.assert_fails(DENIED, other.call, '$/why', 'anonymous', 'echo')
                 self.assertEqual(other.call('$/ping', 1), 1)
-                # A name that there is not is no hint at one that there is.
-                self.assertNotIn('nearest', self.assert_fails(UNKNOWN_TASK, other.call, 'addd').text)
+                self.assert_fails(DENIED, other.call, 'addd')
             stats = daemon.stats()
-            self.assertEqual(stats['loops']['calls_denied'], 6)
+            self.assertEqual(stats['loops']['calls_denied'], 7)
             log = daemon.log()
             self.assertRegex(log, r'msg=denied .*principal=anonymous task=add peer=127')
             self.assertRegex(log, rf'msg=denied .*principal={UID} task=echo peer=uid')
+
+    def test_what_one_may_not_call_and_what_there_is_not_look_the_same(self):
+        text = section('anonymous', 'echo ad* a*b') + 'deny = add adx*\n' + section(UID, '$/stats')
+        with daemon_with(text, queue_max=50) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            same = set()
+            for name in ('sleep', 'sleeq', 'add', 'adxyz', 'x' * 120, 'x' * 5000, 3, 4000, 1 << 63):
+                for options in (None, {'timeout': 1000}, {'key': 'k'}, {'queue': 0}, {'timeout': 0}):
+                    msgid = rpc.request(name, 1, 2, options=options)
+                    error = self.assert_fails(DENIED, rpc.result, msgid)
+                    said = f'task number {name}' if isinstance(name, int) else name[:128]
+                    same.add((error.text.replace(said, 'NAME'), str(error.details)))
+            self.assertEqual(len(same), 1, same)
+            self.assertEqual(error.details['started'], 'no')
+            # Only who could run one of that name learns that there is none, and nothing of others.
+            for name in 'adder', 'ab', 'axxb':
+                error = self.assert_fails(UNKNOWN_TASK, rpc.call, name)
+                self.assertEqual(error.text, f"there is no task '{name}'")
+            self.assertEqual(daemon.stats()['loops']['calls_denied'], 45)
+            self.assertRegex(daemon.log(), 'msg=denied .* let anonymous call sleep" principal=anonymous task=sleep ')
+            self.assertRegex(daemon.log(), 'msg=denied .* let anonymous call sleeq" principal=anonymous task="there is none" ')
+            # While calls wait as well, with what a task itself says of timeouts and of how long it takes.
+            held = [rpc.request('echo', 1) for _ in range(20)]
+            waiting = [rpc.request(name, 1, options={'timeout': 5}) for name in ('sleep', 'sleeq')]
+            for msgid in held:
+                rpc.result(msgid)
+            for msgid in waiting:
+                self.assert_fails(DENIED, rpc.result, msgid)
 
     def test_who_may_do_something_is_no_stranger_any_more(self):
         with daemon_with(section(UID, '* $/*'), threads_io=1) as daemon, daemon.tcp() as rpc:
@@ -312,6 +339,19 @@ class SharedMemory(Case):
                 wait_until(lambda: daemon.log().count('msg=denied') == 2, 'their lines')
             self.assertRegex(daemon.log(), rf'msg=denied principal={UID} task=echo session=\d+ peer=uid')
 
+    def test_numbers_that_there_are_not_look_as_those_that_one_may_not_call(self):
+        with daemon_with(section(UID, 'add $/tasks $/attach')) as daemon, daemon.unix() as rpc:
+            with Lanes(rpc, [[(3, 1), (60, 1)], [(1000, 1), (65535, 1)]]) as lanes:
+                lanes.publish(0)
+                lanes.publish(1)
+                with daemon.unix() as other:
+                    other.call('add', 1, 1)
+                    other.call('add', 1, 1)
+                wait_until(lanes.is_answered, 'the answers')
+                outcomes = [lanes.outcome(slot) for slot in range(4)]
+                self.assertEqual(outcomes[0][1][0], DENIED)
+                self.assertEqual(outcomes, outcomes[:1] * 4)
+
     def test_the_tool_over_shm(self):
         with daemon_with(section(UID, 'add')) as daemon:
             url = f'shm://{daemon.socket}'
@@ -322,8 +362,9 @@ class SharedMemory(Case):
             denied = knit('call', 'echo', '1')
             self.assertEqual((denied.returncode, denied.stdout), (4, ''))
             self.assertIn('DENIED', denied.stderr)
+            self.assertIn('DENIED', knit('call', 'nosuch', '1').stderr)
+            daemon.reload(section(UID, 'echo n*'))
             self.assertIn('UNKNOWN_TASK', knit('call', 'nosuch', '1').stderr)
-            daemon.reload(section(UID, 'echo'))
             self.assertEqual(knit('call', 'echo', '1').stdout, '1\n')
 
     def test_a_stopped_worker_decides_by_what_holds_when_it_goes_on(self):
