@@ -86,8 +86,7 @@ void knit_lane_flow_take_rounds(const struct knit_lane_flows *flows, struct knit
         flow->credit_ns = quantum_ns;
 }
 
-void knit_lane_flows_begin_round(
-    struct knit_lane_flows *flows, struct knit_lane_flow **turn, uint32_t count)
+uint32_t knit_lane_flows_due(struct knit_lane_flow *const *turn, uint32_t count)
 {
     int64_t due = INT64_MAX;
 
@@ -96,12 +95,22 @@ void knit_lane_flows_begin_round(
         int64_t own;
 
         if (flow->credit_ns > 0)
-            return;
+            return 0;
         own = -flow->credit_ns / quantum_of(flow) + 1;
         if (own < due)
             due = own;
     }
-    flows->round += (uint32_t)due;
+    return (uint32_t)due;
+}
+
+void knit_lane_flows_begin_round(
+    struct knit_lane_flows *flows, struct knit_lane_flow **turn, uint32_t count)
+{
+    const uint32_t due = knit_lane_flows_due(turn, count);
+
+    if (due == 0)
+        return;
+    flows->round += due;
     for (uint32_t i = 0; i < count; i++)
         knit_lane_flow_renew(flows, turn[i]);
 }

@@ -31,6 +31,10 @@
 #define KNIT_LANE_FLOW_ROUNDS_MAX                                                                  \
     (KNIT_LANE_FLOW_DEBT_MAX_NS / KNIT_LANE_FLOW_QUANTUM_NS + 1) /* pay that */
 
+/* Who owes so many rounds has had a long call: before its next one a worker looks for calls of
+ * others in all lanes. */
+#define KNIT_LANE_FLOW_DUE_LONG 10u
+
 enum { KNIT_LANE_FLOW_NO_PLACE = 255 };
 
 static_assert(KNIT_LANE_SESSIONS_MAX <= KNIT_LANE_FLOW_NO_PLACE, "it is no session's place");
@@ -60,6 +64,9 @@ void knit_lane_flows_begin(struct knit_lane *lane);
  * Returns how many. */
 uint32_t knit_lane_flows_line_up(struct knit_lane *lane, const uint8_t *places, uint32_t count,
     struct knit_lane_flow **ret_turn);
+
+/* After so many rounds more one of these has credit. */
+uint32_t knit_lane_flows_due(struct knit_lane_flow *const *turn, uint32_t count);
 
 /* If all of these are in debt, so many rounds pass that one is not. */
 void knit_lane_flows_begin_round(

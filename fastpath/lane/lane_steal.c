@@ -111,9 +111,9 @@ static bool steal(struct knit_lane *lane, struct knit_worker_session *session, s
 struct scan {
     struct knit_lane *lane;
     bool take;
-    bool skips_debtors; /* sessions of flows in debt */
-    uint32_t rings;     /* that may still be read */
-    uint64_t now;       /* 0 = no clock was read yet */
+    uint32_t due;   /* flows that owe so many rounds are left out; 0 = none is */
+    uint32_t rings; /* that may still be read */
+    uint64_t now;   /* 0 = no clock was read yet */
     enum knit_lane_stealable best;
 };
 
@@ -125,11 +125,13 @@ static inline uint64_t lanes_with_calls(const struct knit_lane *lane, uint32_t p
            lane->others[word];
 }
 
-/* Whether the session's flow is in debt here, where others are served. */
-static bool is_in_debt(struct knit_lane *lane, const struct knit_worker_session *session)
+/* Whether the session's flow owes so many rounds here, where others are served. */
+static bool owes(struct knit_lane *lane, const struct knit_worker_session *session, uint32_t rounds)
 {
-    knit_lane_flow_renew(&lane->flows, session->flow);
-    return session->flow->credit_ns <= 0;
+    struct knit_lane_flow *flow = session->flow;
+
+    knit_lane_flow_renew(&lane->flows, flow);
+    return knit_lane_flows_due(&flow, 1) >= rounds;
 }
 
 /* Reads the rings of a session in the lanes `first` to `end`. True: the scan is over, and the next
@@ -139,7 +141,7 @@ static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint
     struct knit_lane *lane = scan->lane;
     struct knit_worker_session *session = lane->sessions[place];
 
-    if (scan->skips_debtors && is_in_debt(lane, session))
+    if (scan->due != 0 && owes(lane, session, scan->due))
         return false;
     for (uint32_t from = first; from < end && !knit_worker_session_is_shut(session); from++) {
         const uint64_t bits = lanes_with_calls(lane, place, from / 64) >> from % 64;
@@ -201,12 +203,12 @@ static void scan_all(struct scan *scan)
         (void)scan_session(scan, place, 0, from);
 }
 
-/* Calls of debtors wait. */
-static enum knit_lane_stealable take_of_others(struct knit_lane *lane)
+/* A call of a flow that owes less than so many rounds; those of others wait. */
+static enum knit_lane_stealable take_of_others(struct knit_lane *lane, uint32_t due)
 {
     struct scan scan = {.lane = lane,
         .take = true,
-        .skips_debtors = lane->flows.count > 1,
+        .due = lane->flows.count > 1 ? due : 0,
         .rings = KNIT_STEAL_RINGS};
 
     if (lane->options.lanes > 1 && lane->session_count > 0)
@@ -223,10 +225,29 @@ enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t 
     /* Of several principals those come first that have got less than their part here; but a worker
      * that has nothing else takes what there is. */
     if (take && __builtin_expect(lane->flows.count > 1, 0) &&
-        take_of_others(lane) == KNIT_STEAL_NOW)
+        take_of_others(lane, 1) == KNIT_STEAL_NOW)
         return KNIT_STEAL_NOW;
     scan_all(&scan);
     return scan.best;
+}
+
+bool knit_lane_serve_lesser_debtor(struct knit_lane *lane, uint32_t due)
+{
+    uint64_t until = 0;
+
+    for (;;) {
+        const enum knit_lane_stealable got = take_of_others(lane, due);
+        uint64_t now;
+
+        if (got != KNIT_STEAL_LATER)
+            return got == KNIT_STEAL_NOW;
+        now = knit_clock_ns();
+        if (until == 0)
+            until = now + 2 * KNIT_STEAL_AFTER_NS;
+        if (now >= until)
+            return false;
+        knit_bell_pause();
+    }
 }
 
 /* A worker whose home rings are never empty still scans the other rings from time to time: a call
@@ -240,6 +261,6 @@ void knit_lane_help_others(struct knit_lane *lane)
     if (now - lane->scanned_ns < SCAN_NS)
         return;
     lane->scanned_ns = now;
-    if (take_of_others(lane) == KNIT_STEAL_NOW)
+    if (take_of_others(lane, 1) == KNIT_STEAL_NOW)
         knit_lane_wake_callers(lane);
 }

@@ -199,6 +199,16 @@ static uint32_t visit(struct knit_lane *lane, struct knit_lane_flow *flow, uint3
     return got;
 }
 
+/* All of these have had long calls, and others that have calls in other lanes have not. */
+static bool comes_after_others(
+    struct knit_lane *lane, struct knit_lane_flow *const *turn, uint32_t count)
+{
+    const uint32_t due = knit_lane_flows_due(turn, count);
+
+    return __builtin_expect(due >= KNIT_LANE_FLOW_DUE_LONG, 0) &&
+           knit_lane_serve_lesser_debtor(lane, due);
+}
+
 /* One session has something, as is usual: its flow pays, and rounds pass as it does. */
 static inline uint32_t serve_alone(struct knit_lane *lane, uint32_t place)
 {
@@ -209,8 +219,11 @@ static inline uint32_t serve_alone(struct knit_lane *lane, uint32_t place)
 
     do {
         knit_lane_flow_renew(&lane->flows, flow);
-        if (__builtin_expect(flow->credit_ns <= 0, 0))
+        if (__builtin_expect(flow->credit_ns <= 0, 0)) {
+            if (answers == 0 && comes_after_others(lane, &flow, 1))
+                return 1;
             knit_lane_flows_begin_round(&lane->flows, &flow, 1);
+        }
         if (!knit_deficit_has_credit(&session->deficit)) {
             flow->own_rounds += knit_deficit_rounds_due(&session->deficit);
             knit_deficit_renew(&session->deficit, knit_lane_flow_session_rounds(lane->round, flow));
@@ -241,6 +254,8 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
     if (count == 1)
         return serve_alone(lane, places[0]);
     waiting = knit_lane_flows_line_up(lane, places, count, turn);
+    if (comes_after_others(lane, turn, waiting))
+        return 1;
     while (waiting > 0) {
         uint32_t still = 0;
 

@@ -368,6 +368,62 @@ static void a_busy_thief_lets_debtors_wait(void **state)
     assert_true((int64_t)other_ns > debt_ns - 2 * QUANTUM);
 }
 
+/* It would keep its worker for as long as another one of its calls takes. */
+static void whoever_owes_much_waits_for_calls_of_others_in_all_lanes(void **state)
+{
+    enum { CALLS = 50, LONG_US = 3000 };
+    struct knit_session *greedy, *modest;
+    size_t of_greedy = 0, of_modest = 0;
+
+    (void)state;
+    greedy = add_session(1, 1);
+    modest = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t i = 0; i < 5; i++)
+        (void)publish(greedy, 0, LANES_SPIN, LONG_US);
+    turn();
+    assert_int_equal(collect(greedy), 1);
+    pretend(LANES_ECHO, 900);
+    for (uint32_t i = 0; i < CALLS; i++)
+        (void)publish(modest, 1 + i % 2, LANES_ECHO, 0);
+    while (of_modest < CALLS) {
+        turn();
+        of_modest += collect(modest);
+        of_greedy += collect(greedy);
+        assert_int_equal(of_greedy, 0);
+    }
+    turn();
+    assert_int_equal(collect(greedy), 1);
+}
+
+static void of_two_that_owe_the_one_that_owes_less_is_next(void **state)
+{
+    enum { MUCH = 4 * KNIT_LANE_FLOW_DUE_LONG, LESS = MUCH / 2 };
+    struct knit_session *one, *other;
+
+    (void)state;
+    one = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    turn();
+    pretend(LANES_ECHO, 900);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct knit_session *next = i == 0 ? other : one;
+
+        knit_lane_flow_renew(&lanes.worker[0]->flows, flow_of(0));
+        knit_lane_flow_renew(&lanes.worker[0]->flows, flow_of(1));
+        flow_of(0)->credit_ns = -(i == 0 ? MUCH : LESS) * QUANTUM;
+        flow_of(1)->credit_ns = -(i == 0 ? LESS : MUCH) * QUANTUM;
+        (void)publish(one, 0, LANES_ECHO, 0);
+        (void)publish(other, 1, LANES_ECHO, 0);
+        turn();
+        assert_int_equal(collect(next), 1);
+        assert_int_equal(collect(next == one ? other : one), 0);
+        turn();
+        assert_int_equal(collect(next == one ? other : one), 1);
+    }
+}
+
 /* What nobody else wanted is not owed to who comes later. */
 static void a_thief_with_nothing_else_gives_rounds(void **state)
 {
@@ -377,8 +433,9 @@ static void a_thief_with_nothing_else_gives_rounds(void **state)
     one = add_session(1, 1);
     (void)add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, 900);
     (void)publish(one, 1, LANES_SPIN, 3000);
-    (void)publish(one, 1, LANES_SPIN, 300);
+    (void)publish(one, 1, LANES_ECHO, 0);
     turn();
     assert_true(flow_of(0)->credit_ns < -3000000 + 2 * QUANTUM);
     turn();
@@ -422,6 +479,8 @@ int main(void)
         TEST(debts_are_forgotten_when_there_is_nothing_to_do),
         TEST(a_thief_pays_and_leaves_debtors_for_last),
         TEST(a_busy_thief_lets_debtors_wait),
+        TEST(whoever_owes_much_waits_for_calls_of_others_in_all_lanes),
+        TEST(of_two_that_owe_the_one_that_owes_less_is_next),
         TEST(a_thief_with_nothing_else_gives_rounds),
         TEST(one_flow_is_not_charged),
     };
