@@ -4,6 +4,8 @@
  *     ledger(id)               counts in entry[id], returns the worker's thread id, a process's own
  *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
+ *     now()                    when it runs, in nanoseconds of CLOCK_MONOTONIC
+ *     spend(us)                sleeps for so many microseconds; when it began and when it ended
  *     twice(value)             the value itself, after reading it many times; ends the worker when
  *                              it was not the same each time
  *     hold(id, gate, ignores)  as ledger(), then waits until the test opens the gate, or until it
@@ -116,6 +118,25 @@ KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")
     const void *value = knit_arg_raw(call, 0, &len);
 
     return knit_return_raw(call, value, len);
+}
+
+KNIT_TASK(now, "now() -> int", .doc = "When it runs, in nanoseconds.")
+{
+    return knit_return_int(call, (int64_t)knit_now_ns(call));
+}
+
+KNIT_TASK(spend, "spend(us: int) -> (int, int)",
+    .doc = "Sleeps for a while; when it began and when it ended.")
+{
+    KNIT_BUILDER(builder);
+    const int64_t us = knit_arg_int(call, 0);
+    const struct timespec pause = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+
+    knit_put_array(builder, 2);
+    knit_put_int(builder, (int64_t)knit_now_ns(call));
+    (void)nanosleep(&pause, NULL);
+    knit_put_int(builder, (int64_t)knit_now_ns(call));
+    return knit_return_built(call, builder);
 }
 
 /* volatile: each reading is one of memory, which no compiler may leave out. */
