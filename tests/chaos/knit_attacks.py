@@ -70,7 +70,7 @@ def beside(attack, daemon, *arguments):
     attacker = context.Process(target=attack, args=(daemon, has_begun.set, *arguments))
     attacker.start()
     try:
-        assert has_begun.wait(6 * PATIENCE), f'{attack.__name__}() does not begin'
+        assert has_begun.wait(18 * PATIENCE), f'{attack.__name__}() does not begin'
         yield attacker
     finally:
         # Those that have children end them.
