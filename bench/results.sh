@@ -9,14 +9,14 @@ usage()
   cat <<'TEXT'
 usage: bench/results.sh [OPTION...] [-- OPTION-OF-COMPARE...]
 
-Takes ten minutes with nothing else running. What stands between the two comments in the README is written anew, unless the
+Takes thirteen minutes with nothing else running. What stands between the two comments in the README is written anew, unless the
 machine was busy meanwhile: then the tables are in BUILD/results, and nothing else is changed. busy.py says what busy means.
 
   --build DIR      build folder (build, beside bench); set up if need be, and what is needed of it is built
   --out DIR        for the tables and the plot (bench/results)
   --readme FILE    with the two comments (README.md); its links are to DIR as seen from there
   --rounds N       measure everything N times, in turns (5)
-  --part PART      aims, flat or compare: measure that alone and take the others from DIR; may be given several times
+  --part PART      aims, flat, tls or compare: measure that alone and take the others from DIR; may be given several times
   --quick          a short run; its figures mean nothing
   --even-if-busy   write all the same
 TEXT
@@ -39,9 +39,9 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-parts=${parts:-aims flat compare}
+parts=${parts:-aims flat tls compare}
 for part in $parts; do
-  [[ $part = @(aims|flat|compare) ]] || { usage >&2; exit 2; }
+  [[ $part = @(aims|flat|tls|compare) ]] || { usage >&2; exit 2; }
 done
 found=$build/results
 
@@ -51,6 +51,8 @@ if [ "${measure:-}" = yes ]; then
     if [ "$part" = compare ]; then
       "$here/compare.sh" --build "$build" --rounds "$rounds" ${quick:+--seconds 0.01} --out "$found/compare" \
         "${compare[@]}" >/dev/null
+    elif [ "$part" = tls ]; then
+      "$here/tls.py" --build "$build" --rounds "$rounds" $quick >"$found/tls".md
     else
       "$here/run.sh" --build "$build" --only "$part" --rounds "$rounds" --format markdown $quick >"$found/$part".md
     fi
@@ -63,8 +65,8 @@ if [ "$(grep -c '<!-- figures' "$readme")" != 1 ] || [ "$(grep -c '<!-- end of f
   exit 1
 fi
 [ -f "$build/build.ninja" ] || meson setup "$build" "$here/.."
-meson compile -C "$build" knittingd knitting-worker knitting:shared_library knit-bench knit-lane-bench bench-tasks \
-  bench-tasks-many example
+meson compile -C "$build" knittingd knitting-worker knitting:shared_library knit-bench knit-lane-bench knit-tls-bench \
+  bench-tasks bench-tasks-many example
 rm -rf "$found"
 mkdir -p "$found" "$out"
 status=0
@@ -75,6 +77,14 @@ if [ $status = 75 ] && [ -n "$give_up" ]; then
 elif [ $status != 0 ] && [ $status != 75 ]; then
   exit $status
 fi
+rest()
+{
+  printf 'When this was measured, %s.\n' "$(cat "$1")" | fold -sw 128 | sed 's/ $//'
+}
+
+# The README does not show this part: measured alone, it leaves what the README says of the machine.
+[ ! -e "$found/tls".md ] || rest "$found/rest.txt" >>"$found/tls".md
+[ "${parts# }" != tls ] || rm "$found/rest.txt"
 cp "$found"/* "$out"
 link=$(realpath --relative-to "$(dirname "$readme")" "$out")
 
@@ -86,8 +96,9 @@ section()
   cat "$out/compare".md
   printf '\n![calls a second](%s/compare.svg)\n\n' "$link"
   [ ! -e "$out/compare-batches.svg" ] || printf '![calls a second by batch size](%s/compare-batches.svg)\n\n' "$link"
-  printf 'When this was measured, %s.\n\n' "$(cat "$out/rest.txt")" | fold -sw 128 | sed 's/ $//'
-  printf 'With more sessions, connections, tasks and workers: [flatness](%s).\n\n' "$link/flat".md
+  rest "$out/rest.txt"
+  printf '\nWith more sessions, connections, tasks and workers: [flatness](%s). With TLS: [beside a bare echo](%s).\n\n' \
+    "$link/flat".md "$link/tls".md
 }
 
 section >"$out/section"

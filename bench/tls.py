@@ -19,7 +19,7 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-AIM = 0.8
+AIM, MS_MAX = 0.8, 10000
 LOADS = [(50, 1, 64), (50, 16, 64), (1, 1, 65536), (50, 1, 65536)]
 SERVERS = ['bare', 'bare-tls', 'daemon', 'daemon-tls']
 
@@ -86,10 +86,13 @@ class Servers:
                 used += int(file.read().split()[0])
         return used
 
-    def measure(self, name, *words):
+    def measure(self, name, *words, ms):
         """How many a second, and the server's microseconds for each, about: it has those of the warm-up as well."""
         before, begin = self.used_ns(name), time.monotonic()
-        done = subprocess.run([self.bench, *map(str, words)], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([self.bench, *map(str, words), str(ms)], stdout=subprocess.PIPE, text=True)
+        if done.returncode == 0 and float(done.stdout) == 0 and ms < MS_MAX:
+            # A busy machine, and a short time.
+            return self.measure(name, *words, ms=2 * ms)
         if done.returncode != 0 or float(done.stdout) == 0:
             sys.exit(f'failed: {words}')
         rate = float(done.stdout)
@@ -97,7 +100,7 @@ class Servers:
 
     def load(self, name, connections, depth, size, ms):
         return self.measure(name, 'load', 'tls' if name.endswith('tls') else 'plain', 'call' if name.startswith('daemon') else 'echo',
-                            self.ports[name], connections, depth, size, ms)
+                            self.ports[name], connections, depth, size, ms=ms)
 
 
 def spread(values):
@@ -138,7 +141,7 @@ def loads(servers, options):
 
 def handshakes(servers, options):
     rows = [(f'{kind}, {threads} at once',
-             [[servers.measure(name, 'shake', kind, servers.ports[name], threads, options.ms) for name in ('openssl', 'daemon-tls')]
+             [[servers.measure(name, 'shake', kind, servers.ports[name], threads, ms=options.ms) for name in ('openssl', 'daemon-tls')]
               for _ in range(options.rounds)])
             for kind in ('full', 'resumed') for threads in (1, 2)]
     tables('handshake', ['openssl s_server', 'daemon'], rows, lambda theirs, ours: ours / theirs)
@@ -156,6 +159,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([os.path.join(ROOT, 'tests', 'support', 'authority.sh'), folder], check=True)
         with Servers(options.build, folder) as servers:
+            machine = subprocess.run([servers.bench, 'machine'], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+            print(f'TLS: messages and handshakes, beside those of a bare echo and of `openssl s_server`. {machine}. {options.rounds}\n'
+                  f'rounds of {options.ms} ms each, in turns.\n')
             loads(servers, options)
             handshakes(servers, options)
 

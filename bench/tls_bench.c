@@ -4,6 +4,7 @@
  *     knit-tls-bench serve PORT [CERTIFICATE KEY]
  *     knit-tls-bench load plain|tls echo|call PORT CONNECTIONS DEPTH BYTES MS
  *     knit-tls-bench shake full|resumed PORT THREADS MS
+ *     knit-tls-bench machine                               where this runs
  */
 #include "bench/tls_bench.h"
 
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "bench/machine.h"
 
 static unsigned number(const char *text)
 {
@@ -48,6 +51,8 @@ int main(int argc, char **argv)
     if (argc == 6 && strcmp(argv[1], "shake") == 0)
         return finish(tls_shake_run((uint16_t)number(argv[3]), strcmp(argv[2], "resumed") == 0,
             number(argv[4]), number(argv[5])));
+    if (argc == 2 && strcmp(argv[1], "machine") == 0)
+        return puts(knit_machine_describe()) < 0;
     fprintf(stderr, "see the head of bench/tls_bench.c\n");
     return 2;
 }

@@ -35,11 +35,14 @@ done
 grep -q '^| floor (two counters, both spin) | ' "$readme" || fail "no floor of batches"
 grep -q '^When this was measured, the machine was ' "$readme" || fail "nothing of the machine"
 grep -q '^| shm: sessions | ' "$scratch/results/flat".md || fail "nothing of flatness"
+grep -q '^| full, 1 at once | ' "$scratch/results/tls".md || fail "nothing of handshakes"
+grep -q '^When this was measured, the machine was ' "$scratch/results/tls".md || fail "nothing of the machine beside TLS"
 ! grep -q 'old figures' "$readme" || fail "old figures stay"
 [ "$(sed -n '1p' "$readme")" = before ] && [ "$(tail -n 1 "$readme")" = after ] || fail "the rest is not what it was"
 
 lines=$(wc -l <"$readme")
 measure --part aims
+measure --part tls
 [ "$(wc -l <"$readme")" = "$lines" ] || fail "the second time it grew or shrank"
 
 cp "$readme" "$scratch/before"
