@@ -247,9 +247,12 @@ void knit_connections_recheck(struct knit_net *net)
     struct knit_connection *connection, *next;
 
     for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
-        next = TAILQ_NEXT(connection, in_all);
         if (!knit_principal_is_stranger(connection->caller.principal))
             knit_strangers_leave(connection);
+        else if (!connection->is_stranger)
+            knit_strangers_join(connection);
+        /* Another one may have been closed for it. */
+        next = TAILQ_NEXT(connection, in_all);
         if (knit_identify_holds(&connection->caller))
             continue;
         if (knit_turn_may_warn(net->turn))

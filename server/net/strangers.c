@@ -49,6 +49,7 @@ void knit_strangers_join(struct knit_connection *connection)
         return;
     connection->is_stranger = true;
     connection->opened_ns = net->turn->now_ns;
+    connection->stranger_bytes = connection->stranger_sent_bytes = 0;
     connection->tenant->strangers++;
     net->stranger_count++;
     TAILQ_INSERT_TAIL(&net->strangers, connection, in_strangers);

@@ -16,7 +16,8 @@
 #include "proto/message.h"
 #include "server/net/net.h"
 
-/* It has just been opened, or its handshake is over. If it is a stranger it is one from now on, and
+/* It has just been opened, or its handshake is over, or nothing is known of it any more since
+ * another policy holds. If it is a stranger it is one from now on, and
  * another may be closed for it. */
 void knit_strangers_join(struct knit_connection *connection);
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 from knit_attach import attach, grant
 from knit_harness import PATIENCE, Case, Daemon, RpcError, main, wait_until
@@ -58,6 +59,31 @@ class Limits(Case):
             self.assertEqual(two.call('echo', 1), 1)
             for msgid in held:
                 one.notify('$/cancel', msgid)
+
+    def test_a_key_that_is_said_again_is_no_call_more(self):
+        text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 1\n'
+        with daemon_with(text) as daemon, daemon.tcp() as one, daemon.tcp() as two:
+            two.hello()
+            first = one.request('sleep', 500, options={'key': 'k'})
+            wait_until(lambda: daemon.stats()['loops']['calls_published'] == 1, 'it to begin')
+            again = two.request('sleep', 500, options={'key': 'k'})
+            for options in {'key': 'l'}, None:
+                self.assert_fails(QUOTA, two.result, two.request('sleep', 500, options=options))
+            self.assertEqual(two.result(again), one.result(first))
+            self.assertEqual(two.call('sleep', 500, options={'key': 'k'}), one.call('echo', None))
+            loops = daemon.stats()['loops']
+            self.assertEqual((loops['keys_joined'], loops['keys_repeated'], loops['calls_over_quota']), (1, 1, 2))
+
+    def test_when_to_come_again_is_guessed_from_how_calls_have_ended(self):
+        text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 1\n'
+        with daemon_with(text) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            for _ in range(3):
+                rpc.call('sleep', 200)
+            rpc.request('sleep', 200)
+            error = self.assert_fails(QUOTA, rpc.call, 'echo', 1)
+            self.assertGreater(error.details['retry_after_ms'], 150)
+            self.assertLessEqual(error.details['retry_after_ms'], 10001)
 
     def test_calls_that_outlive_their_connection_count_until_they_end(self):
         text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 2\n'
@@ -239,6 +265,35 @@ class Sockets(Case):
             self.assert_fails(UNAUTHENTICATED, rpc.call, 'add', 1, 2)
             daemon.reload(section(UID, '* $/*') + section('anonymous', 'add'))
             self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_who_becomes_a_stranger_by_a_reload_has_a_stranger_s_limits(self):
+        known = section(UID, '* $/*')
+        with daemon_with(known + section('anonymous', '*'), threads_io=1) as daemon:
+            talks, waits, *others = [daemon.tcp() for _ in range(258)]
+            for rpc in talks, waits:
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            began = time.monotonic()
+            daemon.reload(known)
+            # There are 256 of them.
+            wait_until(lambda: daemon.stats()['loops']['strangers_dropped'] == 2, 'two to go')
+            self.assertTrue(talks.is_closed_by_peer() and waits.is_closed_by_peer())
+            talks, waits, *others = others
+            self.assert_fails(UNAUTHENTICATED, talks.call, 'add', 1, 2)
+            self.assertEqual(waits.call('$/ping', 1), 1)
+            try:
+                for _ in range(70):
+                    talks.notify('$/ping', b'x' * 1000)
+            except OSError:
+                pass
+            self.assertTrue(talks.is_closed_by_peer())
+            self.assertEqual(daemon.stats()['loops']['strangers_dropped'], 3)
+            # What one has done before it was one does not count, and it is none again by another reload.
+            daemon.reload(known + section('anonymous', 'add'))
+            self.assertEqual(waits.call('add', 1, 2), 3)
+            daemon.reload(known)
+            waits.sock.settimeout(10 * PATIENCE)
+            self.assertTrue(waits.is_closed_by_peer())
+            self.assertGreater(time.monotonic() - began, 9.5)
 
     def test_by_number_and_by_notification_it_is_the_same(self):
         with daemon_with(section('anonymous', 'add')) as daemon, daemon.unix() as local, daemon.tcp() as rpc:
