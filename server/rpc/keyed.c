@@ -351,6 +351,17 @@ static struct knit_key *start(const struct knit_keyed_request *request,
     return NULL;
 }
 
+/* One more call of its principal is refused; one that is there already may have filled the limit
+ * itself. */
+static bool is_over_quota(const struct knit_caller *caller)
+{
+    const struct knit_quota *quota = &caller->principal->quota;
+    struct knit_quota_over over;
+
+    return knit_quota_is_limited(quota) && !knit_quota_waits(quota) &&
+           knit_quota_is_over(quota, caller->turn->now_ns, &over);
+}
+
 struct knit_key *knit_keyed_begin(const struct knit_keyed_request *request)
 {
     struct knit_caller *caller = request->caller;
@@ -358,7 +369,8 @@ struct knit_key *knit_keyed_begin(const struct knit_keyed_request *request)
         .key = request->options->key,
         .task = knit_span(request->task->name, request->task->name_len),
         .params = request->message->params,
-        .output = request->options->output};
+        .output = request->options->output,
+        .may_not_begin = is_over_quota(caller)};
     struct knit_keyed_waiter *waiter = new_waiter(request);
     enum knit_keys_verdict verdict;
     struct knit_keys_answer answer;
@@ -379,10 +391,13 @@ struct knit_key *knit_keyed_begin(const struct knit_keyed_request *request)
         repeat(request, waiter, answer.outcome);
     else if (verdict == KNIT_KEYS_NO_MEMORY)
         caller->ops->close_without_memory(caller);
-    else
+    else if (verdict != KNIT_KEYS_ABSENT)
         refuse(request, verdict, answer.retry_ms);
     drop_new(waiter);
-    return NULL;
+    /* Other loops may have given back meanwhile what was taken. */
+    return verdict == KNIT_KEYS_ABSENT && !knit_refuse_over_quota(caller, request->message)
+               ? knit_keyed_begin(request)
+               : NULL;
 }
 
 void knit_keyed_publish(struct knit_router *router, struct knit_key *key, uint32_t msgid,

@@ -55,6 +55,7 @@ struct knit_keys {
     uint64_t secret[2];
     uint32_t entries;
     size_t bytes;
+    uint64_t now_ns;             /* the latest that a loop has said */
     TAILQ_HEAD(, knit_key) done; /* the oldest first */
     struct loop loops[KNIT_KEYS_LOOPS_MAX];
     LIST_HEAD(, principal) principals[PRINCIPAL_BUCKETS];
@@ -171,11 +172,20 @@ static void free_key(struct knit_keys *keys, struct knit_key *key)
     free(key);
 }
 
+/* Loops look at the clock once a turn, and one that is behind must not put a key that is to go
+ * earlier behind others. */
+static void go_on(struct knit_keys *keys, uint64_t now_ns)
+{
+    if (now_ns > keys->now_ns)
+        keys->now_ns = now_ns;
+}
+
 static void expire(struct knit_keys *keys, uint64_t now_ns)
 {
     struct knit_key *key;
 
-    while ((key = TAILQ_FIRST(&keys->done)) != NULL && key->until_ns <= now_ns)
+    go_on(keys, now_ns);
+    while ((key = TAILQ_FIRST(&keys->done)) != NULL && key->until_ns <= keys->now_ns)
         free_key(keys, key);
 }
 
@@ -243,23 +253,24 @@ static bool is_full(uint32_t entries, uint32_t most, size_t bytes, size_t most_b
     return entries >= most || bytes > most_bytes - KNIT_KEYS_ROOM;
 }
 
-static uint64_t until_over_ms(const struct knit_key *oldest, uint64_t now_ns)
+/* What is over has been let go. */
+static uint64_t until_over_ms(const struct knit_keys *keys, const struct knit_key *oldest)
 {
-    return oldest != NULL ? (oldest->until_ns - now_ns) / KEPT_NS_PER_MS + 1
+    return oldest != NULL ? (oldest->until_ns - keys->now_ns) / KEPT_NS_PER_MS + 1
                           : (uint64_t)KNIT_KEYS_S * 1000;
 }
 
 /* Whether there is room for one more. */
-static bool has_room(const struct knit_keys *keys, const struct principal *principal,
-    uint64_t now_ns, uint64_t *ret_retry_ms)
+static bool has_room(
+    const struct knit_keys *keys, const struct principal *principal, uint64_t *ret_retry_ms)
 {
     if (is_full(keys->entries, KNIT_KEYS_MAX, keys->bytes, KNIT_KEYS_BYTES)) {
-        *ret_retry_ms = until_over_ms(TAILQ_FIRST(&keys->done), now_ns);
+        *ret_retry_ms = until_over_ms(keys, TAILQ_FIRST(&keys->done));
         return false;
     }
     if (is_full(
             principal->entries, KNIT_KEYS_OF_ONE_MAX, principal->bytes, KNIT_KEYS_OF_ONE_BYTES)) {
-        *ret_retry_ms = until_over_ms(TAILQ_FIRST(&principal->done), now_ns);
+        *ret_retry_ms = until_over_ms(keys, TAILQ_FIRST(&principal->done));
         return false;
     }
     return true;
@@ -275,15 +286,14 @@ static void wait_for(struct knit_key *key, struct knit_key_waiter *waiter)
 
 /* A call of a key that is not there. */
 static enum knit_keys_verdict add(struct knit_keys *keys, const struct knit_key *made,
-    const struct knit_digest *by, struct knit_key_waiter *waiter, uint64_t now_ns,
-    struct knit_keys_answer *answer)
+    const struct knit_digest *by, struct knit_key_waiter *waiter, struct knit_keys_answer *answer)
 {
     struct principal *principal = find_principal(keys, by, true);
     struct knit_key *key;
 
     if (principal == NULL)
         return KNIT_KEYS_NO_MEMORY;
-    if (!has_room(keys, principal, now_ns, &answer->retry_ms)) {
+    if (!has_room(keys, principal, &answer->retry_ms)) {
         free_principal_if_unused(principal);
         return KNIT_KEYS_FULL;
     }
@@ -334,8 +344,11 @@ enum knit_keys_verdict knit_keys_begin(struct knit_keys *keys, const struct knit
     (void)pthread_mutex_lock(&keys->mutex);
     expire(keys, now_ns);
     key = find(keys, &made.digest);
-    verdict = key != NULL ? repeat(key, &made.content, waiter, ret_answer)
-                          : add(keys, &made, &by, waiter, now_ns, ret_answer);
+    if (key != NULL)
+        verdict = repeat(key, &made.content, waiter, ret_answer);
+    else
+        verdict =
+            call->may_not_begin ? KNIT_KEYS_ABSENT : add(keys, &made, &by, waiter, ret_answer);
     (void)pthread_mutex_unlock(&keys->mutex);
     return verdict;
 }
@@ -370,12 +383,11 @@ static bool fits(const struct knit_keys *keys, const struct principal *principal
     return len <= KNIT_KEYS_BYTES - keys->bytes && len <= KNIT_KEYS_OF_ONE_BYTES - principal->bytes;
 }
 
-static void keep(struct knit_keys *keys, struct knit_key *key, struct knit_keys_outcome *outcome,
-    uint64_t now_ns)
+static void keep(struct knit_keys *keys, struct knit_key *key, struct knit_keys_outcome *outcome)
 {
     struct principal *principal = key->principal;
 
-    key->until_ns = now_ns + KEPT_NS;
+    key->until_ns = keys->now_ns + KEPT_NS;
     TAILQ_INSERT_TAIL(&keys->done, key, in_done);
     TAILQ_INSERT_TAIL(&principal->done, key, in_done_of_one);
     if (outcome == NULL || !fits(keys, principal, outcome->len))
@@ -390,9 +402,10 @@ void knit_keys_end(
     struct knit_keys *keys, struct knit_key *key, const struct knit_keys_ending *ending)
 {
     (void)pthread_mutex_lock(&keys->mutex);
+    go_on(keys, ending->now_ns);
     give(keys, key, ending);
     if (ending->is_kept)
-        keep(keys, key, ending->outcome, ending->now_ns);
+        keep(keys, key, ending->outcome);
     else
         free_key(keys, key);
     release(ending->outcome);

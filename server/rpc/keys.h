@@ -72,6 +72,7 @@ struct knit_keys_call {
     struct knit_span task; /* its name */
     struct knit_span params;
     bool output;
+    bool may_not_begin; /* it waits for a call that there is, or has its outcome, or is ABSENT */
 };
 
 enum knit_keys_verdict {
@@ -81,6 +82,7 @@ enum knit_keys_verdict {
     KNIT_KEYS_LOST,    /* done, but the outcome is too large to be kept */
     KNIT_KEYS_OTHER,   /* the key is that of another call */
     KNIT_KEYS_FULL,    /* *ret_retry_ms: when there is room again at the latest, unless calls run */
+    KNIT_KEYS_ABSENT,  /* it would be a new one, which it may not be */
     KNIT_KEYS_NO_MEMORY,
 };
 

@@ -399,6 +399,12 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
     return true;
 }
 
+/* Whether it is a call only if it is the first one with its key. */
+static bool is_keyed(const struct way *way)
+{
+    return way->options->key.bytes != NULL && way->caller->router->keyed != NULL;
+}
+
 /* Everything for which a call is refused though there is room for it. True: it is. */
 static bool refuse_bad_call(struct way *way)
 {
@@ -420,7 +426,7 @@ static bool refuse_bad_call(struct way *way)
         knit_permit_refuse_task(caller, message, way->task);
         return true;
     }
-    if (knit_quota_is_limited(&caller->principal->quota) &&
+    if (!is_keyed(way) && knit_quota_is_limited(&caller->principal->quota) &&
         !knit_quota_waits(&caller->principal->quota) && knit_refuse_over_quota(caller, message))
         return true;
     if (message->params.len > caller->turn->settings->call_max_bytes) {
@@ -496,7 +502,6 @@ static bool try_publish(struct way *way)
     return false;
 }
 
-/* One with a key is a call only if it is the first that has it. */
 static bool publish_keyed(struct way *way)
 {
     const struct knit_keyed_request request = {.caller = way->caller,
@@ -520,9 +525,7 @@ static bool route(struct way *way)
 {
     if (refuse_bad_call(way))
         return true;
-    return way->options->key.bytes == NULL || way->caller->router->keyed == NULL
-               ? try_publish(way)
-               : publish_keyed(way);
+    return is_keyed(way) ? publish_keyed(way) : try_publish(way);
 }
 
 /* Not inlined, because the options would cost calls without any. */

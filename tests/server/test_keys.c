@@ -276,6 +276,44 @@ static void full_it_refuses_and_forgets_nothing(void **state)
     assert_int_equal(knit_keys_stats(keys).entries, 0);
 }
 
+/* Loops look at the clock at different times: what one of them keeps does not stand behind what
+ * another one, which is ahead, has kept before. */
+static void a_loop_that_is_behind_changes_no_order(void **state)
+{
+    const struct knit_keys_call ahead = call_of("b", "first"), more = call_of("a", "more");
+    struct knit_key_waiter waiter = {.loop = HERE};
+    struct knit_keys_answer answer;
+    uint64_t end_ns;
+
+    (void)state;
+    now_ns += SECOND_NS / 100;
+    end(start(&ahead), 0, true);
+    now_ns -= SECOND_NS / 100;
+    fill("a", KNIT_KEYS_OF_ONE_MAX);
+    now_ns += KNIT_KEYS_S * SECOND_NS + SECOND_NS / 200;
+    assert_int_equal(begin(&more, &waiter, &answer), KNIT_KEYS_FULL);
+    assert_in_range(answer.retry_ms, 1, 10);
+    end_ns = now_ns + answer.retry_ms * (SECOND_NS / 1000);
+    now_ns = end_ns;
+    assert_int_equal(ask(&more), KNIT_KEYS_NEW);
+}
+
+static void one_that_may_not_begin_waits_for_what_there_is(void **state)
+{
+    struct knit_keys_call call = call_of("a", "k");
+    struct knit_key *key;
+
+    (void)state;
+    call.may_not_begin = true;
+    assert_int_equal(ask(&call), KNIT_KEYS_ABSENT);
+    call.may_not_begin = false;
+    key = start(&call);
+    call.may_not_begin = true;
+    assert_int_equal(ask(&call), KNIT_KEYS_RUNNING);
+    end(key, 0, true);
+    assert_int_equal(ask(&call), KNIT_KEYS_DONE);
+}
+
 static void all_principals_together_have_a_limit(void **state)
 {
     const struct knit_keys_call more = call_of("one", "more");
@@ -339,6 +377,8 @@ int main(void)
         TEST(who_leaves_leaves_alone),
         TEST(a_loop_that_has_ended_is_not_woken),
         TEST(full_it_refuses_and_forgets_nothing),
+        TEST(a_loop_that_is_behind_changes_no_order),
+        TEST(one_that_may_not_begin_waits_for_what_there_is),
         TEST(all_principals_together_have_a_limit),
         TEST(outcomes_have_a_limit_of_bytes),
         TEST(an_outcome_without_room_is_remembered_without_its_bytes),
