@@ -60,6 +60,16 @@ static bool is_ahead(const _Atomic uint64_t *paid_ns, uint64_t now_ns, uint64_t 
     return true;
 }
 
+/* An average of what is known is as good as it gets: which of its calls ends next nobody knows. */
+static uint64_t guess_ns(const struct knit_quota *quota, uint64_t now_ns)
+{
+    const uint64_t interval_ns = load(&quota->interval_ns), ended_ns = load(&quota->ended_ns);
+
+    if (interval_ns != 0)
+        return interval_ns;
+    return ended_ns < now_ns ? now_ns - ended_ns : 0;
+}
+
 bool knit_quota_is_over(
     const struct knit_quota *quota, uint64_t now_ns, struct knit_quota_over *ret_over)
 {
@@ -67,6 +77,7 @@ bool knit_quota_is_over(
 
     over.limit = load(&quota->calls_in_flight);
     if (over.limit != 0 && load(&quota->in_flight) >= over.limit) {
+        over.guess_ns = guess_ns(quota, now_ns);
         *ret_over = over;
         return true;
     }
@@ -102,15 +113,28 @@ void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns)
 {
     const uint64_t calls = load(&quota->calls_per_second), most = load(&quota->bytes_per_second);
 
-    (void)atomic_fetch_add_explicit(&quota->in_flight, 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&quota->in_flight, 1, memory_order_relaxed) == 0)
+        atomic_store_explicit(&quota->ended_ns, now_ns, memory_order_relaxed);
     if (calls != 0)
         move_on(&quota->calls_ns, now_ns, price_ns(1, calls));
     if (most != 0)
         move_on(&quota->bytes_ns, now_ns, price_ns(bytes, most));
 }
 
-void knit_quota_give_back(struct knit_quota *quota)
+/* Two loops at once lose an interval, of which there are many. */
+static void note_end(struct knit_quota *quota, uint64_t now_ns)
 {
+    const uint64_t ended_ns = load(&quota->ended_ns), before_ns = load(&quota->interval_ns);
+    const uint64_t interval_ns = ended_ns < now_ns ? now_ns - ended_ns : 0;
+
+    atomic_store_explicit(&quota->ended_ns, now_ns, memory_order_relaxed);
+    atomic_store_explicit(&quota->interval_ns,
+        before_ns != 0 ? before_ns / 8 * 7 + interval_ns / 8 : interval_ns, memory_order_relaxed);
+}
+
+void knit_quota_give_back(struct knit_quota *quota, uint64_t now_ns)
+{
+    note_end(quota, now_ns);
     (void)atomic_fetch_sub_explicit(&quota->in_flight, 1, memory_order_relaxed);
 }
 

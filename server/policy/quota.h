@@ -37,6 +37,8 @@ struct knit_quota {
     _Atomic uint64_t in_flight;          /* calls that were taken and not given back */
     _Atomic uint64_t waiting;            /* callers that wait for it, on all loops */
     _Atomic uint64_t slots;              /* of its sessions by shared memory */
+    _Atomic uint64_t ended_ns;           /* when one of its calls ended, or the first one began */
+    _Atomic uint64_t interval_ns;        /* from one such end to the next, a moving average */
     _Atomic uint64_t calls_ns, bytes_ns; /* what was taken is paid then */
 };
 
@@ -44,7 +46,8 @@ struct knit_quota {
 struct knit_quota_over {
     const char *name; /* of its key in the policy */
     uint64_t limit;
-    uint64_t wait_ns; /* 0 = when a call has ended */
+    uint64_t wait_ns;  /* 0 = when a call has ended */
+    uint64_t guess_ns; /* when that may be, by how its calls have ended so far */
 };
 
 void knit_quota_set(struct knit_quota *quota, const struct knit_policy_limits *limits);
@@ -81,7 +84,7 @@ bool knit_quota_owes(const struct knit_quota *quota, uint64_t now_ns);
 
 /* The call has begun; and has ended. */
 void knit_quota_take(struct knit_quota *quota, size_t bytes, uint64_t now_ns);
-void knit_quota_give_back(struct knit_quota *quota);
+void knit_quota_give_back(struct knit_quota *quota, uint64_t now_ns);
 
 /* A session wants so many slots. Returns how many it has until it gives them back; 0: none. */
 KNIT_MUST_CHECK uint32_t knit_quota_take_slots(struct knit_quota *quota, uint32_t slots);

@@ -12,7 +12,10 @@
 #include "server/rpc/references.h"
 #include "server/rpc/router.h"
 
-enum { RETRY_MAX_MS = 60000 };
+enum {
+    RETRY_MAX_MS = 60000,
+    RETRY_IN_FLIGHT_MAX_MS = 10000, /* it may end earlier than in the mean */
+};
 
 bool knit_refuse_may_say(struct knit_caller *caller, const struct knit_failure *failure)
 {
@@ -179,6 +182,15 @@ void knit_refuse_overloaded(struct knit_caller *caller, const struct knit_messag
     knit_refuse_call(caller, message, &failure);
 }
 
+static uint64_t retry_ms(const struct knit_quota_over *over)
+{
+    const uint64_t guess_ms = over->guess_ns / 1000000;
+
+    if (over->wait_ns != 0)
+        return over->wait_ns / 1000000 + 1;
+    return (guess_ms < RETRY_IN_FLIGHT_MAX_MS ? guess_ms : RETRY_IN_FLIGHT_MAX_MS) + 1;
+}
+
 bool knit_refuse_over_quota(struct knit_caller *caller, const struct knit_message *message)
 {
     struct knit_failure failure;
@@ -191,7 +203,7 @@ bool knit_refuse_over_quota(struct knit_caller *caller, const struct knit_messag
         (unsigned long long)over.limit, over.name);
     failure = knit_failure(KNIT_QUOTA, text);
     failure.limit = over.limit;
-    failure.retry_after_ms = over.wait_ns / 1000000 + 1;
+    failure.retry_after_ms = retry_ms(&over);
     KNIT_COUNT(caller->turn, calls_over_quota);
     knit_refuse_call(caller, message, &failure);
     return true;

@@ -60,7 +60,7 @@ static inline void knit_router_give_back_quota(
     if ((record->extras & KNIT_RECORD_QUOTA) == 0)
         return;
     record->extras &= (uint8_t)~KNIT_RECORD_QUOTA;
-    knit_quota_give_back(&principal->quota);
+    knit_quota_give_back(&principal->quota, router->turn->now_ns);
     knit_limited_note_end(&router->share.limited, principal);
     if (record->charged_to == NULL)
         knit_principals_drop(router->turn->principals, principal);

@@ -55,8 +55,40 @@ static void calls_in_flight_are_given_back(void **state)
     assert_true(knit_quota_is_over(&quota, now, &over));
     assert_string_equal(over.name, "calls_in_flight");
     assert_int_equal(over.limit, 3);
-    knit_quota_give_back(&quota);
+    knit_quota_give_back(&quota, now);
     assert_false(knit_quota_is_over(&quota, now, &over));
+}
+
+/* By how its calls have ended; before one has, by how long the first one takes already. What passes
+ * while it has no call in flight counts for nothing. */
+static void when_a_call_may_end_is_guessed(void **state)
+{
+    const struct knit_policy_limits limits = {.calls_in_flight = 2};
+    struct knit_quota quota = {.is_limited = false};
+    struct knit_quota_over over;
+    uint64_t now_ns = now;
+
+    (void)state;
+    knit_quota_set(&quota, &limits);
+    assert_int_equal(taken_at_once(&quota, 0, now_ns), 2);
+    assert_true(knit_quota_is_over(&quota, now_ns + SECOND / 10, &over));
+    assert_int_equal(over.guess_ns, SECOND / 10);
+    for (int i = 0; i < 50; i++) {
+        now_ns += SECOND / 50;
+        knit_quota_give_back(&quota, now_ns);
+        knit_quota_take(&quota, 0, now_ns);
+    }
+    assert_true(knit_quota_is_over(&quota, now_ns, &over));
+    assert_in_range(over.guess_ns, SECOND / 60, SECOND / 50);
+    assert_int_equal(over.wait_ns, 0);
+    knit_quota_give_back(&quota, now_ns + SECOND / 50);
+    knit_quota_give_back(&quota, now_ns + SECOND / 25);
+    now_ns += 1000 * SECOND;
+    assert_int_equal(taken_at_once(&quota, 0, now_ns), 2);
+    knit_quota_give_back(&quota, now_ns + SECOND / 50);
+    knit_quota_take(&quota, 0, now_ns + SECOND / 50);
+    assert_true(knit_quota_is_over(&quota, now_ns + SECOND / 50, &over));
+    assert_in_range(over.guess_ns, SECOND / 60, SECOND / 40);
 }
 
 /* A tenth of a second's at once, and then as many as are paid by the time that passes. */
@@ -388,6 +420,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_limits_all_is_taken),
         cmocka_unit_test(calls_in_flight_are_given_back),
+        cmocka_unit_test(when_a_call_may_end_is_guessed),
         cmocka_unit_test(another_rate_begins_anew),
         cmocka_unit_test(coming_again_pays_nothing),
         cmocka_unit_test(calls_a_second_are_paid_by_time),
