@@ -16,6 +16,7 @@ open what another process has mapped, and are left out without.
 import argparse
 import contextlib
 import functools
+import hashlib
 import os
 import tempfile
 import time
@@ -23,15 +24,17 @@ from unittest import mock
 
 from knit_attach import grant
 from knit_attacks import (SETTINGS, TRICKLES, beside, call_much, costly, crash, echo, expire, expire_bound, floods, give_over_bell,
-                          give_sockets, hoard, keep_descriptors, may_hoard, newcomer, ping, press, refer, request, segment_bytes,
+                          give_sockets, hoard, keep_descriptors, knock, may_hoard, newcomer, ping, press, refer, request, segment_bytes,
                           trickle, waits, wake)
 from knit_harness import Daemon, RpcError, wait_until
+from knit_tls import Authority, TlsDaemon, client_hello
 from knit_witness import LedgerDaemon
 from test_descriptors import before_passrights
 from test_parking import REFUSALS, script
 from test_peers import children, cpu_ns, pass_time
 
 REFUSED_WORKER = 'EPERM'
+STRANGERS_SAY = request(1, '$/ping', [bytes(60000)])[:50000]
 
 
 def nothing(_, begun):
@@ -40,12 +43,22 @@ def nothing(_, begun):
         time.sleep(0.05)
 
 
+def greet(daemon, begun, length):
+    """Begins handshakes that do not go on."""
+    knock(daemon, begun, client_hello(daemon.authority)[:length])
+
+
 def rows():
     """name, how a daemon starts, attack and its arguments, what is asked"""
     one = functools.partial(Daemon, **SETTINGS)
     two = functools.partial(one, workers=2)
     for name, ask in ('ping', ping), ('echo', echo), ('new connection', newcomer):
         yield f'none: {name}', one, (nothing,), ask
+    by_unix = functools.partial(echo, transport='unix')
+    yield 'none: echo by unix', one, (nothing,), by_unix
+    yield '2000 strangers with 50 kB of a message: echo by unix', known, (knock, STRANGERS_SAY), by_unix
+    for begin in 100, None:
+        yield f'2000 strangers with {begin or "all"} of the bytes of a ClientHello: echo by unix', encrypted, (greet, begin), by_unix
     yield '200 floods of $/ping: ping', one, (press, floods(200)), ping
     for name, blob in costly():
         yield f'{name}, 4 times: ping', one, (press, [blob] * 4), ping
@@ -74,6 +87,22 @@ def rows():
 @contextlib.contextmanager
 def old(start):
     with before_passrights(), start() as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def known():
+    """Where callers have to say who they are; those on the unix socket are known."""
+    with tempfile.NamedTemporaryFile('w', prefix='knit-') as tokens:
+        tokens.write(f'nightly sha256:{hashlib.sha256(b"nightly-0123456789abcdef").hexdigest()}\n')
+        tokens.flush()
+        with Daemon(tokens=tokens.name, **SETTINGS) as daemon:
+            yield daemon
+
+
+@contextlib.contextmanager
+def encrypted():
+    with contextlib.closing(Authority()) as authority, TlsDaemon(authority, **SETTINGS) as daemon:
         yield daemon
 
 

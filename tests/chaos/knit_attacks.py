@@ -7,10 +7,12 @@
 An attack is a function of the daemon, of begun(), which it calls once it is under way, and of arguments; it never returns.
 """
 
+import collections
 import contextlib
 import mmap
 import multiprocessing
 import os
+import select
 import selectors
 import signal
 import socket
@@ -147,6 +149,31 @@ def press(daemon, begun, blobs, enough=1 << 20):
                     connect(key.data[0])
             if sent >= enough:
                 begun()
+
+
+def knock(daemon, begun, data, count=2000):
+    """So many strangers, who send this alone. Each comes again a second after it was closed, for which the daemon takes more
+    of them than it keeps."""
+    due, sockets, epoll = collections.deque(time.monotonic() + i / count for i in range(count)), {}, select.epoll()
+    came = 0
+    while True:
+        while due and due[0] <= time.monotonic():
+            due.popleft()
+            sock = socket.create_connection(('127.0.0.1', daemon.port))
+            sock.setblocking(False)
+            with contextlib.suppress(OSError):
+                sock.send(data)
+            sockets[sock.fileno()] = sock
+            epoll.register(sock, select.EPOLLIN)
+            came += 1
+            if came == count:
+                begun()
+        for fd, _ in epoll.poll(max(0, min(0.1, due[0] - time.monotonic())) if due else 0.1):
+            with contextlib.suppress(OSError):
+                if sockets[fd].recv(65536):
+                    continue
+            sockets.pop(fd).close()
+            due.append(time.monotonic() + 1)
 
 
 def refer(daemon, begun, count=1000):

@@ -44,6 +44,14 @@ class Authority:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def client_hello(authority):
+    """The bytes that a client says before it is answered."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        authority.client().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname='localhost').do_handshake()
+    return outgoing.read()
+
+
 class TlsDaemon(Daemon):
     """Listens with TLS on a free port as well, with the certificate of that name."""
 
