@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <knitting/knitting.h>
@@ -35,34 +36,48 @@ static int check_length(size_t len, struct knit_error *ret_error)
     return refuse(ret_error, "a token has 16 to 1024 bytes; `knit token` makes one");
 }
 
-/* As much of the file as a token may have, and a byte more. Returns how much, or -errno. */
-static ssize_t read_file(const char *path, char *room, size_t size)
+/* A pipe would be waited for, and has its bytes once alone, but the token is read again for each
+ * connection. */
+static bool is_pipe(int fd)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    size_t len = 0;
-    ssize_t got;
+    struct stat status;
 
-    if (fd < 0)
-        return -errno;
-    do {
+    return fstat(fd, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
+}
+
+/* As much of the file as a token may have, and a byte more. Returns how much; -1: why not. */
+static ssize_t read_file(const char *path, char *room, size_t size, const char **ret_reason)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    size_t len = 0;
+    ssize_t got = fd < 0 ? -1 : 1;
+
+    if (fd >= 0 && is_pipe(fd)) {
+        *ret_reason = "it is a pipe; expected a regular file";
+        (void)close(fd);
+        return -1;
+    }
+    while ((got > 0 && len < size) || (got < 0 && fd >= 0 && errno == EINTR)) {
         got = read(fd, room + len, size - len);
         len += got > 0 ? (size_t)got : 0;
-    } while ((got > 0 && len < size) || (got < 0 && errno == EINTR));
-    got = got < 0 ? -errno : (ssize_t)len;
-    (void)close(fd);
-    return got;
+    }
+    *ret_reason = strerror(errno);
+    if (fd >= 0)
+        (void)close(fd);
+    return got < 0 ? -1 : (ssize_t)len;
 }
 
 /* The token of the file, without the blanks round it. */
 static int take_file(const char *path, char room[KNIT_TOKEN_BYTES_MAX + 1],
     struct knit_span *ret_token, struct knit_error *ret_error)
 {
-    ssize_t got = read_file(path, room, KNIT_TOKEN_BYTES_MAX + 1);
+    const char *reason;
+    ssize_t got = read_file(path, room, KNIT_TOKEN_BYTES_MAX + 1, &reason);
     size_t len, begin;
 
     if (got < 0)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "cannot read the token's file \"%s\": %s", path, strerror((int)-got));
+            "cannot read the token's file \"%s\": %s", path, reason);
     len = (size_t)got;
     while (len > 0 && strchr(BLANKS, room[len - 1]) != NULL)
         len--;

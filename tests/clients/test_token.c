@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -104,6 +105,10 @@ static void what_is_no_token_is_refused(void **state)
     refuses(&long_text, "16 to 1024 bytes");
     refuses(&nowhere, "cannot read the token's file \"/nowhere/x\": No such file");
     refuses(&folder, "Is a directory");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refuses(&file, "it is a pipe; expected a regular file");
+    assert_int_equal(unlink(path), 0);
     write_file(longest);
     refuses(&file, "holds no token");
     write_file(" \n");
