@@ -44,6 +44,9 @@ static int parse_authority(const char *text, struct knit_url *url, const char **
     } else {
         len = strcspn(host, ":/");
         end = host + len;
+        if (strncmp(end, "://", 3) == 0)
+            return bad(ret_reason,
+                "knit:// stands once, before the first host, as in knit://a:5648,b:5648");
         if (end[0] == ':' && strchr(end + 1, ':') != NULL)
             return bad(ret_reason, "an IPv6 address stands in brackets, as in knit://[::1]:5648");
     }

@@ -109,6 +109,22 @@ static void a_path_of_107_bytes_fits_and_one_more_does_not(void **state)
     assert_non_null(strstr(reason, "107"));
 }
 
+static void the_scheme_stands_once_before_several_hosts(void **state)
+{
+    static const char *const texts[] = {
+        "knit://a,knit://b", "knit://a:1,knit://b:2", "knits://a,knits://[::1]:5,c"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct knit_url urls[KNIT_URLS_MAX];
+        const char *reason = NULL;
+        uint32_t count;
+
+        assert_int_equal(knit_url_parse_list(texts[i], urls, &count, &reason), KNIT_URL_E_BAD);
+        assert_non_null(strstr(reason, "stands once, before the first host"));
+    }
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -125,6 +141,8 @@ static void mistakes_are_named(void **state)
         {"knit://[]", "no host"},
         {"knit://::1", "in brackets"},
         {"knit://fe80::1:5648", "in brackets"},
+        {"knit://knit://h:5648", "stands once"},
+        {"knits://knits://h", "stands once"},
         {"knit://h:", "port"},
         {"knit://h:0", "port"},
         {"knit://h:65536", "port"},
@@ -155,6 +173,7 @@ int main(void)
         cmocka_unit_test(several_hosts_stand_with_commas_between_them),
         cmocka_unit_test(paths_are_taken_as_they_stand),
         cmocka_unit_test(a_path_of_107_bytes_fits_and_one_more_does_not),
+        cmocka_unit_test(the_scheme_stands_once_before_several_hosts),
         cmocka_unit_test(mistakes_are_named),
     };
 
