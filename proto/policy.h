@@ -19,8 +19,8 @@
  * of the protocol unless the pattern begins with `$/`.
  *
  * Limits are those of the principal's own section where it has one that sets any, else those of its
- * groups: the least of each, where they differ. Groups whose listed members have different ones are
- * refused.
+ * groups: the least of each, where they differ. Groups with different ones are refused where it can
+ * be seen that they have members in common: not of unix groups, whose members others know.
  *
  * `user:NAME` and `unix-group:NAME` mean ids, which who reads the file looks up and puts in their
  * place (`id` below); they are compared as `uid:N` and `gid:N`.
@@ -99,18 +99,18 @@ KNIT_MUST_CHECK int knit_policy_file_read(struct knit_policy_file *file, const c
 /* Accepts a zeroed one. */
 void knit_policy_file_fini(struct knit_policy_file *file);
 
-/* Refuses a principal whose groups have different limits while its own section has none, and two
- * sections of one principal by its name and by its id.
+/* Refuses a principal whose groups have different limits while its own section has none, patterns
+ * of such groups that stand for the same names, and two sections of one principal by its name and
+ * by its id.
  * After the ids were put in. Returns 0, KNIT_POLICY_E_REFUSED, -ENOMEM. */
 KNIT_MUST_CHECK int knit_policy_file_check(
     const struct knit_policy_file *file, const char *path, struct knit_sentence *why);
 
 /* Goes over the names of users and groups in the file: those of `user:` and `unix-group:`. The
- * function puts the word's id in; what it returns but 0 ends it. */
-typedef int knit_policy_on_name(
-    void *arg, bool is_group, const char *name, struct knit_policy_word *word);
-KNIT_MUST_CHECK int knit_policy_file_each_name(
-    struct knit_policy_file *file, knit_policy_on_name *on_name, void *arg);
+ * function puts the word's id in; false: there is none. Returns 0, KNIT_POLICY_E_REFUSED. */
+typedef bool knit_policy_on_name(bool is_group, const char *name, struct knit_policy_word *word);
+KNIT_MUST_CHECK int knit_policy_file_each_name(struct knit_policy_file *file, const char *path,
+    knit_policy_on_name *on_name, struct knit_sentence *why);
 
 /* The names by which a principal is known, its own first. */
 struct knit_policy_names {

@@ -152,27 +152,28 @@ struct knit_policy_limits knit_policy_limits_of(
 
 /* ---- what only the whole file shows -------------------------------------------------------- */
 
-int knit_policy_file_each_name(
-    struct knit_policy_file *file, knit_policy_on_name *on_name, void *arg)
+int knit_policy_file_each_name(struct knit_policy_file *file, const char *path,
+    knit_policy_on_name *on_name, struct knit_sentence *why)
 {
-    int r = 0;
-
-    for (size_t i = 0; r == 0 && i < file->count; i++) {
+    for (size_t i = 0; i < file->count; i++) {
         struct knit_policy_section *section = &file->sections[i];
         size_t count = section->is_group ? section->members.count : 1;
 
-        for (size_t at = 0; r == 0 && at < count; at++) {
+        for (size_t at = 0; at < count; at++) {
             struct knit_policy_word *word =
                 section->is_group ? &section->members.items[at] : &section->own;
             size_t len = strlen(word->text);
+            bool is_user = begins_with(word->text, len, "user:");
 
-            if (begins_with(word->text, len, "user:"))
-                r = on_name(arg, false, word->text + strlen("user:"), word);
-            else if (begins_with(word->text, len, "unix-group:"))
-                r = on_name(arg, true, word->text + strlen("unix-group:"), word);
+            if (!is_user && !begins_with(word->text, len, "unix-group:"))
+                continue;
+            if (!on_name(!is_user, strchr(word->text, ':') + 1, word))
+                return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+                    "%s:%u: this machine has no such user or group: %s", path, word->line,
+                    word->text);
         }
     }
-    return r;
+    return 0;
 }
 
 /* A name, and the section that speaks of it. */
@@ -228,6 +229,72 @@ static int check_name(
     return 0;
 }
 
+/* Whether there may be a name that both patterns stand for. What of both has been matched moves on
+ * in either of them or in both; a star takes whatever the other one has next. */
+static bool overlap(const char *one, const char *other)
+{
+    const size_t len = strlen(other);
+    bool here[KNIT_POLICY_NAME_MAX + 2] = {true}, next[KNIT_POLICY_NAME_MAX + 2];
+
+    for (;; one++) {
+        memset(next, 0, sizeof(next));
+        for (size_t at = 0; at <= len; at++) {
+            if (!here[at])
+                continue;
+            if (at < len && (*one == '*' || other[at] == '*'))
+                here[at + 1] = true;
+            if (*one == '*' || other[at] == '*')
+                next[at] = true;
+            if (*one != '\0' && *one == other[at])
+                next[at + 1] = true;
+        }
+        if (*one == '\0')
+            return here[len];
+        memcpy(here, next, sizeof(here));
+    }
+}
+
+static bool is_pattern(const struct mention *mention)
+{
+    return strchr(mention->word->text, '*') != NULL;
+}
+
+/* Whether a name, whose mentions stand together, its own section first, has limits of its own. */
+static bool has_own_limits(const struct mention *mentions, size_t at)
+{
+    const char *name = text_of(mentions[at].word);
+
+    while (at > 0 && strcmp(text_of(mentions[at - 1].word), name) == 0)
+        at--;
+    return !mentions[at].section->is_group && sets_limits(mentions[at].section);
+}
+
+/* A pattern among the members of a group, with what stands in others. */
+static int check_pattern(const struct mention *mentions, size_t count, size_t at, const char *path,
+    struct knit_sentence *why)
+{
+    const struct mention *pattern = &mentions[at];
+    const char *text = text_of(pattern->word);
+
+    for (size_t i = 0; i < count; i++) {
+        const struct mention *other = &mentions[i];
+        const char *name = text_of(other->word);
+
+        if (!other->section->is_group || !sets_limits(other->section) ||
+            has_same_limits(other->section, pattern->section) || (is_pattern(other) && i < at))
+            continue;
+        if (is_pattern(other) ? !overlap(text, name)
+                              : !fits(text, name, strlen(name)) || has_own_limits(mentions, i))
+            continue;
+        return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+            "%s:%u: %s is in [group %s] too, as %s of line %u, which has other limits; give it a "
+            "[principal] with its own, or the groups other members",
+            path, other->word->line, other->word->text, pattern->section->name, pattern->word->text,
+            pattern->word->line);
+    }
+    return 0;
+}
+
 int knit_policy_file_check(
     const struct knit_policy_file *file, const char *path, struct knit_sentence *why)
 {
@@ -253,6 +320,9 @@ int knit_policy_file_check(
             continue;
         r = check_name(&mentions[begin], end - begin, path, why);
     }
+    for (size_t at = 0; r == 0 && at < count; at++)
+        if (is_pattern(&mentions[at]) && sets_limits(mentions[at].section))
+            r = check_pattern(mentions, count, at, path, why);
     free(mentions);
     return r;
 }

@@ -21,17 +21,16 @@ enum { GROUPS_MAX = 63, NAMES_BYTES_MAX = 64 * 1024 };
 
 /* ---- check --------------------------------------------------------------------------------- */
 
-static int find_id(void *arg, bool is_group, const char *name, struct knit_policy_word *word)
+static bool find_id(bool is_group, const char *name, struct knit_policy_word *word)
 {
     const struct passwd *user = is_group ? NULL : getpwnam(name);
     const struct group *group = is_group ? getgrnam(name) : NULL;
 
-    (void)arg;
     if (user == NULL && group == NULL)
-        return (int)word->line;
+        return false;
     (void)snprintf(word->id, sizeof(word->id), "%s:%u", is_group ? "gid" : "uid",
         user != NULL ? (unsigned)user->pw_uid : (unsigned)group->gr_gid);
-    return 0;
+    return true;
 }
 
 /* The whole file, at most one byte more than is allowed. NULL: errno. */
@@ -57,10 +56,7 @@ static int check_text(
     int r = knit_policy_file_read(&file, path, text, len, why);
 
     if (r == 0)
-        r = knit_policy_file_each_name(&file, find_id, NULL);
-    if (r > 0 && knit_sentence_is_empty(why))
-        r = knit_sentence_set(
-            why, KNIT_POLICY_E_REFUSED, "%s:%d: this machine has no such user or group", path, r);
+        r = knit_policy_file_each_name(&file, path, find_id, why);
     if (r == 0)
         r = knit_policy_file_check(&file, path, why);
     *ret_sections = file.count;

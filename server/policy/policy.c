@@ -50,15 +50,14 @@ struct knit_policy {
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-static int find_id(void *arg, bool is_group, const char *name, struct knit_policy_word *word)
+static bool find_id(bool is_group, const char *name, struct knit_policy_word *word)
 {
     unsigned id;
 
-    (void)arg;
     if (!(is_group ? knit_access_find_group(name, &id) : knit_access_find_user(name, &id)))
-        return (int)word->line;
+        return false;
     (void)snprintf(word->id, sizeof(word->id), "%s:%u", is_group ? "gid" : "uid", id);
-    return 0;
+    return true;
 }
 
 static int refuse_file(const char *path, struct knit_sentence *why)
@@ -111,10 +110,7 @@ int knit_policy_load(struct knit_policy_file *file, const char *path, struct kni
     free(text);
     if (r != 0)
         return r;
-    r = knit_policy_file_each_name(file, find_id, NULL);
-    if (r > 0)
-        r = knit_sentence_set(
-            why, KNIT_POLICY_E_REFUSED, "%s:%d: this machine has no such user or group", path, r);
+    r = knit_policy_file_each_name(file, path, find_id, why);
     if (r == 0)
         r = knit_policy_file_check(file, path, why);
     if (r != 0)

@@ -193,13 +193,12 @@ static void each_mistake_is_named_with_its_line(void **state)
         refused(cases[i].text, cases[i].part);
 }
 
-static int on_name(void *arg, bool is_group, const char *name, struct knit_policy_word *word)
+static bool on_name(bool is_group, const char *name, struct knit_policy_word *word)
 {
-    (void)arg;
     if (strcmp(name, "nobody") == 0)
-        return (int)word->line;
+        return false;
     (void)snprintf(word->id, sizeof(word->id), is_group ? "gid:5" : "uid:5");
-    return 0;
+    return true;
 }
 
 static void names_of_users_are_their_ids(void **state)
@@ -213,20 +212,75 @@ static void names_of_users_are_their_ids(void **state)
     struct knit_sentence why;
 
     (void)state;
-    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 0);
+    assert_int_equal(knit_policy_file_each_name(&file, "f", on_name, &why), 0);
     assert_true(may(&file, "uid:5", "a"));
     assert_false(may(&file, "uid:5", "b"));
     assert_true(may(&file, "uid:6 gid:5", "b"));
     assert_false(may(&file, "user:me", "a"));
     knit_policy_file_fini(&file);
     file = read_text(twice);
-    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 0);
+    assert_int_equal(knit_policy_file_each_name(&file, "f", on_name, &why), 0);
     assert_int_equal(knit_policy_file_check(&file, "f", &why), KNIT_POLICY_E_REFUSED);
     assert_non_null(strstr(why.text, "f:2: [principal uid:5] is [principal user:me] of line 1"));
     knit_policy_file_fini(&file);
     file = read_text(unknown);
-    assert_int_equal(knit_policy_file_each_name(&file, on_name, NULL), 2);
+    assert_int_equal(knit_policy_file_each_name(&file, "f", on_name, &why), KNIT_POLICY_E_REFUSED);
+    assert_string_equal(why.text, "f:2: this machine has no such user or group: user:nobody");
     knit_policy_file_fini(&file);
+}
+
+/* Two groups with other limits have a member in common where one's pattern stands for a name or a
+ * pattern of the other one. */
+static void patterns_of_groups_with_other_limits_are_compared(void **state)
+{
+    static const struct {
+        const char *one, *other;
+        bool is_refused;
+    } cases[] = {{"token:x", "token:*", true}, {"token:*", "token:x", true},
+        {"token:a*", "token:b*", false}, {"token:a*", "token:*b", true}, {"*", "anonymous", true},
+        {"uid:*", "gid:*", false}, {"uid:*", "token:*", false}, {"*", "uid:*", true},
+        {"token:ab*", "token:a*c*", true}, {"token:ab*", "token:ac*b", false},
+        {"token:*x*y", "token:x*", true}, {"token:a*b", "token:ab", true},
+        {"token:a*b", "token:a", false}, {"token:*a", "token:*b", false}};
+    static const char own[] = "[principal token:x]\ncalls_in_flight = 3\n[principal token:y]\n"
+                              "allow = a\n";
+    char text[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct knit_policy_file file;
+
+        (void)snprintf(text, sizeof(text),
+            "[group a]\nmembers = %s\nweight = 2\n[group b]\nmembers = %s\nweight = 3\n",
+            cases[i].one, cases[i].other);
+        if (cases[i].is_refused) {
+            refused(text, " has other limits; give it a [principal]");
+        } else {
+            file = read_text(text);
+            knit_policy_file_fini(&file);
+        }
+        /* The same limits, or none, are no mistake. */
+        for (const char *limit = "23"; *limit != '\0'; limit++) {
+            (void)snprintf(text, sizeof(text),
+                "[group a]\nmembers = %s\n%sweight = 2\n[group b]\nmembers = %s\nweight = 2\n",
+                cases[i].one, *limit == '2' ? "" : "#", cases[i].other);
+            file = read_text(text);
+            knit_policy_file_fini(&file);
+        }
+    }
+    for (const char *name = "xyz"; *name != '\0'; name++) {
+        (void)snprintf(text, sizeof(text),
+            "%s[group a]\nmembers = token:%c\nweight = 2\n[group b]\nmembers = token:*\nweight = "
+            "3\n",
+            own, *name);
+        if (*name == 'x') {
+            struct knit_policy_file file = read_text(text);
+
+            knit_policy_file_fini(&file);
+        } else {
+            refused(text, "f:6: token:");
+        }
+    }
 }
 
 static void comments_and_blanks_are_no_rules(void **state)
@@ -306,6 +360,7 @@ int main(void)
         cmocka_unit_test(each_mistake_is_named_with_its_line),
         cmocka_unit_test(names_of_users_are_their_ids),
         cmocka_unit_test(comments_and_blanks_are_no_rules),
+        cmocka_unit_test(patterns_of_groups_with_other_limits_are_compared),
         cmocka_unit_test(any_bytes_are_read_or_refused),
         cmocka_unit_test(there_are_bounds),
     };

@@ -498,7 +498,7 @@ class Operators(Case):
             bad = daemon.write('bad', '[principal user:no-such-user]\n')
             done = self.knit(daemon, 'policy', 'check', bad)
             self.assertEqual(done.returncode, 1)
-            self.assertIn(f'{bad}:1: this machine has no such user or group', done.stderr)
+            self.assertIn(f'{bad}:1: this machine has no such user or group: user:no-such-user', done.stderr)
             self.assertEqual(self.knit(daemon, 'policy', 'check', '/no/such').returncode, 2)
             self.assertEqual(self.knit(daemon, 'policy', 'check').returncode, 2)
 
