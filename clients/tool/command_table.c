@@ -27,13 +27,14 @@ enum {
     OPTION_TLS_PIN,
     OPTION_TLS_PIN_ONLY,
     OPTION_KEY,
+    OPTION_RETRIES,
 };
 
 #define ASKING "call batch tasks describe ping health stats lift drain"
 /* Those that say who calls. */
 #define CONNECTING ASKING " reload policy bench"
 
-enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535 };
+enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535, RETRIES_MAX = 1000 };
 
 const struct knit_tool_command knit_tool_commands[] = {
     {"call", "TASK [ARGUMENT...]", "call a task and print its result as JSON",
@@ -247,6 +248,11 @@ static const char *set_key(struct knit_tool *tool, const char *value)
                                                                    : "a text of 1 to 64 bytes";
 }
 
+static const char *set_retries(struct knit_tool *tool, const char *value)
+{
+    return read_count(value, RETRIES_MAX, &tool->retries) ? NULL : "a number from 1 to 1000";
+}
+
 const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
         "knit://HOST[:PORT], knits://HOST[:PORT], unix:///PATH or\n"
@@ -285,6 +291,10 @@ const struct knit_tool_option knit_tool_options[] = {
         "calls of one number go to one worker, as long as it lives", set_affinity},
     {OPTION_KEY, "key", "TEXT", "call", "made again with it within a minute, the call runs once",
         set_key},
+    {OPTION_RETRIES, "retries", "N", "call batch",
+        "make a call up to N times more that has not started, as one that\n"
+        "is refused since the pool is busy",
+        set_retries},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_QUEUE_MAX, "queue-max", "N", "batch",
         "a call is refused as OVERLOADED where so many are in flight already", set_queue_max},

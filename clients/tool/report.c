@@ -348,6 +348,7 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     struct knit **ret, struct knit_error *ret_error)
 {
     const struct knit_token_options token = {.file = tool->token_file, .text = tool->token};
+    const struct knit_retry_options retry = {.attempts = tool->retries + 1};
     struct knit_open_options own = {.slots = SLOTS};
 
     if (options != NULL)
@@ -356,6 +357,8 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     own.stays_lost = true; /* a command ends with its connection */
     if (token.file != NULL || token.text != NULL)
         own.token = &token;
+    if (tool->retries > 0)
+        own.retry = &retry;
     if (tool->has_tls)
         own.tls = &tool->tls;
     if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)

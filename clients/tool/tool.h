@@ -39,6 +39,7 @@ struct knit_tool {
     uint32_t priority;                           /* as struct knit_call_options has it */
     uint64_t affinity;                           /* 0: none */
     const char *key;                             /* NULL: none */
+    uint32_t retries;                            /* attempts beside the first */
     const char *timeout_default, *timeout_error; /* NULL: not given */
     bool timeout_maybe;
 };

@@ -123,6 +123,10 @@ class Tool(DaemonCase):
             self.assertGreaterEqual(sum('result' in outcome for outcome in shown), 2, shown)
             refused = [outcome['error'] for outcome in shown if 'error' in outcome]
             self.assertEqual({error['name'] for error in refused}, {'OVERLOADED'}, shown)
+            done = self.knit('batch', 'sleep', '-j', '3', '--queue-max', '2', '--retries', '10', url=url, stdin='[100]\n' * 3)
+            self.assertEqual(len(done.stdout.splitlines()), 3)
+        for wrong in '0', '1001', 'x':
+            self.assertIn('a number from 1 to 1000', self.knit('call', 'add', '--retries', wrong, status=USAGE).stderr)
         for wrong in '0', '65536', 'x':
             self.assertIn('a number from 1 to 65535', self.knit('batch', 'add', '--queue-max', wrong, status=USAGE).stderr)
 
