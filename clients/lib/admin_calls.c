@@ -157,6 +157,9 @@ int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bo
     struct knit_span result;
     int code = check(k, ret_error);
 
+    if (code == KNIT_OK && task == NULL)
+        code = knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the name of the task is NULL");
     if (code != KNIT_OK)
         return code;
     if (local != NULL)

@@ -45,6 +45,9 @@ int knit_client_refuse_local(const char *method, struct knit_error *ret_error)
 int knit_client_refuse_signature(
     const char *signature, int r, const struct knit_shape_flaw *flaw, struct knit_error *ret_error)
 {
+    if (r == -EINVAL)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the name of the task is NULL");
     if (r != KNIT_SHAPE_E_SYNTAX)
         return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
     return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,

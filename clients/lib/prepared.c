@@ -46,9 +46,12 @@ void knit_prepared_recycle(struct knit_prepared *prepared)
 int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const char *signature,
     struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw)
 {
-    struct knit_prepared *prepared = take_spare(prepareds);
+    struct knit_prepared *prepared;
     int r = 0;
 
+    if (task == NULL)
+        return -EINVAL;
+    prepared = take_spare(prepareds);
     if (prepared == NULL)
         return -ENOMEM;
     prepared->is_freed = false;
@@ -161,8 +164,9 @@ static void settle(struct knit_prepared *prepared, const char *task, const char 
     prepared->signature_size = signature != NULL ? size_of(signature) : 0;
     prepared->signature_at = signature;
     prepared->task_at =
-        prepared->task_size != 0 && (signature == NULL || prepared->signature_size != 0) ? task
-                                                                                         : NULL;
+        prepared->task_size != 0 && (signature == NULL || prepared->signature_size != 0)
+            ? task
+            : prepared->task;
 }
 
 int knit_prepareds_look_up(struct knit_prepareds *prepareds, const char *task,
@@ -172,6 +176,8 @@ int knit_prepareds_look_up(struct knit_prepareds *prepareds, const char *task,
     struct knit_prepared *prepared = *place;
     int r;
 
+    if (task == NULL)
+        return -EINVAL;
     if (prepared == NULL || !is_same(prepared->task, task) ||
         !is_same(prepared->signature, signature)) {
         r = knit_prepared_new(prepareds, task, signature, &prepared, ret_flaw);

@@ -67,7 +67,8 @@ struct knit_prepareds {
 /* Frees all of them, used or not. */
 void knit_prepareds_fini(struct knit_prepareds *prepareds);
 
-/* Copies both texts; the caller owns it. Returns 0, KNIT_SHAPE_E_SYNTAX, -ENOMEM. */
+/* Copies both texts; the caller owns it. Returns 0, KNIT_SHAPE_E_SYNTAX, -EINVAL (the
+ * task is NULL), -ENOMEM. */
 KNIT_MUST_CHECK int knit_prepared_new(struct knit_prepareds *prepareds, const char *task,
     const char *signature, struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw);
 

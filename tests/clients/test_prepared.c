@@ -684,12 +684,37 @@ static void the_tasks_own_timeout_holds(void **state)
     }
 }
 
+static void a_name_that_is_null_is_refused(void **state)
+{
+    static const uint8_t none[] = {0x90};
+    const char *no_task = NULL;
+    struct knit_prepared *prepared;
+    struct knit_handle *handle;
+    const void *result;
+    size_t len;
+    bool lifted;
+
+    (void)state;
+    assert_int_equal(knit_call(k, &error, no_task, "()"), KNIT_BAD_ARGUMENT);
+    assert_string_equal(error.message, "the name of the task is NULL");
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_start(k, NULL, &handle, &error, no_task, "()"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(
+        knit_call_raw(k, NULL, &error, no_task, none, 1, &result, &len), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_start_raw(k, NULL, &handle, &error, no_task, none, 1), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_notify(k, &error, no_task, "()"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_notify_raw(k, &error, no_task, none, 1), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_prepare(k, &error, no_task, "()", &prepared), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_lift(k, &error, no_task, &lifted), KNIT_BAD_ARGUMENT);
+}
+
 #define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, start_session, stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SESSION(every_form_says_the_same),
+        WITH_SESSION(a_name_that_is_null_is_refused),
         WITH_SESSION(a_failed_preparation_writes_nothing),
         WITH_SESSION(any_number_of_parameters_is_passed),
         WITH_SESSION(a_raw_result_can_be_the_next_params),

@@ -190,7 +190,7 @@ KNIT_MUST_CHECK int knit_start_raw(struct knit *k, const struct knit_call_option
  * size_t), and the result is one msgpack value (const void **, size_t *). Asks nobody, also in a
  * callback: a task that does not exist fails each call with KNIT_UNKNOWN_TASK, until it does. When
  * the pool's tasks change, a call under way may fail with KNIT_STALE_EPOCH, and later ones find
- * their task by themselves. Fails with KNIT_BAD_ARGUMENT (the signature), KNIT_DISCONNECTED,
+ * their task by themselves. Fails with KNIT_BAD_ARGUMENT (a text), KNIT_DISCONNECTED,
  * KNIT_INTERNAL (out of memory). */
 KNIT_MUST_CHECK int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
     const char *signature, struct knit_prepared **ret);
