@@ -262,6 +262,7 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *
 {
     struct knit_admin_page page = knit_admin_first_page();
     const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
+    struct knit_stream *stream = k->handles.stream;
     int code = KNIT_OK;
 
     if (local != NULL)
@@ -275,6 +276,9 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *
             &result, ret_error);
         if (code != KNIT_OK)
             break;
+        /* Callbacks may have made calls meanwhile, of which each chooses its connection. */
+        if (k->handles.several != NULL && knit_stream_takes_calls(stream))
+            k->handles.stream = stream;
         code = read_page(result, &page, on_entry, user, ret_error);
         knit_handle_drop(handle);
     }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "clients/lib/choose.h"
 #include "clients/lib/error.h"
 #include "clients/lib/handle_inline.h"
 #include "clients/lib/lost.h"
@@ -159,17 +160,27 @@ static bool is_idle(const struct knit_stream *stream)
     return stream->places_taken == 0 && !knit_stream_has_output(stream);
 }
 
-/* Calls go on beside those of the connection that takes new ones. */
-static __attribute__((noinline)) void progress_leaving(struct knit_handles *handles)
+/* Of several streams the one that calls take was looked at. Of the others those that take no calls
+ * any more end with the last one that they have. */
+static __attribute__((noinline)) void progress_several(struct knit *k)
 {
-    struct knit_stream *leaving = handles->leaving;
+    struct knit_handles *handles = &k->handles;
+    struct knit_link *link = &k->link;
+    bool has_changed = false;
 
-    knit_stream_flush(leaving);
-    knit_stream_receive(leaving);
-    if (is_idle(leaving))
-        knit_stream_break(leaving, "the server is shutting down");
-    if (!knit_stream_is_open(leaving))
-        handles->leaving = NULL;
+    for (struct knit_stream *stream = handles->several; stream != NULL; stream = stream->next) {
+        if (stream != handles->stream) {
+            knit_stream_flush(stream);
+            knit_stream_receive(stream);
+            if (stream->has_goaway && is_idle(stream))
+                knit_stream_break(stream, "the server is shutting down");
+        }
+        has_changed |= !knit_stream_is_open(stream) || (stream->has_goaway && !stream->is_out);
+    }
+    if (has_changed && link->state != KNIT_LINK_CLOSED)
+        link->regroup(k);
+    if (link->endpoints != NULL && knit_clock_ns() >= link->look_ns)
+        link->is_due = true;
 }
 
 /* The server wants no more calls here. Another connection takes them, while this one goes on beside
@@ -180,7 +191,11 @@ static __attribute__((noinline)) void leave(struct knit *k)
     struct knit_handles *handles = &k->handles;
     const uint64_t now_ns = knit_clock_ns();
 
-    if (handles->lanes == NULL && handles->leaving == NULL) {
+    if (handles->several != NULL)
+        knit_handles_choose(handles, handles->stream);
+    if (!knit_handles_is_leaving(handles))
+        return;
+    if (handles->lanes == NULL && knit_link_has_room(&k->link)) {
         k->link.leave(k);
         return;
     }
@@ -211,8 +226,10 @@ void knit_client_progress(struct knit *k)
     if (knit_handles_is_leaving(handles) && knit_link_is_open(&k->link) &&
         knit_handles_has_lease(handles) && !k->link.options.stays_lost)
         leave(k);
-    if (handles->leaving != NULL)
-        progress_leaving(handles);
+    if (handles->several != NULL)
+        progress_several(k);
+    if (k->link.is_due)
+        k->link.tend(k);
     if (!knit_handles_has_lease(handles))
         knit_client_return(k);
     run_inline(k);
@@ -280,46 +297,42 @@ static int wait_ms_until(uint64_t until_ns, uint64_t now_ns)
     return (int)((until_ns - now_ns + 999999) / 1000000);
 }
 
-/* As long as calls go on on two connections, one of which may not be open yet. */
-static void wait_beside(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
+static void add_stream(const struct knit_stream *stream, struct pollfd *items, nfds_t *count)
 {
-    const struct knit_stream *leaving = k->handles.leaving, *stream = k->handles.stream;
-    const struct knit_link *link = &k->link;
-    const bool is_opening = knit_link_is_opening(link);
-    const bool wants_write = is_opening ? link->wants_write : knit_stream_wants_write(stream);
-    struct pollfd items[] = {
-        {.fd = leaving->transport.fd, .events = POLLIN},
-        {.fd = is_opening ? link->fd : stream->transport.fd, .events = POLLIN},
-    };
+    const short events = knit_stream_wants_write(stream) ? POLLIN | POLLOUT : POLLIN;
 
-    if (knit_stream_has_pending(leaving) || knit_stream_has_pending(stream))
-        return;
-    if (knit_stream_wants_write(leaving))
-        items[0].events |= POLLOUT;
-    if (wants_write)
-        items[1].events |= POLLOUT;
-    if (is_opening && link->due_ns < until_ns)
-        until_ns = link->due_ns;
-    (void)poll(items, 2, wait_ms_until(until_ns, now_ns));
+    if (knit_stream_is_open(stream))
+        items[(*count)++] = (struct pollfd){.fd = stream->transport.fd, .events = events};
 }
 
-/* There is no connection: until the next step to another one. */
-static void wait_link(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
+/* Where there is more than one stream, or none, or another one is being opened: until something
+ * comes, or the next step is due. */
+static void wait_several(const struct knit *k, uint64_t now_ns, uint64_t until_ns)
 {
     const struct knit_link *link = &k->link;
-    struct pollfd item = {.fd = link->fd, .events = POLLIN};
+    const struct knit_handles *handles = &k->handles;
+    struct pollfd items[KNIT_STREAMS_MAX + 2];
+    nfds_t count = 0;
 
-    if (k->handles.leaving != NULL) {
-        wait_beside(k, now_ns, until_ns);
+    if (knit_stream_has_pending(handles->stream))
+        return;
+    add_stream(handles->stream, items, &count);
+    for (const struct knit_stream *at = handles->several; at != NULL; at = at->next) {
+        if (knit_stream_has_pending(at))
+            return;
+        if (at != handles->stream)
+            add_stream(at, items, &count);
+    }
+    if (knit_link_is_opening(link)) {
+        items[count++] = (struct pollfd){
+            .fd = link->fd, .events = link->wants_write ? POLLIN | POLLOUT : POLLIN};
+        until_ns = link->due_ns < until_ns ? link->due_ns : until_ns;
+    } else if (count == 0) {
         return;
     }
-    if (!knit_link_is_opening(link))
-        return;
-    if (link->wants_write)
-        item.events |= POLLOUT;
-    if (link->due_ns < until_ns)
-        until_ns = link->due_ns;
-    (void)poll(&item, 1, wait_ms_until(until_ns, now_ns));
+    if (link->endpoints != NULL && handles->several != NULL && link->look_ns < until_ns)
+        until_ns = link->look_ns;
+    (void)poll(items, count, wait_ms_until(until_ns, now_ns));
 }
 
 int knit_client_wait_for_lease(struct knit *k, uint64_t until_ns, struct knit_error *ret_error)
@@ -333,7 +346,7 @@ int knit_client_wait_for_lease(struct knit *k, uint64_t until_ns, struct knit_er
         if (!knit_link_is_open(&k->link) || !k->handles.returns || now_ns >= until_ns)
             return knit_error_make(
                 ret_error, k->handles.lost_code, KNIT_STARTED_NO, "%s", k->handles.stream->reason);
-        wait_link(k, now_ns, until_ns);
+        wait_several(k, now_ns, until_ns);
     }
     return KNIT_OK;
 }
@@ -365,10 +378,14 @@ void knit_client_wait(
         until_ns = k->handles.next_deadline_ns;
     if (k->link.patient_ns < until_ns && k->link.step != NULL)
         until_ns = k->link.patient_ns;
+    knit_link_note_time(&k->link, now_ns);
+    if (k->link.tend_ns < until_ns)
+        until_ns = k->link.tend_ns;
     if (until_ns <= now_ns || knit_handles_has_inline(&k->handles))
         return;
-    if (!knit_handles_has_lease(&k->handles) || k->handles.leaving != NULL) {
-        wait_link(k, now_ns, until_ns);
+    if (!knit_handles_has_lease(&k->handles) || k->handles.several != NULL ||
+        knit_link_is_opening(&k->link)) {
+        wait_several(k, now_ns, until_ns);
         return;
     }
     if (k->handles.lanes != NULL && k->handles.stream->places_taken != 0 &&
@@ -390,6 +407,7 @@ bool knit_client_is_late(struct knit_handle *handle, uint64_t until_ns)
     if (until_ns == UINT64_MAX)
         return false;
     now_ns = knit_clock_ns();
+    knit_link_note_time(&handle->handles->session->link, now_ns);
     if (now_ns < until_ns)
         return false;
     if (knit_client_way(handle) == KNIT_VIA_LANES)
@@ -533,17 +551,17 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
 
     if (lanes != NULL && check_ns < at_ns && knit_lanes_in_flight(lanes) != 0)
         at_ns = check_ns;
-    if (!knit_handles_has_lease(&k->handles)) {
-        const uint64_t due_ns = knit_link_is_opening(&k->link) ? k->link.due_ns : 0;
-
-        at_ns = due_ns < at_ns ? due_ns : at_ns;
-    }
+    if (knit_link_is_opening(&k->link) && k->link.due_ns < at_ns)
+        at_ns = k->link.due_ns;
+    if (k->link.tend_ns < at_ns)
+        at_ns = k->link.tend_ns;
     if (k->link.step != NULL && k->link.patient_ns < at_ns)
         at_ns = k->link.patient_ns;
-    if (knit_stream_has_pending(k->handles.stream) ||
-        (k->handles.leaving != NULL && knit_stream_has_pending(k->handles.leaving)))
+    if (!knit_handles_has_lease(&k->handles) &&
+        (k->handles.stream != &k->handles.lost || !knit_link_is_opening(&k->link)))
         at_ns = 0;
-    if (is_drained(k) || knit_handles_has_inline(&k->handles))
+    if (knit_stream_has_pending(k->handles.stream) || is_drained(k) ||
+        knit_handles_has_inline(&k->handles))
         at_ns = 0;
     if (!TAILQ_EMPTY(&k->handles.ready) || !TAILQ_EMPTY(&k->handles.fresh) ||
         !TAILQ_EMPTY(&k->handles.promises.due) || k->handles.promises.unwanted != NULL ||
@@ -552,19 +570,39 @@ static uint64_t wake_ns(struct knit *k, uint64_t now_ns)
     return at_ns;
 }
 
+/* The same of several streams: while calls are in flight they are looked at now and then. */
+static uint64_t update_several(struct knit *k, uint64_t at_ns)
+{
+    for (struct knit_stream *at = k->handles.several; at != NULL; at = at->next) {
+        if (!knit_stream_is_open(at) || knit_stream_has_pending(at)) {
+            at_ns = 0;
+            continue;
+        }
+        knit_poll_fd_set_writing(
+            &k->poll_fd, at->transport.fd, knit_stream_wants_write(at), &at->watched_write);
+        if (k->link.endpoints != NULL && at->places_taken != 0 && k->link.look_ns < at_ns)
+            at_ns = k->link.look_ns;
+    }
+    return at_ns;
+}
+
 void knit_client_update_poll_fd(struct knit *k)
 {
-    const struct knit_stream *stream = k->handles.stream;
-    uint64_t now_ns;
+    struct knit_stream *stream = k->handles.stream;
+    uint64_t now_ns, at_ns;
 
     if (!knit_poll_fd_is_open(&k->poll_fd))
         return;
     now_ns = knit_clock_ns();
+    knit_link_note_time(&k->link, now_ns);
     knit_poll_fd_set_opening(&k->poll_fd, k->link.fd, k->link.wants_write);
-    if (k->handles.leaving != NULL)
-        knit_poll_fd_update_leaving(&k->poll_fd, knit_stream_wants_write(k->handles.leaving));
-    knit_poll_fd_update(&k->poll_fd, stream->transport.fd, knit_stream_wants_write(stream),
-        wake_ns(k, now_ns), now_ns);
+    at_ns = wake_ns(k, now_ns);
+    if (k->handles.several != NULL)
+        at_ns = update_several(k, at_ns);
+    if (knit_stream_is_open(stream))
+        knit_poll_fd_set_writing(&k->poll_fd, stream->transport.fd, knit_stream_wants_write(stream),
+            &stream->watched_write);
+    knit_poll_fd_update(&k->poll_fd, at_ns, now_ns);
 }
 
 int knit_flush(struct knit *k, struct knit_error *ret_error)
@@ -584,9 +622,14 @@ int knit_fd(struct knit *k)
     const struct knit_handles *handles = &k->handles;
     int bell_fd, r = -ENOTCONN;
 
-    if (knit_client_is_ours(k)) {
+    if (knit_client_is_ours(k) && !knit_poll_fd_is_open(&k->poll_fd)) {
         bell_fd = handles->lanes != NULL ? knit_lanes_bell_fd(handles->lanes) : -1;
         r = knit_poll_fd_open(&k->poll_fd, handles->stream->transport.fd, bell_fd);
+        for (struct knit_stream *at = handles->several; r == 0 && at != NULL; at = at->next)
+            if (at != handles->stream)
+                knit_poll_fd_add(&k->poll_fd, at->transport.fd);
+    } else if (knit_client_is_ours(k)) {
+        r = 0;
     }
     if (r < 0) {
         errno = -r;
@@ -605,6 +648,8 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error)
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not dispatch");
     if (knit_poll_fd_is_open(&k->poll_fd) && k->handles.lanes != NULL)
         knit_lanes_disarm(k->handles.lanes);
+    if (k->link.tend_ns != UINT64_MAX)
+        knit_link_note_time(&k->link, knit_clock_ns());
     knit_client_progress(k);
     knit_client_call_back(k);
     say_drained(k);

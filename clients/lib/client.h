@@ -45,10 +45,10 @@ struct knit {
     struct knit_handle *stats;      /* the latest knit_stats() */
     struct knit_buffer local_stats; /* the same of a pool of this process */
     struct knit_prepareds prepareds;
-    /* Without lanes, for declarations (typed.h): the pool's tasks as of registry_age, or NULL;
-       another age once they may have changed. */
-    struct knit_registry *registry;
-    uint32_t registry_age, tasks_age;
+    /* Without lanes, for declarations (typed.h): the tasks of each connection's server as of an
+       age, or NULL; it has another tasks_age once they may have changed. */
+    struct knit_registry *registries[KNIT_STREAMS_MAX];
+    uint32_t registry_ages[KNIT_STREAMS_MAX], tasks_age; /* the last that any has */
     struct knit_buffer params; /* scratch: the arguments of the call that starts; or, short ones: */
     uint64_t short_params[KNIT_SHAPE_SHORT_ROOM / sizeof(uint64_t)];
 };

@@ -54,7 +54,14 @@ struct knit_connecting {
     int epoll_fd;
     bool is_blind;              /* something could not be watched for lack of memory */
     struct knit_lookup *lookup; /* NULL: there is nothing to look up any more */
+    struct knit_lookup **kept;
     struct addrinfo *list;
+    struct addrinfo one; /* the address that is tried alone, */
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address; /* and what it points to */
     struct race race;
 };
 
@@ -241,7 +248,7 @@ static int step_tcp(struct knit_connecting *connecting, int *ret_fd, struct knit
     if (code != KNIT_OK)
         return code;
     if (connecting->race.count == 0)
-        order(&connecting->race, connecting->list);
+        order(&connecting->race, connecting->list != NULL ? connecting->list : &connecting->one);
     r = run(connecting, ret_fd);
     if (r == -EINPROGRESS)
         return KNIT_PENDING;
@@ -274,11 +281,10 @@ static int step_unix(struct knit_connecting *connecting, int *ret_fd, struct kni
     return r < 0 ? refuse(&connecting->url, connecting->url.path, r, ret_error) : KNIT_OK;
 }
 
-int knit_connect_begin(const struct knit_url *url, uint64_t until_ns, struct knit_connecting **ret,
-    struct knit_error *ret_error)
+static int new_connecting(const struct knit_url *url, uint64_t until_ns,
+    struct knit_connecting **ret, struct knit_error *ret_error)
 {
     struct knit_connecting *connecting = calloc(1, sizeof(*connecting));
-    int code = KNIT_OK;
 
     if (connecting == NULL)
         return knit_error_make(
@@ -286,11 +292,28 @@ int knit_connect_begin(const struct knit_url *url, uint64_t until_ns, struct kni
     connecting->url = *url;
     connecting->until_ns = until_ns;
     connecting->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (connecting->epoll_fd < 0)
-        code = knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO,
+    if (connecting->epoll_fd < 0) {
+        int code = knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO,
             "no descriptor to connect with: %s", strerror(errno));
-    if (code == KNIT_OK && url->scheme == KNIT_URL_TCP)
-        code = knit_resolve_begin(url, &connecting->list, &connecting->lookup, ret_error);
+
+        (void)knit_connect_free(connecting);
+        return code;
+    }
+    *ret = connecting;
+    return KNIT_OK;
+}
+
+int knit_connect_begin(const struct knit_url *url, uint64_t until_ns, struct knit_lookup **kept,
+    struct knit_connecting **ret, struct knit_error *ret_error)
+{
+    struct knit_connecting *connecting;
+    int code = new_connecting(url, until_ns, &connecting, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    connecting->kept = kept;
+    if (url->scheme == KNIT_URL_TCP)
+        code = knit_resolve_begin(url, kept, &connecting->list, &connecting->lookup, ret_error);
     if (code != KNIT_OK) {
         (void)knit_connect_free(connecting);
         return code;
@@ -299,6 +322,30 @@ int knit_connect_begin(const struct knit_url *url, uint64_t until_ns, struct kni
         watch(connecting, knit_lookup_fd(connecting->lookup), EPOLLIN);
     *ret = connecting;
     return KNIT_OK;
+}
+
+int knit_connect_begin_at(const struct knit_url *url, const struct sockaddr *address,
+    uint64_t until_ns, struct knit_connecting **ret, struct knit_error *ret_error)
+{
+    const size_t size =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int code = new_connecting(url, until_ns, ret, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    memcpy(&(*ret)->address, address, size);
+    (*ret)->one = (struct addrinfo){.ai_family = address->sa_family,
+        .ai_addr = &(*ret)->address.any,
+        .ai_addrlen = (socklen_t)size};
+    return KNIT_OK;
+}
+
+struct addrinfo *knit_connect_take_list(struct knit_connecting *connecting)
+{
+    struct addrinfo *list = connecting->list;
+
+    connecting->list = NULL;
+    return list;
 }
 
 int knit_connect_step(struct knit_connecting *connecting, int *ret_fd, struct knit_error *ret_error)
@@ -343,7 +390,10 @@ struct knit_connecting *knit_connect_free(struct knit_connecting *connecting)
 {
     if (connecting == NULL)
         return NULL;
-    connecting->lookup = knit_lookup_free(connecting->lookup);
+    if (connecting->lookup != NULL)
+        forget(connecting, knit_lookup_fd(connecting->lookup));
+    knit_lookup_keep(connecting->lookup, connecting->kept);
+    connecting->lookup = NULL;
     knit_connect_close(connecting);
     if (connecting->list != NULL)
         freeaddrinfo(connecting->list);
@@ -355,7 +405,7 @@ int knit_connect(
     const struct knit_url *url, uint64_t until_ns, int *ret_fd, struct knit_error *ret_error)
 {
     struct knit_connecting *connecting;
-    int code = knit_connect_begin(url, until_ns, &connecting, ret_error);
+    int code = knit_connect_begin(url, until_ns, NULL, &connecting, ret_error);
 
     if (code != KNIT_OK)
         return code;

@@ -11,13 +11,26 @@
 
 #include "clients/lib/url.h"
 
+struct addrinfo;
 struct knit_connecting; /* an attempt that is under way */
 struct knit_error;
+struct knit_lookup;
+struct sockaddr;
 
-/* Looks up the host, and then tries its addresses until until_ns (CLOCK_MONOTONIC). Returns
- * KNIT_OK, or the code of an error. */
+/* Looks up the host, and then tries its addresses until until_ns (CLOCK_MONOTONIC). kept: of the
+ * session, for the lookup of this URL that goes on when the attempt is over (resolve.h); NULL = it
+ * is left alone then. Returns KNIT_OK, or the code of an error. */
 KNIT_MUST_CHECK int knit_connect_begin(const struct knit_url *url, uint64_t until_ns,
-    struct knit_connecting **ret, struct knit_error *ret_error);
+    struct knit_lookup **kept, struct knit_connecting **ret, struct knit_error *ret_error);
+
+/* The same of one address of that host, which was looked up before. */
+KNIT_MUST_CHECK int knit_connect_begin_at(const struct knit_url *url,
+    const struct sockaddr *address, uint64_t until_ns, struct knit_connecting **ret,
+    struct knit_error *ret_error);
+
+/* Of one that has connected: what the host's name was looked up as, to be freed by freeaddrinfo();
+ * NULL: no host was. */
+struct addrinfo *knit_connect_take_list(struct knit_connecting *connecting);
 
 /* Whenever knit_connect_fd() is readable, or knit_connect_due_ns() is over. Returns KNIT_OK with
  * the socket, KNIT_PENDING, or the code of an error. */

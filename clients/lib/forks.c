@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "clients/lib/client.h"
+#include "clients/lib/resolve.h"
 
 enum { PAGE_BYTES = 4096 };
 
@@ -37,9 +38,12 @@ static void in_child(void)
 
     LIST_FOREACH(k, &sessions, in_process)
     {
-        for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
+        for (size_t i = 0; i < KNIT_STREAMS_MAX; i++)
             knit_transport_close(&k->link.streams[i].transport);
         knit_connect_close(k->link.connecting);
+        for (uint32_t i = 0; k->link.lookups != NULL && i < k->link.url_count; i++)
+            if (k->link.lookups[i] != NULL)
+                knit_lookup_close(k->link.lookups[i]);
     }
     pthread_mutex_unlock(&mutex);
 }

@@ -84,12 +84,12 @@ struct knit_handles {
     struct knit_watcher_list fresh;    /* those with a value for a callback */
     uint64_t next_deadline_ns;         /* no deadline in `timed` is earlier; UINT64_MAX = none */
     struct knit_stream *stream;        /* the one that calls take; or, where there is none: */
-    struct knit_stream lost, *leaving; /* closed, with the reason; where calls end, or NULL */
+    struct knit_stream lost, *several; /* closed, with the reason; all, or NULL: `stream` alone */
     struct knit_lanes *lost_lanes;     /* results are read there still; by `next` */
     struct knit_kept_reason *kept_reasons;
-    bool returns, is_leaving; /* calls wait for another connection; the lanes take no more */
-    bool has_local_lease;     /* by a pool of this process, which lives; there is no stream then */
-    int lost_code;            /* of what ends with the lease */
+    bool returns, is_leaving;        /* calls wait for another connection; the lanes take no more */
+    bool lacks_any, has_local_lease; /* choose.h; by a pool of this process: there is no stream */
+    int lost_code;                   /* of what ends with the lease */
     struct knit_handle_chunk *chunks;
     TAILQ_HEAD(, knit_set) sets;
     struct knit_promises promises;

@@ -39,11 +39,13 @@ void knit_handle_fail_with(
 uint32_t knit_handles_in_flight(const struct knit_handles *handles)
 {
     const uint32_t own = handles->inliner != NULL ? knit_inliner_in_flight(handles->inliner) : 0;
+    uint32_t count = own + handles->promises.count + handles->stream->places_taken;
 
-    return own + handles->promises.count +
-           (handles->lanes != NULL ? knit_lanes_in_flight(handles->lanes) : 0) +
-           handles->stream->places_taken +
-           (handles->leaving != NULL ? handles->leaving->places_taken : 0);
+    if (handles->lanes != NULL)
+        count += knit_lanes_in_flight(handles->lanes);
+    for (const struct knit_stream *at = handles->several; at != NULL; at = at->next)
+        count += at != handles->stream ? at->places_taken : 0;
+    return count;
 }
 
 void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t retry_ms)

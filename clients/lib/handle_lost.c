@@ -132,8 +132,9 @@ void knit_handle_disconnect(struct knit_handle *handle)
 void knit_handles_flush(struct knit_handles *handles)
 {
     knit_stream_flush(handles->stream);
-    if (handles->leaving != NULL)
-        knit_stream_flush(handles->leaving);
+    for (struct knit_stream *at = handles->several; at != NULL; at = at->next)
+        if (at != handles->stream)
+            knit_stream_flush(at);
 }
 
 bool knit_handles_is_leaving(const struct knit_handles *handles)
@@ -143,8 +144,9 @@ bool knit_handles_is_leaving(const struct knit_handles *handles)
 
 void knit_handles_end_lease(struct knit_handles *handles, int code, const char *reason)
 {
-    if (handles->leaving != NULL)
-        knit_stream_break(handles->leaving, "%s", reason);
+    for (struct knit_stream *at = handles->several; at != NULL; at = at->next)
+        if (at != handles->stream)
+            knit_stream_break(at, "%s", reason);
     if (!knit_handles_has_lease(handles)) {
         /* What waits for another connection ends for this reason. */
         if (handles->returns)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/lib/choose.h"
 #include "clients/lib/handle_inline.h"
 #include "clients/lib/lost.h"
 #include "fastpath/control/registry.h"
@@ -474,9 +475,15 @@ static bool start(struct knit_handle *handle)
     const bool is_local = knit_lanes_local(handles->lanes) != NULL;
     int code;
 
+    if (handles->several != NULL)
+        knit_handles_choose_again(handle);
     if (handles->returns && (!knit_handles_has_lease(handles) || knit_handles_is_leaving(handles)))
         return false;
     if (knit_handles_has_lease(handles) && is_stranded(handle)) {
+        if (knit_retry_waits_for_instance(handle)) {
+            delay(promise);
+            return true;
+        }
         handle->retry->attempts = UINT32_MAX;
         knit_handle_fail(handle, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN,
             "the server was another one when the connection was there again");

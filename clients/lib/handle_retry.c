@@ -17,6 +17,8 @@ enum {
     BUDGET_MAX = 100 * ATTEMPT,
     CALL_BYTES_MAX = 64 * 1024,
     BYTES_MAX = 4 * 1024 * 1024,
+    RETURN_MS = 5000, /* a server that knows a key may take to come back */
+    RETURN_LOOK_MS = 20,
     NS_PER_MS = 1000000,
 };
 
@@ -205,4 +207,17 @@ bool knit_retry_again(struct knit_handle *handle)
     promise->due_ns = due_ns;
     knit_promise_wait(promise, handle);
     return true;
+}
+
+bool knit_retry_waits_for_instance(struct knit_handle *handle)
+{
+    struct knit_retry *retry = handle->retry;
+    const uint64_t now_ns = knit_clock_ns();
+
+    if (!handle->handles->lacks_any)
+        return false;
+    if (retry->return_by_ns == 0)
+        retry->return_by_ns = now_ns + (uint64_t)RETURN_MS * NS_PER_MS;
+    handle->promise->due_ns = now_ns + (uint64_t)RETURN_LOOK_MS * NS_PER_MS;
+    return now_ns < retry->return_by_ns;
 }

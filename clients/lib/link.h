@@ -8,9 +8,10 @@
  *     CONNECTING  its addresses are tried
  *     HELLO       `$/hello` was sent, behind the handshake of TLS where the URL asks for it
  *     ATTACH      shm:// alone: the questions of attach.c
- *     SERVING     calls take the stream, or its lanes; after `$/goaway` it goes to BACKOFF at once,
- *                 and the stream stays beside for as long as calls that it has go on. One with
- *                 lanes serves until they are over, and is left as if it were lost
+ *     SERVING     nothing is being opened, for calls take the stream, or its lanes; after
+ *                 `$/goaway` it goes to BACKOFF at once, and the stream stays beside for as long as
+ *                 calls that it has go on. One with lanes serves until they are over, and is left
+ *                 as if it were lost
  *     CLOSED      there will be no other connection
  *
  * From each of the middle ones it goes back to BACKOFF when the attempt fails. Of several places
@@ -18,6 +19,10 @@
  * serves; later the turn does, in whatever function waits or dispatches, when the connection is
  * lost (reconnect.c). Who waits sleeps on `fd`, at most until due_ns. A pool of this process has
  * none of it: `step` is NULL there.
+ *
+ * A session with several endpoints (endpoints.h) has several streams at once. The machine opens
+ * them one after the other: while one serves it goes round once more for each that is still wanted,
+ * for `tried_endpoint`, and comes back to SERVING also when that was in vain.
  *
  * Threads: as the session: one at a time. Nothing blocks.
  */
@@ -43,19 +48,34 @@ enum knit_link_state {
     KNIT_LINK_SERVING,
 };
 
-enum { KNIT_LINK_STREAMS = 2 }; /* that one, and one whose server said `$/goaway` */
+/* Of a session with one endpoint: that one, and one whose server said `$/goaway`. */
+enum { KNIT_LINK_STREAMS_ONE = 2 };
 
+struct addrinfo;
 struct knit_attachment;
+struct knit_endpoint;
+struct knit_endpoints;
+struct knit_lookup;
 
 struct knit_link {
     void (*step)(struct knit *k);
-    void (*leave)(struct knit *k); /* the stream that serves, which is `leaving` from now on */
+    void (*leave)(struct knit *k);   /* the stream that serves, and has no other beside it */
+    void (*tend)(struct knit *k);    /* of a session with several endpoints */
+    void (*regroup)(struct knit *k); /* one of several streams has ended, or is to be left */
     enum knit_link_state state;
     int fd; /* what a step waits for; -1: for the time alone */
     bool wants_write;
     uint64_t due_ns; /* when it has something to do whatever the descriptor says */
 
-    struct knit_url *urls; /* the places, */
+    bool is_due;                          /* tend() has something to do, */
+    uint64_t tend_ns;                     /* or will have then; UINT64_MAX = never */
+    uint64_t look_ns;                     /* likewise, while there are several streams */
+    struct knit_endpoints *endpoints;     /* NULL: there is one */
+    struct knit_endpoint *tried_endpoint; /* for which a stream is being opened; NULL = for any */
+    struct addrinfo *found;               /* as what its host was looked up */
+
+    struct knit_url *urls;        /* the places, */
+    struct knit_lookup **lookups; /* for each: one that goes on, or NULL; */
     uint32_t url_count;
     uint32_t at;    /* the one of this connection, */
     uint32_t tried; /* and how many others have failed since one served */
@@ -65,8 +85,8 @@ struct knit_link {
 
     uint64_t until_ns; /* how long this attempt may take */
     struct knit_connecting *connecting;
-    struct knit_stream streams[KNIT_LINK_STREAMS];
-    struct knit_stream *stream; /* of these the one that is opened, or serves */
+    struct knit_stream streams[KNIT_STREAMS_MAX];
+    struct knit_stream *stream; /* of these the one that is opened, or was last */
     struct knit_question question;
     struct knit_attachment *attachment;
 
@@ -87,4 +107,21 @@ static inline bool knit_link_is_open(const struct knit_link *link)
 static inline bool knit_link_is_opening(const struct knit_link *link)
 {
     return knit_link_is_open(link) && link->state != KNIT_LINK_SERVING;
+}
+
+/* Whether the stream that serves can be left, and another one be opened. */
+static inline bool knit_link_has_room(const struct knit_link *link)
+{
+    const uint32_t count = link->endpoints != NULL ? KNIT_STREAMS_MAX : KNIT_LINK_STREAMS_ONE;
+
+    for (uint32_t i = 0; i < count; i++)
+        if (!knit_stream_is_open(&link->streams[i]))
+            return true;
+    return false;
+}
+
+/* The time is that now. */
+static inline void knit_link_note_time(struct knit_link *link, uint64_t now_ns)
+{
+    link->is_due = link->is_due || now_ns >= link->tend_ns;
 }

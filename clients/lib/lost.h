@@ -34,7 +34,7 @@ void knit_handle_leave_lists(struct knit_handle *handle);
 const char *knit_handles_keep_reason(struct knit_handles *handles, const char *reason);
 void knit_handles_free_reasons(struct knit_handles *handles);
 
-/* What waits to be sent on the stream that calls take, and on the one that is left. */
+/* What waits to be sent on any connection. */
 void knit_handles_flush(struct knit_handles *handles);
 
 /* The server wants no more calls on this connection; those that it has go on. */

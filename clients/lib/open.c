@@ -30,6 +30,7 @@ enum {
     CONNECT_MS_DEFAULT = 10 * 1000,
     NOTIFIED_MS_MAX = 1000,
     LEASE_CHECK_MS = 50,
+    CONNECTIONS_MAX = 4,
     SLOTS_MAX = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE - KNIT_STREAM_PLACES_WAITING,
 };
 
@@ -57,7 +58,8 @@ void knit_open_free(struct knit *k)
     k->token = knit_token_free(k->token);
     knit_handles_fini(&k->handles);
     knit_prepareds_fini(&k->prepareds);
-    (void)knit_registry_free(k->registry);
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        (void)knit_registry_free(k->registries[i]);
     knit_buffer_fini(&k->params);
     knit_buffer_fini(&k->local_stats);
     knit_forks_free_page(k->alive);
@@ -67,13 +69,21 @@ void knit_open_free(struct knit *k)
 int knit_open_check(const struct knit_open_options *options, struct knit_error *ret_error)
 {
     const struct knit_retry_options *retry = options->retry;
+    const struct knit_spread_options *spread = options->spread;
     int code = knit_error_check_reserved("knit_open_options", options->reserved,
         sizeof(options->reserved) / sizeof(options->reserved[0]), ret_error);
 
-    if (code != KNIT_OK || retry == NULL)
+    if (code == KNIT_OK && retry != NULL)
+        code = knit_error_check_reserved("knit_retry_options", retry->reserved,
+            sizeof(retry->reserved) / sizeof(retry->reserved[0]), ret_error);
+    if (code != KNIT_OK || spread == NULL)
         return code;
-    return knit_error_check_reserved("knit_retry_options", retry->reserved,
-        sizeof(retry->reserved) / sizeof(retry->reserved[0]), ret_error);
+    if (spread->connections > CONNECTIONS_MAX)
+        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "option connections is %u: 1 to %u are allowed, and 0 for %u", spread->connections,
+            CONNECTIONS_MAX, CONNECTIONS_MAX);
+    return knit_error_check_reserved("knit_spread_options", spread->reserved,
+        sizeof(spread->reserved) / sizeof(spread->reserved[0]), ret_error);
 }
 
 struct knit *knit_open_new(const struct knit_open_options *options)
@@ -89,13 +99,15 @@ struct knit *knit_open_new(const struct knit_open_options *options)
     knit_buffer_init(&k->params, PARAMS_MAX);
     knit_buffer_init(&k->local_stats, PARAMS_MAX);
     k->prepareds.session = k;
-    k->tasks_age = 1;
     k->alive = knit_forks_new_page();
     knit_handles_init(&k->handles, k, k->alive);
     knit_retries_init(&k->handles.promises.retries, options->retry);
     k->link.fd = -1;
-    for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
+    k->link.tend_ns = k->link.look_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++) {
         knit_transport_init_plain(&k->link.streams[i].transport, -1);
+        k->link.streams[i].number = i;
+    }
     k->link.stream = &k->link.streams[0];
     k->link.slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;
     if (k->link.slots > SLOTS_MAX)
@@ -174,7 +186,7 @@ enum knit_state knit_state(struct knit *k)
 {
     if (!knit_client_is_ours(k))
         return KNIT_IS_LOST;
-    if (!knit_handles_has_lease(&k->handles) && k->handles.leaving != NULL)
+    if (!knit_handles_has_lease(&k->handles) && k->handles.several != NULL)
         return KNIT_IS_DRAINING;
     if (!knit_handles_has_lease(&k->handles))
         return knit_link_is_open(&k->link) ? KNIT_IS_CONNECTING : KNIT_IS_LOST;
@@ -195,13 +207,24 @@ static void wait_for_notifications(struct knit *k)
         knit_handle_drop(handle);
 }
 
+static void wait_for_all_notifications(struct knit *k)
+{
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++) {
+        struct knit_stream *stream = &k->link.streams[i];
+
+        if (!stream->has_notified || !knit_stream_is_open(stream))
+            continue;
+        k->handles.stream = stream;
+        wait_for_notifications(k);
+    }
+}
+
 struct knit *knit_close(struct knit *k)
 {
     if (k == NULL || k->is_calling_back)
         return k;
     if (knit_client_is_ours(k)) {
-        if (k->handles.stream->has_notified && knit_handles_has_lease(&k->handles))
-            wait_for_notifications(k);
+        wait_for_all_notifications(k);
         k->link.options.stays_lost = true;
         knit_handles_end_lease(&k->handles, KNIT_DISCONNECTED, "the session was closed");
         if (k->link.state != KNIT_LINK_SERVING)

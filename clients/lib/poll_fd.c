@@ -15,7 +15,7 @@
 void knit_poll_fd_init(struct knit_poll_fd *poll_fd)
 {
     *poll_fd = (struct knit_poll_fd){
-        .epoll_fd = -1, .timer_fd = -1, .opening_fd = -1, .leaving_fd = -1, .timer_ns = UINT64_MAX};
+        .epoll_fd = -1, .timer_fd = -1, .opening_fd = -1, .timer_ns = UINT64_MAX};
 }
 
 void knit_poll_fd_fini(struct knit_poll_fd *poll_fd)
@@ -58,13 +58,10 @@ void knit_poll_fd_add(struct knit_poll_fd *poll_fd, int fd)
 {
     if (knit_poll_fd_is_open(poll_fd) && fd >= 0)
         (void)add(poll_fd, fd);
-    poll_fd->wants_write = false;
 }
 
 void knit_poll_fd_remove(struct knit_poll_fd *poll_fd, int fd)
 {
-    if (fd == poll_fd->leaving_fd)
-        poll_fd->leaving_fd = -1;
     if (knit_poll_fd_is_open(poll_fd) && fd >= 0)
         (void)epoll_ctl(poll_fd->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
@@ -86,32 +83,19 @@ void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_w
     poll_fd->opening_wants = wants_write;
 }
 
-void knit_poll_fd_leave(struct knit_poll_fd *poll_fd, int stream_fd)
-{
-    if (!knit_poll_fd_is_open(poll_fd))
-        return;
-    poll_fd->leaving_fd = stream_fd;
-    poll_fd->leaving_wants = poll_fd->wants_write;
-    poll_fd->wants_write = false;
-}
-
-static void set_events(const struct knit_poll_fd *poll_fd, int fd, bool wants_write)
+void knit_poll_fd_set_writing(
+    const struct knit_poll_fd *poll_fd, int fd, bool wants_write, bool *registered)
 {
     struct epoll_event event = {
         .events = wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.fd = fd};
 
-    (void)epoll_ctl(poll_fd->epoll_fd, EPOLL_CTL_MOD, fd, &event);
-}
-
-void knit_poll_fd_update_leaving(struct knit_poll_fd *poll_fd, bool wants_write)
-{
-    if (poll_fd->leaving_fd < 0 || wants_write == poll_fd->leaving_wants)
+    if (wants_write == *registered)
         return;
-    set_events(poll_fd, poll_fd->leaving_fd, wants_write);
-    poll_fd->leaving_wants = wants_write;
+    (void)epoll_ctl(poll_fd->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+    *registered = wants_write;
 }
 
-static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns)
+void knit_poll_fd_update(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns)
 {
     bool is_expired = poll_fd->timer_ns <= now_ns;
 
@@ -121,16 +105,6 @@ static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now
         return;
     poll_fd->timer_ns = at_ns;
     knit_timer_arm(poll_fd->timer_fd, at_ns == UINT64_MAX ? 0 : at_ns == 0 ? 1 : at_ns);
-}
-
-void knit_poll_fd_update(
-    struct knit_poll_fd *poll_fd, int stream_fd, bool wants_write, uint64_t at_ns, uint64_t now_ns)
-{
-    if (stream_fd >= 0 && wants_write != poll_fd->wants_write) {
-        set_events(poll_fd, stream_fd, wants_write);
-        poll_fd->wants_write = wants_write;
-    }
-    set_timer(poll_fd, at_ns, now_ns);
 }
 
 void knit_poll_fd_wait(int stream_fd, bool wants_write, int bell_fd, int wait_ms)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one descriptor behind knit_fd(): an epoll instance over the stream's descriptor, the lanes'
- * bell, what of a connection is being opened, the stream that is left, and a timer. It exists once
+ * bell, what of a connection is being opened, those of further streams, and a timer. It exists once
  * it was asked for, and keeps its number while these come and go. */
 #pragma once
 
@@ -14,9 +14,6 @@ struct knit_poll_fd {
     int timer_fd;
     int opening_fd;     /* registered for what is being opened; -1 = none is */
     bool opening_wants; /* to write, as it is registered */
-    int leaving_fd;     /* of the stream that is left; -1 = of none */
-    bool leaving_wants; /* likewise */
-    bool wants_write;   /* as the stream's descriptor is registered */
     uint64_t timer_ns;  /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
 
@@ -40,15 +37,13 @@ void knit_poll_fd_remove(struct knit_poll_fd *poll_fd, int fd);
  * none. */
 void knit_poll_fd_set_opening(struct knit_poll_fd *poll_fd, int fd, bool wants_write);
 
-/* The stream's descriptor is that of the one that is left from now on, and there is none of a
- * stream. Then, when it is open: whether the one that is left wants to write. */
-void knit_poll_fd_leave(struct knit_poll_fd *poll_fd, int stream_fd);
-void knit_poll_fd_update_leaving(struct knit_poll_fd *poll_fd, bool wants_write);
+/* It is open. Make it readable when fd, which was added, is writable too. registered: what was said
+ * of that descriptor last, false at first. */
+void knit_poll_fd_set_writing(
+    const struct knit_poll_fd *poll_fd, int fd, bool wants_write, bool *registered);
 
-/* It is open. Make it readable at at_ns (CLOCK_MONOTONIC; 0 = at once, UINT64_MAX = never), and
- * when stream_fd (-1 = closed) is readable or, with wants_write, writable. */
-void knit_poll_fd_update(
-    struct knit_poll_fd *poll_fd, int stream_fd, bool wants_write, uint64_t at_ns, uint64_t now_ns);
+/* It is open. Make it readable at at_ns (CLOCK_MONOTONIC; 0 = at once, UINT64_MAX = never). */
+void knit_poll_fd_update(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns);
 
 /* Sleeps until one of two descriptors has something, for at most so long; for who was asked for no
  * descriptor of its own. */

@@ -60,7 +60,7 @@ int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const 
     prepared->age = prepared->usual_age = 0;
     prepared->task_at = NULL;
     prepared->typed = NULL;
-    prepared->fits_age = 0;
+    memset(prepared->fits_ages, 0, sizeof(prepared->fits_ages));
     prepared->task = strdup(task);
     if (signature != NULL) {
         prepared->signature = strdup(signature);

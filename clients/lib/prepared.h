@@ -20,6 +20,7 @@
 #include <knitting/code.h>
 
 #include "clients/lib/shape.h"
+#include "clients/lib/stream.h"
 
 struct knit_typed;
 struct knit;
@@ -39,12 +40,12 @@ struct knit_prepared {
     uint32_t age;                /* knit_lanes_age() when these were asked for; 0 = not yet */
     uint32_t usual_age;          /* the same, if the task has no timeout; else 0, which no age is */
     uint32_t task_id;
-    uint64_t head;                  /* knit_lanes_head() */
-    bool is_short;                  /* its shape is */
-    bool is_of_protocol;            /* "$/...", which never goes through lanes */
-    bool is_freed;                  /* by its owner */
-    const struct knit_typed *typed; /* the declaration it is of (typed.h); NULL: of none */
-    uint32_t fits_age;              /* over a stream: of the tasks that the declaration fits */
+    uint64_t head;                        /* knit_lanes_head() */
+    bool is_short;                        /* its shape is */
+    bool is_of_protocol;                  /* "$/...", which never goes through lanes */
+    bool is_freed;                        /* by its owner */
+    const struct knit_typed *typed;       /* the declaration it is of (typed.h); NULL: of none */
+    uint32_t fits_ages[KNIT_STREAMS_MAX]; /* over each stream: of the tasks that it fits */
 };
 
 enum {

@@ -13,26 +13,33 @@
  * it served counts as an attempt that failed.
  *
  * A URL that names several places is gone through from one to the next, and from a place that was
- * lost to the one behind it. One connection at a time takes calls.
+ * lost to the one behind it, as long as none serves. While one does, further ones are opened for
+ * its endpoints (spread.h), each with its own failures and pauses, and calls are shared among them
+ * (choose.h).
  *
  * One whose server says `$/goaway` is left beside: the next one is opened at once, while the calls
- * of the old one go on there. When another `$/goaway` comes before these are over, the connection
- * that it concerns stays until its own are, and so does one with lanes: of those there is one set.
+ * of the old one go on there. When another `$/goaway` comes before these are over, and there is no
+ * place for one more, the connection that it concerns stays until its own are, and so does one with
+ * lanes: of those there is one set.
  *
- * Numbers of tasks, references and places are one connection's. Nothing of the old one is left when
- * another one serves but results that are read in the memory of its lanes.
+ * Numbers of tasks, references and places are one connection's: a handle remembers its stream.
  */
 #include "clients/lib/reconnect.h"
 
 #include <assert.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clients/lib/attach.h"
+#include "clients/lib/choose.h"
 #include "clients/lib/client.h"
+#include "clients/lib/endpoints.h"
 #include "clients/lib/error.h"
 #include "clients/lib/lost.h"
+#include "clients/lib/resolve.h"
+#include "clients/lib/spread.h"
 #include "clients/lib/tls.h"
 #include "clients/lib/token.h"
 #include "config.h"
@@ -42,10 +49,13 @@
 
 enum {
     HELLO_BYTES_MAX = 4096,
+    WORKERS_MAX = 1 << 16, /* of a server that are believed */
     FIRST_MS = 10,         /* the first attempt after a loss comes within */
     BACKOFF_MS = 50,       /* the least time between two attempts, */
     BACKOFF_MAX_MS = 5000, /* and the most */
     STEADY_MS = 1000,      /* a connection that serves for so long was no failure */
+    BESIDE_MS = 2000,      /* an attempt may take while another connection serves */
+    LOOK_MS = 250,         /* so often several connections are looked at */
 };
 
 static const uint64_t ms = 1000000;
@@ -74,6 +84,61 @@ static bool try_next(struct knit_link *link)
     return false;
 }
 
+/* ---- several streams ---- */
+
+static bool is_being_opened(const struct knit_link *link, const struct knit_stream *stream)
+{
+    return stream == link->stream && link->state >= KNIT_LINK_BACKOFF &&
+           link->state < KNIT_LINK_SERVING;
+}
+
+static void gather(struct knit *k)
+{
+    struct knit_handles *handles = &k->handles;
+    struct knit_stream *list = NULL;
+
+    for (uint32_t i = KNIT_STREAMS_MAX; i-- > 0;) {
+        struct knit_stream *stream = &k->link.streams[i];
+
+        if (!knit_stream_is_open(stream) || is_being_opened(&k->link, stream))
+            continue;
+        stream->is_out = stream->is_out || stream->has_goaway;
+        stream->next = list;
+        list = stream;
+    }
+    handles->several = list == handles->stream && list->next == NULL ? NULL : list;
+}
+
+/* One that takes no calls is followed by another, if there is one. */
+static void settle(struct knit *k)
+{
+    struct knit_handles *handles = &k->handles;
+
+    handles->lacks_any = k->link.endpoints != NULL && knit_spread_lacks_any(k);
+    gather(k);
+    if (handles->several == NULL || knit_stream_takes_calls(handles->stream))
+        return;
+    knit_handles_choose(handles, NULL);
+    gather(k);
+}
+
+static void regroup(struct knit *k)
+{
+    if (k->link.endpoints != NULL)
+        knit_spread_look(k, knit_clock_ns());
+    settle(k);
+    k->link.is_due = k->link.endpoints != NULL;
+}
+
+static struct knit_stream *free_stream(struct knit_link *link)
+{
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        if (!knit_stream_is_open(&link->streams[i]))
+            return &link->streams[i];
+    assert(false);
+    return &link->streams[0];
+}
+
 /* ---- the end of an attempt ---- */
 
 static void stop_watching(struct knit *k)
@@ -97,6 +162,9 @@ static void drop_attempt(struct knit *k, bool is_ours)
     struct knit_link *link = &k->link;
 
     drop_connecting(link);
+    if (link->found != NULL)
+        freeaddrinfo(link->found);
+    link->found = NULL;
     link->attachment = knit_attach_free(link->attachment, is_ours);
     knit_question_fini(&link->question);
 }
@@ -127,10 +195,21 @@ static void back_off(struct knit *k, uint64_t now_ns)
 static int begin(struct knit *k, struct knit_error *ret_error)
 {
     struct knit_link *link = &k->link;
+    const struct knit_endpoint *tried = link->tried_endpoint;
+    uint64_t most_ns = (uint64_t)k->admin_ms * ms / link->url_count;
     int code;
 
-    link->until_ns = knit_clock_ns() + (uint64_t)k->admin_ms * ms / link->url_count;
-    code = knit_connect_begin(link_url(link), link->until_ns, &link->connecting, ret_error);
+    if (tried != NULL && most_ns > BESIDE_MS * ms)
+        most_ns = BESIDE_MS * ms;
+    link->until_ns = knit_clock_ns() + most_ns;
+    /* The address of a host that has one alone is looked up each time. */
+    if (tried != NULL && tried->has_address &&
+        knit_endpoints_count_of(link->endpoints, tried->url) > 1)
+        code = knit_connect_begin_at(
+            link_url(link), &tried->address.any, link->until_ns, &link->connecting, ret_error);
+    else
+        code = knit_connect_begin(
+            link_url(link), link->until_ns, &link->lookups[link->at], &link->connecting, ret_error);
     if (code == KNIT_OK)
         link->state = KNIT_LINK_CONNECTING;
     return code;
@@ -175,6 +254,7 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
     if (code != KNIT_OK)
         return code;
     stop_watching(k);
+    link->found = knit_connect_take_list(link->connecting);
     drop_connecting(link);
     knit_transport_init_plain(&transport, fd);
     knit_stream_fini(link->stream);
@@ -182,6 +262,7 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     link->stream->watched_by = &k->poll_fd;
+    link->stream->number = (uint32_t)(link->stream - link->streams);
     knit_question_init(&link->question, link->stream);
     if (k->tls != NULL)
         code =
@@ -196,6 +277,9 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
     struct knit_link *link = &k->link;
 
     stop_watching(k);
+    link->served_ns = knit_clock_ns();
+    if (link->endpoints != NULL)
+        knit_spread_serve(k, link->tried_endpoint, link->found, link->served_ns);
     drop_attempt(k, true);
     link->stream->callbacks = &knit_handle_stream_callbacks;
     handles->stream = link->stream;
@@ -207,13 +291,18 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
         knit_poll_fd_add(&k->poll_fd, knit_lanes_bell_fd(lanes));
     handles->returns = !link->options.stays_lost;
     handles->is_leaving = false;
-    link->served_ns = knit_clock_ns();
     link->due_ns = link->patient_ns = UINT64_MAX;
     k->next_lease_check_ns = 0;
     if (++k->tasks_age == 0)
         k->tasks_age = 1;
+    link->stream->tasks_age = k->tasks_age;
     link->tried = 0;
+    link->tried_endpoint = NULL;
     link->state = KNIT_LINK_SERVING;
+    settle(k);
+    link->is_due = link->endpoints != NULL;
+    if (link->is_due)
+        link->tend_ns = 0;
 }
 
 /* A number for each text, and 0 for none: to be compared alone (FNV-1a). */
@@ -252,6 +341,9 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
     link->stream->takes_references = knit_hello_reply_has(&reply, "references");
     link->stream->takes_keys = knit_hello_reply_has(&reply, "key");
     link->stream->instance = digest(reply.instance);
+    link->stream->workers = reply.workers == 0            ? 1
+                            : reply.workers < WORKERS_MAX ? reply.workers
+                                                          : WORKERS_MAX;
     return KNIT_OK;
 }
 
@@ -358,17 +450,23 @@ static void lose(struct knit *k, const char *reason)
 {
     struct knit_handles *handles = &k->handles;
     struct knit_link *link = &k->link;
+    const struct knit_stream *stream = handles->stream;
     const uint64_t now_ns = knit_clock_ns();
 
     if (link->options.stays_lost) {
         link->state = KNIT_LINK_CLOSED;
         return;
     }
+    if (link->endpoints != NULL)
+        knit_spread_look(k, now_ns);
+    link->tend_ns = UINT64_MAX;
     handles->returns = true;
     (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", reason);
-    handles->lost.takes_keys = link->stream->takes_keys;
-    handles->lost.request_max = link->stream->request_max;
-    handles->lost.arguments_max = link->stream->arguments_max;
+    handles->lost.takes_keys = stream->takes_keys;
+    handles->lost.request_max = stream->request_max;
+    handles->lost.arguments_max = stream->arguments_max;
+    handles->lost.number = stream->number;
+    handles->lost.tasks_age = stream->tasks_age;
     handles->stream = &handles->lost;
     if (handles->lanes != NULL) {
         handles->lost.arguments_max = knit_lanes_argument_max(handles->lanes);
@@ -376,9 +474,16 @@ static void lose(struct knit *k, const char *reason)
         knit_poll_fd_remove(&k->poll_fd, knit_lanes_bell_fd(handles->lanes));
         knit_handles_leave_lanes(handles, true);
     }
-    link->state = KNIT_LINK_BACKOFF;
-    link->at = (link->at + 1) % link->url_count;
     link->patient_ns = now_ns + (uint64_t)k->admin_ms * ms;
+    /* Another one is being opened already. */
+    if (link->state != KNIT_LINK_SERVING) {
+        gather(k);
+        return;
+    }
+    link->state = KNIT_LINK_BACKOFF;
+    link->stream = free_stream(link);
+    link->at = (link->at + 1) % link->url_count;
+    gather(k);
     if (now_ns - link->served_ns < STEADY_MS * ms) {
         back_off(k, now_ns);
     } else {
@@ -390,14 +495,62 @@ static void lose(struct knit *k, const char *reason)
 /* To calls that begin from now on it is as lost as one that broke. */
 static void leave(struct knit *k)
 {
-    struct knit_handles *handles = &k->handles;
-    struct knit_link *link = &k->link;
-
-    assert(handles->leaving == NULL && handles->lanes == NULL);
-    knit_poll_fd_leave(&k->poll_fd, link->stream->transport.fd);
-    handles->leaving = link->stream;
+    assert(k->handles.lanes == NULL && knit_link_has_room(&k->link));
     lose(k, "the server is shutting down");
-    link->stream = &link->streams[link->stream == &link->streams[0]];
+}
+
+/* ---- further connections ---- */
+
+/* The attempt for that endpoint, if there is one, was in vain. */
+static void fail_endpoint(struct knit *k)
+{
+    struct knit_endpoint *tried = k->link.tried_endpoint;
+
+    k->link.tried_endpoint = NULL;
+    if (tried != NULL)
+        knit_spread_fail(k, tried, knit_clock_ns());
+}
+
+static void open_next(struct knit *k, uint64_t now_ns)
+{
+    struct knit_link *link = &k->link;
+    struct knit_endpoint *next = knit_spread_next(k, now_ns);
+
+    if (next == NULL)
+        return;
+    link->tried_endpoint = next;
+    link->at = next->url;
+    link->stream = free_stream(link);
+    link->due_ns = 0;
+    link->state = KNIT_LINK_BACKOFF;
+}
+
+static void tend(struct knit *k)
+{
+    struct knit_link *link = &k->link;
+    const uint64_t now_ns = knit_clock_ns();
+    struct knit_error error;
+    int code;
+
+    link->is_due = false;
+    if (!knit_handles_has_lease(&k->handles) || link->state == KNIT_LINK_CLOSED)
+        return;
+    knit_spread_look(k, now_ns);
+    link->look_ns = now_ns + LOOK_MS * ms;
+    if (link->state == KNIT_LINK_SERVING) {
+        knit_spread_look_up(k, now_ns);
+        open_next(k, now_ns);
+    }
+    code = link->state != KNIT_LINK_SERVING ? advance(k, &error) : KNIT_OK;
+    if (code != KNIT_OK && code != KNIT_PENDING) {
+        end_attempt(k);
+        fail_endpoint(k);
+        link->due_ns = UINT64_MAX;
+        link->state = KNIT_LINK_SERVING;
+    }
+    settle(k);
+    link->tend_ns = knit_spread_due_ns(k);
+    link->is_due = link->state != KNIT_LINK_SERVING;
 }
 
 static void step(struct knit *k)
@@ -406,8 +559,8 @@ static void step(struct knit *k)
     struct knit_error error;
     int code;
 
-    if (link->state == KNIT_LINK_SERVING)
-        lose(k, link->stream->reason);
+    if (link->state != KNIT_LINK_CLOSED && k->handles.stream != &k->handles.lost)
+        lose(k, k->handles.stream->reason);
     if (link->state == KNIT_LINK_CLOSED)
         return;
     code = advance(k, &error);
@@ -415,6 +568,7 @@ static void step(struct knit *k)
         return;
     if (code != KNIT_PENDING) {
         end_attempt(k);
+        fail_endpoint(k);
         if (try_next(link))
             link->due_ns = 0;
         else
@@ -441,17 +595,24 @@ int knit_reconnect_first(struct knit *k, const struct knit_url *urls, uint32_t c
 
     link->step = step;
     link->leave = leave;
+    link->tend = tend;
+    link->regroup = regroup;
     link->urls = malloc(count * sizeof(*urls));
+    link->lookups = calloc(count, sizeof(struct knit_lookup *));
     link->url_count = count;
     link->options = *options;
     link->name = options->name != NULL ? strdup(options->name) : NULL;
     link->random = (knit_clock_ns() ^ (uint64_t)(uintptr_t)k) | 1;
     link->patient_ns = UINT64_MAX;
     link->state = KNIT_LINK_BACKOFF;
-    if (link->urls == NULL || (options->name != NULL && link->name == NULL))
+    if (link->urls == NULL || link->lookups == NULL ||
+        (options->name != NULL && link->name == NULL))
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     memcpy(link->urls, urls, count * sizeof(*urls));
+    if (!knit_spread_init(k, options))
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     /* Many programs that name the same places do not begin at the same one. */
     link->at = (uint32_t)chance(link, count);
     for (;;) {
@@ -471,9 +632,16 @@ int knit_reconnect_first(struct knit *k, const struct knit_url *urls, uint32_t c
 
 void knit_reconnect_fini(struct knit *k, bool is_ours)
 {
+    struct knit_link *link = &k->link;
+
     drop_attempt(k, is_ours);
-    for (size_t i = 0; i < KNIT_LINK_STREAMS; i++)
-        knit_stream_fini(&k->link.streams[i]);
-    free(k->link.name);
-    free(k->link.urls);
+    for (size_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        knit_stream_fini(&link->streams[i]);
+    /* In a child a lookup's mutex may be held for good. */
+    for (uint32_t i = 0; is_ours && link->lookups != NULL && i < link->url_count; i++)
+        link->lookups[i] = knit_lookup_free(link->lookups[i]);
+    free(link->lookups);
+    free(link->endpoints);
+    free(link->name);
+    free(link->urls);
 }

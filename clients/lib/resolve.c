@@ -118,14 +118,39 @@ static int fail(const struct knit_url *url, int code, const char *why, struct kn
     return code;
 }
 
-int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
-    struct knit_lookup **ret_lookup, struct knit_error *ret_error)
+bool knit_resolve_is_name(const struct knit_url *url)
+{
+    struct addrinfo *list = NULL;
+
+    if (look_up(url, AI_NUMERICHOST, &list) != 0)
+        return true;
+    freeaddrinfo(list);
+    return false;
+}
+
+/* One that has an answer by now may have had it for long. */
+static struct knit_lookup *take_kept(struct knit_lookup **kept)
+{
+    struct knit_lookup *lookup = kept != NULL ? *kept : NULL;
+
+    if (lookup == NULL)
+        return NULL;
+    *kept = NULL;
+    return knit_lookup_is_done(lookup) ? knit_lookup_free(lookup) : lookup;
+}
+
+int knit_resolve_begin(const struct knit_url *url, struct knit_lookup **kept,
+    struct addrinfo **ret_list, struct knit_lookup **ret_lookup, struct knit_error *ret_error)
 {
     struct knit_lookup *lookup;
     int r = look_up(url, AI_NUMERICHOST, ret_list);
 
     *ret_lookup = NULL;
     if (r == 0)
+        return KNIT_OK;
+    *ret_list = NULL;
+    *ret_lookup = take_kept(kept);
+    if (*ret_lookup != NULL)
         return KNIT_OK;
     lookup = new_lookup(url);
     if (lookup == NULL)
@@ -135,7 +160,6 @@ int knit_resolve_begin(const struct knit_url *url, struct addrinfo **ret_list,
         free_lookup(lookup);
         return fail(url, KNIT_INTERNAL, strerror(r), ret_error);
     }
-    *ret_list = NULL;
     *ret_lookup = lookup;
     return KNIT_OK;
 }
@@ -173,6 +197,14 @@ int knit_lookup_take(
 int knit_lookup_time_out(const struct knit_lookup *lookup, struct knit_error *ret_error)
 {
     return fail(&lookup->url, KNIT_TIMEOUT, "the name was not resolved in time", ret_error);
+}
+
+void knit_lookup_keep(struct knit_lookup *lookup, struct knit_lookup **kept)
+{
+    if (lookup == NULL || kept == NULL || *kept != NULL || knit_lookup_is_done(lookup))
+        (void)knit_lookup_free(lookup);
+    else
+        *kept = lookup;
 }
 
 struct knit_lookup *knit_lookup_free(struct knit_lookup *lookup)

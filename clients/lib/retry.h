@@ -36,7 +36,8 @@ struct knit_retry {
     uint32_t attempts; /* that were made */
     bool is_idempotent;
     bool may_have_started; /* by an attempt before the last */
-    uint64_t instance;     /* of the server that knows its key, if no other may have it; or 0 */
+    uint64_t instance;     /* of the server that knows its key, if no other may have it; or 0, */
+    uint64_t return_by_ns; /* and until when a connection to it is waited for; 0 = not yet */
     uint64_t start_by_ns;  /* UINT64_MAX = none */
     struct knit_options options;
     uint8_t key[KNIT_KEY_BYTES_MAX];
@@ -52,6 +53,10 @@ void knit_retry_keep(struct knit_handle *handle, struct knit_span params,
 
 /* The handle is RETRIED, and has an outcome. True: it waits again, to be started later. */
 bool knit_retry_again(struct knit_handle *handle);
+
+/* There is no connection to the server that knows its key. True: there may be one again, and the
+ * call waits for that, for as long as its promise says. */
+bool knit_retry_waits_for_instance(struct knit_handle *handle);
 
 /* Of a handle that is RETRIED, and goes. */
 void knit_retry_forget(struct knit_handle *handle);

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "clients/lib/choose.h"
 #include "clients/lib/error.h"
 #include "clients/lib/handle_inline.h"
 #include "clients/lib/late.h"
@@ -92,6 +93,15 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
     return lanes == NULL || start->prepared->is_of_protocol || start->is_asked || has_key(start);
 }
 
+/* Of several connections, the one for this call. */
+static __attribute__((noinline)) void choose(struct knit *k, const struct knit_start *start)
+{
+    if (has_key(start))
+        knit_handles_choose_by_key(&k->handles, knit_span_text(start->options->key), NULL);
+    else if (start->promise == NULL || !knit_handles_choose_for(&k->handles, start->promise))
+        knit_handles_choose(&k->handles, NULL);
+}
+
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
@@ -152,6 +162,8 @@ static __attribute__((noinline)) int wait_and_start(
         int code;
 
         knit_client_progress(k);
+        if (k->handles.several != NULL)
+            choose(k, start);
         code = try_start(handle, start);
         /* A slot whose call was settled early is free again once a worker has answered it. Without
            a pool that never happens, so waiting for room would not end. */
@@ -440,12 +452,13 @@ static __attribute__((noinline)) bool shelve(
 static bool is_idempotent(struct knit *k, const struct knit_start *start)
 {
     const char *name = start->prepared->task;
+    const struct knit_registry *registry;
     const struct knit_registry_task *task = NULL;
 
     if (k->handles.lanes != NULL)
         task = knit_lanes_look_up(k->handles.lanes, name);
-    else if (knit_typed_knows_tasks(k))
-        task = knit_registry_find(k->registry, name, strlen(name));
+    else if ((registry = knit_typed_tasks(k)) != NULL)
+        task = knit_registry_find(registry, name, strlen(name));
     return task != NULL && (task->flags & KNIT_TASK_IDEMPOTENT) != 0;
 }
 
@@ -472,6 +485,8 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
     struct knit_handle *handle;
     int code = KNIT_OK;
 
+    if (k->handles.several != NULL)
+        choose(k, start);
     /* On a stream they become a part of a message, and a limit may end the call before a worker
      * sees it. */
     if (start->prepared->shape == NULL)
@@ -557,6 +572,8 @@ int knit_begin_notification(
         code = check_raw(start->params, ret_error);
     if (code != KNIT_OK)
         return code;
+    if (k->handles.several != NULL)
+        knit_handles_choose(&k->handles, NULL);
     if (local != NULL)
         return local->notify(knit_lanes_local_arg(k->handles.lanes), prepared->task, start->params,
             !k->would_block && !k->is_calling_back, ret_error);

@@ -55,6 +55,7 @@ int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callba
     stream->places_limit = calls_max;
     stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE + KNIT_STREAM_PLACES_WAITING;
     stream->in_flight_max = UINT64_MAX;
+    stream->workers = 1;
     stream->looked_ns = coarse_ns();
     knit_scan_init(&stream->scan, &limits);
     knit_buffer_init(&stream->out, (size_t)KNIT_STREAM_OUT_MAX + KNIT_MESSAGE_BYTES_MAX);
@@ -529,6 +530,7 @@ static void receive(struct knit_stream *stream)
             knit_transport_receive(&stream->transport, stream->in + stream->in_len, asked, &len);
         switch (stream->receive_wants) {
         case KNIT_TRANSPORT_OK:
+            stream->heard++;
             stream->in_len += len;
             scan_input(stream);
             break;

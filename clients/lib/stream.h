@@ -27,6 +27,7 @@
 #include "proto/scan.h"
 
 enum {
+    KNIT_STREAMS_MAX = 6, /* of a session */
     KNIT_STREAM_PLACE_BITS = 14,
     KNIT_STREAM_PLACES_MAX = 1 << KNIT_STREAM_PLACE_BITS,
     /* Places that only the protocol's own methods take, so that these find room when calls have
@@ -87,6 +88,13 @@ struct knit_stream {
     uint32_t first_free;
 
     struct knit_poll_fd *watched_by; /* its descriptor is taken out of there when it is closed */
+    bool watched_write;              /* for writing too, as it is registered there */
+    bool is_out;                     /* other connections take the calls, if there are any */
+    uint32_t number;                 /* of the session's places for connections */
+    uint32_t tasks_age;              /* another number once the server's tasks may have changed */
+    uint64_t workers;                /* of the server, as it said; at least 1 */
+    uint64_t heard;                  /* how often something has come */
+    struct knit_stream *next;        /* of several that the session has */
     uint64_t looked_ns;     /* of a coarse clock, when knit_stream_look() found nothing to read */
     bool has_goaway;        /* the server wants no further requests here */
     bool has_notified;      /* a task by a notification, which nothing answers */
@@ -105,6 +113,12 @@ KNIT_MUST_CHECK int knit_stream_init(struct knit_stream *stream,
     const struct knit_stream_callbacks *callbacks, const struct knit_transport *transport,
     uint32_t calls_max);
 void knit_stream_fini(struct knit_stream *stream);
+
+/* Whether the next call may take it. */
+static inline bool knit_stream_takes_calls(const struct knit_stream *stream)
+{
+    return stream->transport.fd >= 0 && !stream->has_goaway && !stream->is_out;
+}
 
 /* What the server announced: bytes of one message and of one call's arguments, requests in flight.
  * 0 = not said. */

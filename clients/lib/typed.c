@@ -152,36 +152,51 @@ int knit_typed_compare_on_lanes(struct knit *k, const struct knit_prepared *prep
 
 /* ---- over a stream ---- */
 
+/* What is known of the server of the connection that the next call takes. */
+static struct knit_registry *registry_of(struct knit *k)
+{
+    const struct knit_stream *stream = k->handles.stream;
+
+    return k->registry_ages[stream->number] == stream->tasks_age ? k->registries[stream->number]
+                                                                 : NULL;
+}
+
+static void keep(struct knit *k, const struct knit_stream *stream, struct knit_registry *registry)
+{
+    (void)knit_registry_free(k->registries[stream->number]);
+    k->registries[stream->number] = registry;
+    k->registry_ages[stream->number] = stream->tasks_age;
+}
+
 static int fetch(struct knit *k, struct knit_error *ret_error)
 {
     struct knit_registry *registry = NULL;
     int code = knit_admin_fetch_registry(
         k, knit_clock_ns() + (uint64_t)k->admin_ms * 1000000, &registry, ret_error);
 
-    if (code != KNIT_OK)
-        return code;
-    (void)knit_registry_free(k->registry);
-    k->registry = registry;
-    k->registry_age = k->tasks_age;
-    return KNIT_OK;
+    if (code == KNIT_OK)
+        keep(k, k->handles.stream, registry);
+    return code;
 }
 
-bool knit_typed_knows_tasks(struct knit *k)
+const struct knit_registry *knit_typed_tasks(struct knit *k)
 {
-    if (k->registry_age != k->tasks_age && !k->is_calling_back && fetch(k, NULL) != KNIT_OK) {
-        (void)knit_registry_free(k->registry);
-        k->registry = NULL;
-        k->registry_age = k->tasks_age;
-    }
-    return k->registry != NULL;
+    const struct knit_stream *stream = k->handles.stream;
+
+    if (k->registry_ages[stream->number] != stream->tasks_age && !k->is_calling_back &&
+        fetch(k, NULL) != KNIT_OK)
+        keep(k, k->handles.stream, NULL);
+    return registry_of(k);
 }
 
 static int compare_with_registry(
     struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error)
 {
+    const struct knit_stream *stream = k->handles.stream;
+    const struct knit_registry *registry = registry_of(k);
     const char *name = prepared->task;
     const struct knit_registry_task *found =
-        k->registry != NULL ? knit_registry_find(k->registry, name, strlen(name)) : NULL;
+        registry != NULL ? knit_registry_find(registry, name, strlen(name)) : NULL;
     int code;
 
     if (found == NULL)
@@ -189,7 +204,7 @@ static int compare_with_registry(
             "there is no task '%s', which is declared %s", name, prepared->signature);
     code = knit_typed_compare(prepared, found->signature, ret_error);
     if (code == KNIT_OK)
-        prepared->fits_age = k->tasks_age;
+        prepared->fits_ages[stream->number] = stream->tasks_age;
     return code;
 }
 
@@ -198,14 +213,14 @@ int knit_typed_compare_on_stream(
 {
     int code;
 
-    if (k->registry != NULL && k->registry_age == k->tasks_age &&
-        compare_with_registry(k, prepared, ret_error) == KNIT_OK)
+    if (registry_of(k) != NULL && compare_with_registry(k, prepared, ret_error) == KNIT_OK)
         return KNIT_OK;
     /* Before a declaration is refused, the tasks are asked for: they may have changed. */
     code = fetch(k, ret_error);
     return code == KNIT_OK ? compare_with_registry(k, prepared, ret_error) : code;
 }
 
+/* Whichever of several connections it was. */
 void knit_typed_note_code(struct knit *k, int code)
 {
     if (k->handles.lanes != NULL || (code != KNIT_BAD_ARGUMENT && code != KNIT_BAD_RESULT &&
@@ -213,4 +228,7 @@ void knit_typed_note_code(struct knit *k, int code)
         return;
     if (++k->tasks_age == 0)
         k->tasks_age = 1;
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        k->link.streams[i].tasks_age = k->tasks_age;
+    k->handles.lost.tasks_age = k->tasks_age;
 }

@@ -47,15 +47,16 @@ KNIT_MUST_CHECK int knit_typed_compare_on_lanes(struct knit *k,
 KNIT_MUST_CHECK int knit_typed_compare_on_stream(
     struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error);
 
-/* Whether k->registry says what tasks there are, over a stream; waits for it once, but in no
- * callback. A server may refuse to say. */
-bool knit_typed_knows_tasks(struct knit *k);
+/* What tasks there are, over the stream that the next call takes; waits for it once, but in no
+ * callback. NULL: it is not known, as a server may refuse to say. */
+const struct knit_registry *knit_typed_tasks(struct knit *k);
 
 /* Whether that has been done since the tasks may last have changed. */
 static inline bool knit_typed_is_compared(
     const struct knit *k, const struct knit_prepared *prepared)
 {
-    return prepared->typed == NULL || prepared->fits_age == k->tasks_age;
+    return prepared->typed == NULL ||
+           prepared->fits_ages[k->handles.stream->number] == k->handles.stream->tasks_age;
 }
 
 /* A call of a declaration ended with that code, as it may if the tasks have changed. */

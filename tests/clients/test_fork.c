@@ -181,7 +181,8 @@ static void a_child_has_nothing_of_a_connection_that_is_being_opened(void **stat
 
     (void)state;
     assert_int_equal(knit_url_parse("knit://localhost:1", &url, &reason), 0);
-    assert_int_equal(knit_connect_begin(&url, UINT64_MAX, &k->link.connecting, &error), KNIT_OK);
+    assert_int_equal(
+        knit_connect_begin(&url, UINT64_MAX, NULL, &k->link.connecting, &error), KNIT_OK);
     assert_true(count_descriptors() > before);
     pid = fork();
     if (pid == 0) {

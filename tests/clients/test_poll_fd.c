@@ -52,7 +52,7 @@ static bool is_readable(int wait_ms)
 
 static void update(uint64_t at_ns)
 {
-    knit_poll_fd_update(&poll_fd, -1, false, at_ns, knit_clock_ns());
+    knit_poll_fd_update(&poll_fd, at_ns, knit_clock_ns());
 }
 
 static void nothing_is_set_while_nothing_is_due(void **state)

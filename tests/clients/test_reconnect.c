@@ -426,7 +426,7 @@ static void after_goaway_the_next_connection_is_opened_beside(void **state)
     knit_fake_end_left("\xc0");
     assert_int_equal(knit_await(held, PATIENCE_MS, &error), KNIT_OK);
     (void)knit_free(held);
-    assert_null(k->handles.leaving);
+    assert_null(k->handles.several);
     assert_int_equal(call(3), 3);
 }
 

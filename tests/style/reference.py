@@ -123,7 +123,7 @@ def public(tree):
 
 
 # Structures of options, each of whose members a manual page explains.
-OPTIONS = ('knit_call_options', 'knit_open_options', 'knit_pool_options', 'knit_retry_options')
+OPTIONS = ('knit_call_options', 'knit_open_options', 'knit_pool_options', 'knit_retry_options', 'knit_spread_options')
 
 
 def options(tree):

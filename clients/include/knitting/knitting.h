@@ -25,17 +25,15 @@
  * of the error (see <knitting/code.h>), which `ret_error` then describes. `ret_error` may be NULL.
  * Other out-parameters are written only on KNIT_OK, but for knit_open(), whose session is NULL
  * otherwise. Functions whose caller would go on with an unset variable or handle are marked
- * KNIT_MUST_CHECK; all others may be called for their effect alone. What the library itself finds
- * wrong has the origin KNIT_ORIGIN_CLIENT.
+ * KNIT_MUST_CHECK, and no others. What the library itself finds wrong has KNIT_ORIGIN_CLIENT.
  *
  * Threads: a session belongs to one thread at a time. The library keeps no global state but the
  * list of its sessions, installs no signal handler, raises no SIGPIPE and logs nothing. It starts
- * one thread, to connect by a knit:// URL with a name: that looks up the name with all signals
- * blocked, and ends by itself if connect_ms is over first; numeric addresses, unix:// and shm://
- * start none. After fork() a session is the parent's: in the child every function on it fails with
- * KNIT_DISCONNECTED, and knit_close() there only frees the child's memory. The child's copy of the
- * connection is closed by fork(), so a child that lives on does not keep the session of a parent
- * that is gone.
+ * one thread for each name of a host while it looks that up, with all signals blocked, which ends
+ * by itself if nobody waits any more; numeric addresses, unix:// and shm:// start none. After
+ * fork() a session is the parent's: in the child every function on it fails with KNIT_DISCONNECTED,
+ * and knit_close() there only frees the child's memory. The child's copy of a connection is closed
+ * by fork(), so a child that lives on does not keep the session of a parent that is gone.
  *
  * Batches: starting a call queues it. knit_flush() and every function that waits or dispatches send
  * all that is queued together: start many, flush once.
@@ -61,6 +59,7 @@
 #include <knitting/error.h>
 #include <knitting/progress.h>
 #include <knitting/retry.h>
+#include <knitting/spread_options.h>
 #include <knitting/state.h>
 #include <knitting/tls_options.h>
 #include <knitting/token_options.h>
@@ -90,7 +89,7 @@ uint64_t knit_now(void);
 
 /* A zeroed structure, or NULL in its place, means every default. */
 struct knit_open_options {
-    uint32_t slots;       /* calls in flight at most; 0 = 1008. The pool may grant fewer */
+    uint32_t slots;       /* calls in flight on a connection, or fewer if so granted; 0 = 1008 */
     uint32_t arena_bytes; /* shm: for arguments above 1024 bytes; 0 = 64 MiB, touched as needed */
     uint32_t spin_us;     /* shm: a waiting call spins at most so long; 0 = 50, adapts downwards */
     bool no_spin;         /* shm: sleep at once */
@@ -102,6 +101,7 @@ struct knit_open_options {
                                            refused, other URLs do not look at it */
     const struct knit_token_options *token; /* by which the caller says who it is; NULL = none */
     const struct knit_retry_options *retry; /* of calls, by themselves; NULL = none is made again */
+    const struct knit_spread_options *spread; /* over several daemons; NULL = every default */
     uint64_t reserved[4];
 };
 
