@@ -114,10 +114,10 @@ static void no_other_task_is_killed_for_the_grace(void **state)
 
     (void)state;
     pools_init(&pools, 1);
-    pools.options.abort_grace_ms = 50;
+    pools.options.abort_grace_ms = 300;
     assert_int_equal(pools_open(&pools), 0);
     start_hold(&pools, 1, &held);
-    turn_for(&pools, 400000000u);
+    turn_for(&pools, 900000000u);
     assert_false(held.is_there);
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     pools_wait(&pools, &held);
@@ -126,7 +126,7 @@ static void no_other_task_is_killed_for_the_grace(void **state)
     knit_session_abort(pools.session->session, running_slot(&pools));
     pools_wait(&pools, &stopped);
     assert_int_equal(stopped.code, 0);
-    turn_for(&pools, 200000000u);
+    turn_for(&pools, 600000000u);
     assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     pools_fini(&pools);
 }
