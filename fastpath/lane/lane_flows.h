@@ -55,6 +55,7 @@ struct knit_lane_flows {
     uint8_t next[KNIT_LANE_SESSIONS_MAX]; /* by place: the next of that flow in this turn */
     uint32_t count;                       /* of those with sessions */
     uint32_t round;
+    uint32_t due; /* after a turn: what the one owes that is next in the home rings, in rounds */
 };
 
 /* The sessions of the lane have changed: each gets its flow. */

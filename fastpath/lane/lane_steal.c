@@ -91,8 +91,8 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
     return may_take(lane, session, is_vacant, now, ret);
 }
 
-/* Claims the prey and answers it. Its flow pays as for calls of the home ring: if it is in debt, no
- * other has calls, and so many rounds pass as pay it. */
+/* Claims the prey and answers it. Its flow pays as for calls of the home ring: if it is in debt, it
+ * is its turn nevertheless, and so many rounds pass as pay it. */
 static bool steal(struct knit_lane *lane, struct knit_worker_session *session, struct prey *prey)
 {
     const int32_t credit_ns = session->deficit.ns;
@@ -253,14 +253,20 @@ bool knit_lane_serve_lesser_debtor(struct knit_lane *lane, uint32_t due)
 /* A worker whose home rings are never empty still scans the other rings from time to time: a call
  * in a lane without a worker, or behind a long call, would otherwise wait as long as callers keep
  * all other workers busy. What is of a principal that has got its part here waits like its calls in
- * the home rings, whose calls pay for rounds. */
+ * the home rings, whose calls pay for rounds: until it owes less than who is next there. Who owes
+ * the same may be that one itself, and then its calls here and there take turns by chance: neither
+ * keep the others waiting, whosever calls come between them. */
 void knit_lane_help_others(struct knit_lane *lane)
 {
-    uint64_t now = knit_clock_ns();
+    const uint64_t now = knit_clock_ns();
+    const uint32_t due = lane->flows.due;
+    const bool may_be_next = due > 0 && (now * 0x9e3779b97f4a7c15u >> 63) != 0;
+
     lane->turns = 0;
     if (now - lane->scanned_ns < SCAN_NS)
         return;
     lane->scanned_ns = now;
-    if (take_of_others(lane, 1) == KNIT_STEAL_NOW)
+    if (take_of_others(lane, due > 1 ? due : 1) == KNIT_STEAL_NOW ||
+        (may_be_next && take_of_others(lane, due + 1) == KNIT_STEAL_NOW))
         knit_lane_wake_callers(lane);
 }

@@ -235,6 +235,8 @@ static inline uint32_t serve_alone(struct knit_lane *lane, uint32_t place)
         /* Only debt may keep it. */
     } while (
         answers < TURN_ANSWERS && !lane->was_long && !knit_deficit_has_credit(&session->deficit));
+    if (__builtin_expect(flow->credit_ns <= 0, 0))
+        lane->flows.due = knit_lane_flows_due(&flow, 1);
     if (answers > 0)
         lane->turn_from = place + 1u;
     return answers;
@@ -249,6 +251,7 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
     uint32_t answers = 0, waiting;
 
     lane->was_long = false;
+    lane->flows.due = 0;
     if (count == 0)
         return 0;
     if (count == 1)
@@ -266,10 +269,14 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
 
             if (flow->credit_ns > 0)
                 answers += visit(lane, flow, BURST_ANSWERS < left ? BURST_ANSWERS : left);
-            if (answers == TURN_ANSWERS || lane->was_long)
-                return answers;
             if (flow->first != KNIT_LANE_FLOW_NO_PLACE)
                 turn[still++] = flow;
+            if (answers == TURN_ANSWERS || lane->was_long) {
+                while (++i < waiting)
+                    turn[still++] = turn[i];
+                lane->flows.due = still > 0 ? knit_lane_flows_due(turn, still) : 0;
+                return answers;
+            }
         }
         waiting = still;
     }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fastpath/lane/lane_private.h"
+#include "tests/fastpath/hand_clock.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/random.h"
 
@@ -27,6 +28,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    hand_clock_stop();
     lanes_fini(&lanes);
     return 0;
 }
@@ -424,6 +426,55 @@ static void of_two_that_owe_the_one_that_owes_less_is_next(void **state)
     }
 }
 
+/* Each of its calls leaves a debt, but nobody else waits. Lane 1 has no worker. */
+static void a_busy_thief_helps_who_calls_alone(void **state)
+{
+    enum { TURNS_MAX = 1000 };
+    const _Atomic uint64_t *stolen;
+    struct knit_session *one;
+
+    (void)state;
+    one = add_session(1, 1);
+    (void)add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    stolen = &lanes.worker[0]->busy->stolen;
+    (void)publish(one, 1, LANES_ECHO, 0);
+    for (uint32_t turns = 0; atomic_load_explicit(stolen, memory_order_relaxed) == 0; turns++) {
+        assert_true(turns < TURNS_MAX);
+        fill(one, LANES_SPIN, 300);
+        lanes.worker[0]->scanned_ns = 0;
+        turn();
+        (void)collect(one);
+    }
+}
+
+/* Of the same flow, beside another one: they take turns. */
+static void calls_that_are_helped_keep_none_at_home_waiting(void **state)
+{
+    enum { TURNS_MAX = 400, CALLS = 40 };
+    struct knit_session *home, *helped, *other;
+    size_t got = 0;
+
+    (void)state;
+    home = add_session(1, 1);
+    helped = add_session(1, 1);
+    other = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    hand_clock_start();
+    for (uint32_t turns = 0; got < CALLS; turns++) {
+        assert_true(turns < TURNS_MAX);
+        fill(home, LANES_SPIN, 2000);
+        while (knit_session_slots_free(helped) > 0)
+            (void)publish(helped, 1, LANES_SPIN, 2000);
+        fill(other, LANES_SPIN, 2000);
+        lanes.worker[0]->scanned_ns = 0;
+        turn();
+        got += collect(home);
+        (void)collect(helped);
+        (void)collect(other);
+    }
+}
+
 /* What nobody else wanted is not owed to who comes later. */
 static void a_thief_with_nothing_else_gives_rounds(void **state)
 {
@@ -481,6 +532,8 @@ int main(void)
         TEST(a_busy_thief_lets_debtors_wait),
         TEST(whoever_owes_much_waits_for_calls_of_others_in_all_lanes),
         TEST(of_two_that_owe_the_one_that_owes_less_is_next),
+        TEST(a_busy_thief_helps_who_calls_alone),
+        TEST(calls_that_are_helped_keep_none_at_home_waiting),
         TEST(a_thief_with_nothing_else_gives_rounds),
         TEST(one_flow_is_not_charged),
     };
