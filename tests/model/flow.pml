@@ -6,6 +6,10 @@
  * rounds gave is taken when a flow is looked at next, and credit ends at one round's: who had no calls has saved nothing.
  * When no flow has calls the worker forgets all debts and sleeps, whatever they are.
  *
+ * The worker is a thief too: A calls of each flow lie in other lanes. Beside calls of its home rings it may take one of a
+ * flow with credit there at any moment; with none at home it takes one of such a flow first, else any, and rounds pass as
+ * pay that one. All of them are charged.
+ *
  * Checked: a worker that finds calls serves one; over each stretch of time in which flows 0 and 1 have calls at each look,
  * what they got differs, each by its weight, by no more than 2 Q and a call of each; and no call waits for a worker that
  * sleeps. With BACKLOG flows 0 and 1 have all their calls from the beginning.
@@ -17,6 +21,9 @@
 #ifndef N
 #define N 4 /* calls of each */
 #endif
+#ifndef A
+#define A 0 /* calls of each that lie in other lanes, all from the beginning */
+#endif
 #define Q 2
 #define M 5
 #define DEBT_MAX 12
@@ -24,7 +31,7 @@
 #define WEIGHT(i) (1 + ((i) == 1))
 #define QUANTUM(i) (Q * WEIGHT(i))
 
-byte queued[F];
+byte queued[F], away[F];
 short credit[F];
 byte taken[F]; /* as far as which round */
 byte round;
@@ -143,12 +150,19 @@ inline choose()
 	i = 0
 }
 
-inline charge()
+inline pay()
 {
 #ifdef MUTANT_CALLS_COUNTED
 	credit[at] = credit[at] - 1;
 #else
+#ifdef MUTANT_THEFT_IS_FREE
+	if
+	:: !stolen -> credit[at] = credit[at] - cost
+	:: else
+	fi;
+#else
 	credit[at] = credit[at] - cost;
+#endif
 #endif
 	if
 	:: credit[at] < -DEBT_MAX -> credit[at] = -DEBT_MAX
@@ -168,11 +182,74 @@ inline charge()
 	assert(2 * got[0] - got[1] <= 4 * Q + 2 * M + M && got[1] - 2 * got[0] <= 4 * Q + 2 * M + M)
 }
 
+/* A call of another lane: of a flow with credit, or with `any_flow` of any, if there is none such. Its place stands in
+ * `prey`, F = none. */
+inline find_prey(any_flow)
+{
+	prey = F;
+	i = 0;
+	do
+	:: i < F ->
+		if
+		:: away[i] > 0 -> renew(i)
+		:: else
+		fi;
+		if
+		:: away[i] > 0 && (credit[i] > 0 || (any_flow && prey == F)) -> prey = i
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+	i = 0
+}
+
+/* The flow at `prey`, in debt, is the one that has calls. */
+inline begin_round_of_prey()
+{
+	if
+	:: credit[prey] <= 0 ->
+		round = round - credit[prey] / QUANTUM(prey) + 1;
+		renew2()
+	:: else
+	fi
+}
+
+inline renew2()
+{
+	i = prey;
+	renew(i);
+	i = 0
+}
+
+inline steal()
+{
+	if
+	:: cost = 1
+	:: cost = M
+	fi;
+	d_step {
+		begin_round_of_prey();
+		next = at;
+		at = prey;
+		stolen = 1;
+		away[prey]--;
+		pay();
+		stolen = 0;
+		at = next;
+		next = 0;
+		prey = F;
+		cost = 0;
+		left--
+	}
+}
+
 proctype worker()
 {
-	byte at, i, due, rounds, cost;
-	bool any;
+	byte at, i, due, rounds, cost, prey = F, next;
+	bool any, stolen;
 
+again:
 	do
 	:: left == 0 -> break
 	:: left > 0 ->
@@ -184,8 +261,28 @@ proctype worker()
 			:: cost = 1
 			:: cost = M
 			fi;
-			d_step { charge(); at = (at + 1) % F; cost = 0; left-- }
+			d_step { pay(); at = (at + 1) % F; cost = 0; left-- };
+			/* Help for others. */
+			if
+			:: d_step {
+#ifdef MUTANT_HELP_FOR_DEBTORS
+				find_prey(1)
+#else
+				find_prey(0)
+#endif
+			};
+				if
+				:: prey < F -> steal()
+				:: else
+				fi
+			:: skip
+			fi
 		:: else ->
+			d_step { find_prey(1) };
+			if
+			:: prey < F -> steal(); goto again
+			:: else
+			fi;
 			d_step {
 #ifdef MUTANT_LAST_LOOK_MINDS_DEBT
 				do
@@ -211,7 +308,12 @@ proctype worker()
 
 init {
 	atomic {
-		left = F * N;
+		left = F * (N + A);
+		away[0] = A;
+		away[1] = A;
+#if F > 2
+		away[2] = A;
+#endif
 		round = 1;
 #ifdef BACKLOG
 		queued[0] = N;

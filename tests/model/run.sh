@@ -63,6 +63,8 @@ defer -DN=2
 rights -DV=4
 flow -DN=3
 flow -DN=10 -DBACKLOG
+flow -DN=5 -DA=4 -DBACKLOG
+flow -DN=2 -DA=1
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -107,6 +109,8 @@ rights -DV=8 -DD=4
 flow -DN=4
 flow -DN=2 -DF=3
 flow -DN=6 -DF=3 -DBACKLOG
+flow -DN=6 -DA=5 -DBACKLOG
+flow -DN=2 -DA=2
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -242,6 +246,8 @@ flow DEBT_LEFT_BEHIND -DN=4: 2*got[0]
 flow ROUND_TOO_FEW -DN=3: i<2
 flow ABSENT_PAYS_NOTHING -DN=3: i<2
 flow LAST_LOOK_MINDS_DEBT -DN=3: invalid end state
+flow HELP_FOR_DEBTORS -DN=5 -DA=4 -DBACKLOG: 2*got[0]
+flow THEFT_IS_FREE -DN=5 -DA=4 -DBACKLOG: 2*got[0]
 '
 
 here=$(cd "$(dirname "$0")" && pwd)
