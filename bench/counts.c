@@ -133,6 +133,7 @@ int main(int argc, char **argv)
     knit_counts_lanes_fini(&lanes);
     measure_pool(modules, count, 1, knit_counts_server_tasks);
     measure_pool(modules + 1, count - 1, 1, knit_counts_thread);
+    measure_pool(modules + 1, count - 1, 1, knit_counts_flows);
     measure_pool(modules + 1, count - 1, 2, knit_counts_more_lanes);
     measure_pool(modules + 1, count - 1, 16, knit_counts_more_lanes);
     measure_pool(modules + 1, count - 1, 64, knit_counts_more_lanes);

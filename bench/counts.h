@@ -94,6 +94,7 @@ void knit_counts_more_lanes(struct knit_counts_lanes *lanes);   /* as many as la
 void knit_counts_thread(struct knit_counts_lanes *lanes);       /* with a worker that is a thread */
 void knit_counts_parks(struct knit_counts_lanes *lanes);        /* with as many sessions as lanes */
 void knit_counts_sessions(struct knit_counts_lanes *lanes);     /* last: its idle sessions stay */
+void knit_counts_flows(struct knit_counts_lanes *lanes);        /* last: the other session stays */
 void knit_counts_library(struct knit_counts_lanes *lanes);      /* last: the answers are made up */
 
 /* Ends the program: it does not do what it should count. */

@@ -121,6 +121,25 @@ static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
     }
 }
 
+/* One more that calls, of another flow. */
+static struct knit_session *attach_flow(struct knit_counts_lanes *lanes)
+{
+    const struct knit_session_options options = {.bell_fd = -1};
+    struct knit_lane_session in = {.id = SESSION_ID + lanes->sessions++,
+        .flow = 1,
+        .geometry = lanes->geometry,
+        .bell_fd = -1};
+    struct knit_session *session;
+
+    knit_layout_request(&in.geometry, map(knit_layout_request_bytes(&in.geometry)), &in.request);
+    knit_layout_reply(&in.geometry, map(knit_layout_reply_bytes(&in.geometry)), &in.reply);
+    if (knit_session_new(&in.geometry, &in.request, &in.reply, &lanes->board, &options, &session) !=
+            0 ||
+        knit_lane_attach(lanes->lane, &in) != 0)
+        knit_counts_fail("no session of another flow");
+    return session;
+}
+
 /* The mappings end with the process. */
 void knit_counts_lanes_fini(struct knit_counts_lanes *lanes)
 {
@@ -207,6 +226,37 @@ static void collect(void *arg)
             check(calls, &outcomes[i]);
         done += count;
     } while (count > 0);
+    if (done != KNIT_COUNTS_BATCH)
+        knit_counts_fail("outcomes are missing");
+}
+
+/* By turns of two flows: calls[0] and calls[1]. */
+static void publish_flows(void *arg)
+{
+    struct calls *calls = arg;
+    uint32_t slot;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++)
+        publish_one(&calls[i % 2], &slot);
+    knit_session_flush(calls[0].lanes->session);
+    knit_session_flush(calls[1].lanes->session);
+}
+
+static void collect_flows(void *arg)
+{
+    struct calls *calls = arg;
+    struct knit_session_outcome outcomes[64];
+    size_t done = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        size_t count;
+
+        while ((count = knit_session_collect(calls[i].lanes->session, outcomes, 64)) > 0) {
+            for (size_t at = 0; at < count; at++)
+                check(&calls[i], &outcomes[at]);
+            done += count;
+        }
+    }
     if (done != KNIT_COUNTS_BATCH)
         knit_counts_fail("outcomes are missing");
 }
@@ -310,6 +360,16 @@ static const struct knit_counts_phase single_bin[] = {
 SESSIONS(8)
 SESSIONS(64)
 
+/* The same with two flows: both have calls, or one of them makes one after the other. */
+KNIT_COUNTED(run_flows_2, run)
+KNIT_COUNTED(single_flows_2, single)
+static const struct knit_counts_phase flows_2[] = {
+    KNIT_COUNTS_BETWEEN(publish_flows),
+    KNIT_COUNTS_PHASE(run_flows_2, run, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_BETWEEN(collect_flows),
+    KNIT_COUNTS_PHASE(single_flows_2, single, KNIT_COUNTS_BATCH),
+};
+
 /* The same through the first of so many lanes; the others have nothing to do. */
 #define LANES(count)                                                                               \
     KNIT_COUNTED(publish_lanes_##count, publish)                                                   \
@@ -412,6 +472,20 @@ void knit_counts_sessions(struct knit_counts_lanes *lanes)
     knit_counts_measure(sessions_8, PHASES, 1, &calls);
     attach_idle(lanes, 64);
     knit_counts_measure(sessions_64, PHASES, 1, &calls);
+}
+
+void knit_counts_flows(struct knit_counts_lanes *lanes)
+{
+    struct knit_counts_lanes other = *lanes;
+    struct calls calls[2] = {
+        {.lanes = lanes, .singles = KNIT_COUNTS_BATCH, .params = knit_span("\x90", 1)}};
+
+    calls[0].task = knit_counts_task(lanes, "empty");
+    calls[1] = calls[0];
+    calls[1].lanes = &other;
+    other.session = attach_flow(lanes);
+    knit_counts_measure(flows_2, PHASES, 1, calls);
+    (void)knit_session_free(other.session);
 }
 
 void knit_counts_thread(struct knit_counts_lanes *lanes)
