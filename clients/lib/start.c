@@ -69,10 +69,16 @@ static __attribute__((noinline)) int start_with_options(
 
 size_t knit_arguments_max(struct knit *k)
 {
+    size_t least;
+
     if (!knit_client_is_ours(k))
         return 0;
-    return k->handles.lanes != NULL ? knit_lanes_argument_max(k->handles.lanes)
-                                    : k->handles.stream->arguments_max;
+    if (k->handles.lanes != NULL)
+        return knit_lanes_argument_max(k->handles.lanes);
+    least = k->handles.stream->arguments_max;
+    for (const struct knit_stream *at = k->handles.several; at != NULL; at = at->next)
+        least = at->arguments_max < least ? at->arguments_max : least;
+    return least;
 }
 
 static bool has_key(const struct knit_start *start)

@@ -26,6 +26,7 @@
 #include "proto/limits.h"
 #include "proto/message.h"
 #include "proto/scan.h"
+#include "proto/tasks.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 #include "tests/support/deadline.h"
@@ -128,6 +129,19 @@ static void count_references(struct knit_several *server, const struct knit_mess
             add_one(&server->references);
 }
 
+static void put_tasks(struct knit_several *server, struct knit_buffer *out, uint32_t msgid)
+{
+    const char *types = atomic_load_explicit(&server->types, memory_order_relaxed);
+    struct knit_task_entry entry = {.name = knit_span_text("where")};
+    char signature[64];
+
+    (void)snprintf(signature, sizeof(signature), "where%s", types != NULL ? types : "() -> int");
+    entry.signature = knit_span_text(signature);
+    knit_message_put_response_head(out, msgid);
+    knit_tasks_page_put_head(out, 1, false, 1);
+    knit_tasks_page_put_entry(out, &entry);
+}
+
 static void hold(struct knit_several *server, uint32_t at, uint32_t msgid)
 {
     if (server->held_count < KNIT_SEVERAL_HELD)
@@ -149,6 +163,8 @@ static void handle(struct knit_several *server, uint32_t at, const struct knit_m
     } else if (knit_span_is(name, "$/ping")) {
         add_one(&server->pings);
         put_first(&out, message);
+    } else if (knit_span_is(name, "$/tasks")) {
+        put_tasks(server, &out, message->msgid);
     } else if (knit_span_is(name, "$/cancel")) {
         cancel(server, message, &out);
     } else if (knit_span_is(name, "echo")) {

@@ -7,7 +7,7 @@
  *     busy   OVERLOADED, `started` no, from a server that is busy; else as `where`
  *
  * `$/hello` tells of workers and an instance, `$/ping` is as in the protocol, `$/cancel` answers a
- * call that is held with CANCELLED. */
+ * call that is held with CANCELLED, `$/tasks` lists `where`. */
 #pragma once
 
 #include <pthread.h>
@@ -40,7 +40,8 @@ struct knit_several_held {
 struct knit_several {
     /* Set by the test before it begins to listen. */
     uint64_t workers;
-    uint32_t life; /* a part of its instance */
+    uint32_t life;             /* a part of its instance */
+    const char *_Atomic types; /* of its one task, `where`; NULL = "() -> int" */
     _Atomic bool is_deaf, is_busy;
     /* To be read. */
     _Atomic uint32_t calls, connections, accepted, pings, cancelled, references;

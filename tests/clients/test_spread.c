@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include <knitting/args.h>
-#include <knitting/knitting.h>
+#include <knitting/typed.h>
 
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
@@ -27,6 +27,8 @@
 #include "tests/support/deadline.h"
 
 enum { PATIENCE_MS = 20000 };
+
+KNIT_TYPED_AS(where_typed, "where", (), ((int, number)));
 
 static const char types[] = "() -> int";
 static struct knit *k;
@@ -194,6 +196,8 @@ static void calls_are_shared_by_workers(void **state)
 
     (void)state;
     begin(2, workers, NULL);
+    k->handles.several->next->arguments_max = 1000;
+    assert_int_equal(knit_arguments_max(k), 1000);
     for (int i = 0; i < CALLS; i++)
         handles[i] = hold();
     assert_int_equal(knit_flush(k, &error), KNIT_OK);
@@ -332,6 +336,32 @@ static void a_call_is_made_again_elsewhere(void **state)
     for (int i = 0; i < 8; i++)
         assert_int_equal(where("busy"), 1);
     assert_true(calls(0) > 0);
+}
+
+/* Each server has its own tasks, and a declaration is compared with those of the one that a call goes
+ * to. */
+static void a_declaration_is_compared_with_each_server(void **state)
+{
+    int fits = 0, misfits = 0;
+
+    (void)state;
+    begin(2, NULL, NULL);
+    atomic_store_explicit(&several[1].types, "(x: int) -> int", memory_order_relaxed);
+    for (int i = 0; i < 40; i++) {
+        int64_t number = -1;
+        int code = KNIT_CALL(where_typed, k, &error, (), (&number));
+
+        if (code == KNIT_OK) {
+            assert_int_equal(number, 0);
+            fits++;
+        } else {
+            assert_int_equal(code, KNIT_BAD_ARGUMENT);
+            assert_non_null(strstr(error.message, "does not fit the pool's task"));
+            misfits++;
+        }
+    }
+    assert_true(fits > 5 && misfits > 5);
+    assert_int_equal(calls(1), 0);
 }
 
 /* ---- servers that go ---- */
@@ -624,6 +654,7 @@ int main(void)
         WITH_SERVERS(a_key_has_one_server),
         WITH_SERVERS(a_call_is_cancelled_where_it_is),
         WITH_SERVERS(a_call_is_made_again_elsewhere),
+        WITH_SERVERS(a_declaration_is_compared_with_each_server),
         WITH_SERVERS(what_dies_takes_its_own_calls_alone),
         WITH_SERVERS(what_dies_takes_nothing_that_was_not_sent),
         WITH_SERVERS(what_is_silent_is_ejected_and_comes_back),
