@@ -261,12 +261,17 @@ static void begin_listening(struct knit_several *server)
 
 /* ---- orders ---- */
 
+static void drop(struct knit_several *server)
+{
+    for (uint32_t i = 0; i < KNIT_SEVERAL_CONNECTIONS; i++)
+        end(server, i);
+}
+
 static void die(struct knit_several *server)
 {
     close(server->listen_fd);
     server->listen_fd = -1;
-    for (uint32_t i = 0; i < KNIT_SEVERAL_CONNECTIONS; i++)
-        end(server, i);
+    drop(server);
 }
 
 static void release(struct knit_several *server)
@@ -310,6 +315,8 @@ static bool obey(struct knit_several *server)
     (void)!read(server->order_fd, &count, sizeof(count));
     if (order == KNIT_SEVERAL_DIE)
         die(server);
+    else if (order == KNIT_SEVERAL_DROP)
+        drop(server);
     else if (order == KNIT_SEVERAL_LIVE)
         begin_listening(server);
     else if (order == KNIT_SEVERAL_RELEASE)

@@ -22,6 +22,7 @@ enum knit_several_order {
     KNIT_SEVERAL_NOTHING,
     KNIT_SEVERAL_DIE,     /* closes everything, and refuses connections */
     KNIT_SEVERAL_LIVE,    /* listens again */
+    KNIT_SEVERAL_DROP,    /* closes its connections alone */
     KNIT_SEVERAL_RELEASE, /* answers what it holds */
     KNIT_SEVERAL_GOAWAY,  /* says so on each connection */
     KNIT_SEVERAL_END,

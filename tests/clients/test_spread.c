@@ -338,7 +338,58 @@ static void a_call_is_made_again_elsewhere(void **state)
     assert_true(calls(0) > 0);
 }
 
-/* Each server has its own tasks, and a declaration is compared with those of the one that a call goes
+static struct knit_handle *hold_with_key(const char *key)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+
+    options.key = key;
+    assert_int_equal(knit_start(k, &options, &handle, &error, "hold", types), KNIT_OK);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(calls(0) + calls(1) == 1, PATIENCE_MS));
+    return handle;
+}
+
+/* It may have started, and the server where it is knows its key alone. */
+static void a_call_with_a_key_is_made_again_where_it_is_known(void **state)
+{
+    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
+    const struct knit_open_options options = {.retry = &retry};
+    struct knit_handle *handle;
+    uint32_t at;
+
+    (void)state;
+    begin(2, NULL, &options);
+    handle = hold_with_key("one");
+    at = calls(1);
+    knit_several_tell(at, KNIT_SEVERAL_DROP);
+    assert_true(KNIT_WAIT_UNTIL(
+        knit_await(handle, 0, &error) == KNIT_PENDING && turn() && calls(at) == 2, PATIENCE_MS));
+    knit_several_tell(at, KNIT_SEVERAL_RELEASE);
+    assert_int_equal(finish(handle), at);
+    assert_int_equal(calls(1 - at), 0);
+}
+
+static void a_key_that_no_server_knows_any_more_ends_its_call(void **state)
+{
+    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
+    const struct knit_open_options options = {.retry = &retry};
+    struct knit_handle *handle;
+    uint32_t at;
+
+    (void)state;
+    begin(2, NULL, &options);
+    handle = hold_with_key("one");
+    at = calls(1);
+    knit_several_tell(at, KNIT_SEVERAL_DIE);
+    knit_several_tell(at, KNIT_SEVERAL_LIVE);
+    assert_int_equal(knit_await(handle, PATIENCE_MS, &error), KNIT_DISCONNECTED);
+    assert_int_equal(error.started, KNIT_STARTED_UNKNOWN);
+    (void)knit_free(handle);
+    assert_int_equal(calls(0) + calls(1), 1);
+}
+
+/* Each server has its own tasks: a declaration is compared with those of the one that a call goes
  * to. */
 static void a_declaration_is_compared_with_each_server(void **state)
 {
@@ -654,6 +705,8 @@ int main(void)
         WITH_SERVERS(a_key_has_one_server),
         WITH_SERVERS(a_call_is_cancelled_where_it_is),
         WITH_SERVERS(a_call_is_made_again_elsewhere),
+        WITH_SERVERS(a_call_with_a_key_is_made_again_where_it_is_known),
+        WITH_SERVERS(a_key_that_no_server_knows_any_more_ends_its_call),
         WITH_SERVERS(a_declaration_is_compared_with_each_server),
         WITH_SERVERS(what_dies_takes_its_own_calls_alone),
         WITH_SERVERS(what_dies_takes_nothing_that_was_not_sent),
