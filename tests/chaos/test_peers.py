@@ -36,14 +36,20 @@ def pages_kb(pid):
     return int(values['RssAnon'].split()[0])
 
 
+def scheduled_ns(pid, task):
+    """How long that thread ran, and how long it could have run and had no core, from the scheduler."""
+    with open(f'/proc/{pid}/task/{task}/schedstat') as file:
+        return list(map(int, file.read().split()[:2]))
+
+
 def cpu_ns(pids):
-    """Nanoseconds of all their threads, from the scheduler."""
-    total = 0
-    for pid in pids:
-        for task in os.listdir(f'/proc/{pid}/task'):
-            with open(f'/proc/{pid}/task/{task}/schedstat') as file:
-                total += int(file.read().split()[0])
-    return total
+    """Of all their threads."""
+    return sum(scheduled_ns(pid, task)[0] for pid in pids for task in os.listdir(f'/proc/{pid}/task'))
+
+
+def loop_delay_ns(pid):
+    """Of a daemon's threads but the first one: that of its event loop, and one that only closes."""
+    return sum(scheduled_ns(pid, task)[1] for task in os.listdir(f'/proc/{pid}/task') if task != str(pid))
 
 
 def children(pid):

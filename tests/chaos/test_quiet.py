@@ -17,7 +17,7 @@ class Quiet(Case):
         """An attack shows each time; that the machine was busy does not."""
         with Daemon(**SETTINGS) as daemon, ping(daemon) as ask, beside(attack, daemon, *arguments) as attacker:
             for _ in range(TRIES):
-                values = waits(ask, 60, PINGS)
+                values = waits(ask, 60, PINGS, daemon.pid)
                 p99 = values[len(values) * 99 // 100]
                 print(f'quiet: beside {name}: p50 {values[len(values) // 2]:.2f} ms, p99 {p99:.2f}, worst {values[-1]:.2f}')
                 self.assertTrue(attacker.is_alive(), 'the attack has ended')
@@ -41,7 +41,7 @@ class Quiet(Case):
             with self.subTest(name), Daemon(lane_depth_us=0, **SETTINGS) as daemon, ping(daemon) as ask, \
                     beside(attack, daemon):
                 for _ in range(TRIES):
-                    values = waits(ask, 1)
+                    values = waits(ask, 1, pid=daemon.pid)
                     spent = list(itertools.accumulate(values))
                     half = next(value for value, so_far in zip(values, spent) if so_far >= spent[-1] / 2)
                     print(f'quiet: beside {name}: half of the time in pings of up to {half:.2f} ms')
