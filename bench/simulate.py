@@ -376,6 +376,26 @@ def line_of(url, task, size):
     return f'--url {url} {f"--batch {size} " if size > 1 else ""}{TASK if task == "task" else "empty"}'
 
 
+def beside_model(line_ns, futex_ns, real, seed):
+    """The costs and the time of the task that follow from the nanoseconds of the cases, for one worker and then for two; and a row
+    for each case."""
+    at = dict(zip(CHECKED, real))
+    costs = costs_of(counts.KEPT)
+    # By the case that is nothing but instructions: whoever has more of them is never waited for.
+    slower = max(costs['run'], costs['publish'] + costs['collect'] + 2 * costs['around']) / costs['instruction']
+    costs = costs_of(counts.KEPT, instruction=at['empty', 1000] / 1000 / slower, line=line_ns,
+                     wake=max(0, futex_ns - COSTS['wake_call']))
+    task_ns = max(0, at['task', 1] - at['empty', 1])
+    rows = []
+    for index, took in enumerate(real):
+        workers, (task, size) = 1 + index // len(CHECKED), CHECKED[index % len(CHECKED)]
+        got = Result(costs, seed, 2e7, workers, 1, park='bits', spread='one', size=size,
+                     task_ns=task_ns if task == 'task' else 0, pause_ns=0)
+        rows.append({'workers': str(workers), 'task': task, 'batch': str(size), 'real_us': took / 1000,
+                     'model_us': got.batch / 1000, 'real/model': took / got.batch})
+    return costs, task_ns, rows
+
+
 def check(args):
     """One worker, then two: on two cores a caller's calls stay with one lane, and the other worker steals."""
     with measure.Bench(args) as bench:
@@ -384,23 +404,9 @@ def check(args):
         lines = ['--url floor:line empty', '--url floor:futex --pause 2 empty']
         lines += [line_of(url, task, size) for url in urls for task, size in CHECKED]
         (line, futex, *found), machine = bench.cases(lines)
-    real = [row['p50_us'] * 1000 for row in found]
-    at = dict(zip(CHECKED, real))
-    costs = costs_of(counts.KEPT)
-    # By the case that is nothing but instructions: whoever has more of them is never waited for.
-    slower = max(costs['run'], costs['publish'] + costs['collect'] + 2 * costs['around']) / costs['instruction']
-    costs = costs_of(counts.KEPT, instruction=at['empty', 1000] / 1000 / slower, line=line['p50_us'] * 1000,
-                     wake=max(0, futex['p50_us'] * 500 - COSTS['wake_call']))
-    task_ns = max(0, at['task', 1] - at['empty', 1])
+    costs, task_ns, rows = beside_model(line['p50_us'] * 1000, futex['p50_us'] * 500, [row['p50_us'] * 1000 for row in found], args.seed)
     print(f'{1000 * costs["instruction"]:.0f} ps an instruction, a line {costs["line"]:.0f} ns, a wake-up {costs["wake"]:.0f} ns, '
           f'the task {task_ns:.0f} ns, {len(cpus)} cores\n')
-    rows = []
-    for index, took in enumerate(real):
-        workers, (task, size) = 1 + index // len(CHECKED), CHECKED[index % len(CHECKED)]
-        got = Result(costs, args.seed, 2e7, workers, 1, park='bits', spread='one', size=size,
-                     task_ns=task_ns if task == 'task' else 0, pause_ns=0)
-        rows.append({'workers': str(workers), 'task': task, 'batch': str(size), 'real_us': took / 1000,
-                     'model_us': got.batch / 1000, 'real/model': took / got.batch})
     measure.show('check: the span of a batch, real and in the model', machine, rows, args.format)
 
 

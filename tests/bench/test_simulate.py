@@ -57,9 +57,16 @@ class Model(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stdout)
         rows = [line.split() for line in run.stdout.splitlines() if line[:2] in ('1 ', '2 ')]
         self.assertEqual(len(rows), 2 * len(simulate.CHECKED), run.stdout)
-        # The case of which the costs are taken.
-        calibrated = next(row for row in rows if row[:3] == ['1', 'empty', '1000'])
-        self.assertAlmostEqual(float(calibrated[-1]), 1, delta=0.2)
+        self.assertGreater(min(float(row[-1]) for row in rows), 0, run.stdout)
+
+    def test_the_check_takes_its_costs_of_one_case(self):
+        for each_ns in 600, 2000:
+            real = [size * (each_ns if task == 'empty' else each_ns + 5000) for task, size in simulate.CHECKED]
+            _, task_ns, rows = simulate.beside_model(60, 2500, real * 2, 1)
+            self.assertEqual(task_ns, 5000)
+            # The case of which the costs are taken.
+            calibrated = rows[simulate.CHECKED.index(('empty', 1000))]
+            self.assertAlmostEqual(calibrated['real/model'], 1, delta=0.02)
 
 
 if __name__ == '__main__':

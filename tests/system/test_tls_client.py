@@ -178,9 +178,6 @@ class OtherCertificates(ToolCase):
     def test_one_of_another_host(self):
         self.assert_refused('other', "for another name than 'localhost'; it has: other.example, *.wild.example")
 
-    def test_one_that_is_not_for_servers(self):
-        self.assert_refused('client', 'unsuitable certificate purpose')
-
     def test_one_with_an_rsa_key(self):
         with TlsDaemon(authority, certificate='server_rsa') as daemon:
             self.knit(f'knits://localhost:{daemon.port}', 'call', 'add', '1', '2')
@@ -249,6 +246,10 @@ class OtherServers(ToolCase):
         with Server(self.speaking(context(alpn=()))) as server:
             self.assertIn('knit/1 (ALPN)', self.refused(server.url, name='DISCONNECTED'))
             self.assertFalse(self.retryable)
+
+    def test_one_with_a_certificate_that_is_not_for_servers(self):
+        with Server(self.speaking(context('client'))) as server:
+            self.assertIn('unsuitable certificate purpose', self.refused(server.url))
 
     def test_one_that_wants_a_certificate_of_the_caller(self):
         for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
