@@ -4,7 +4,7 @@
  *     ledger(id)               counts in entry[id], returns the worker's thread id, a process's own
  *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
- *     now()                    when it runs, in nanoseconds of CLOCK_MONOTONIC
+ *     clock_ns()               when it runs, in nanoseconds of CLOCK_MONOTONIC
  *     spend(us)                sleeps for so many microseconds; when it began and when it ended
  *     twice(value)             the value itself, after reading it many times; ends the worker when
  *                              it was not the same each time
@@ -120,7 +120,7 @@ KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")
     return knit_return_raw(call, value, len);
 }
 
-KNIT_TASK(now, "now() -> int", .doc = "When it runs, in nanoseconds.")
+KNIT_TASK(clock_ns, "clock_ns() -> int", .doc = "When it runs, in nanoseconds.")
 {
     return knit_return_int(call, (int64_t)knit_now_ns(call));
 }

@@ -51,7 +51,7 @@ def within(spans, first_ns, last_ns):
 class FairTime(Case):
     def quiet_calls(self, quiet):
         """When each was asked for and when it ran."""
-        return [[(time.monotonic_ns(), quiet.call('now')) for _ in range(CALLS)] for _ in range(TRIES)]
+        return [[(time.monotonic_ns(), quiet.call('clock_ns')) for _ in range(CALLS)] for _ in range(TRIES)]
 
     def check(self, name, tries, spans):
         begins = sorted(begin for begin, _ in spans)
@@ -67,7 +67,7 @@ class FairTime(Case):
         """Its calls wait in the daemon, which puts few of them into the lane."""
         task_ms, calls = 5, 2000
         with LedgerDaemon(workers=1, threads_io=1, drain_ms=0) as daemon, daemon.tcp() as greedy, daemon.tcp() as quiet:
-            quiet.call('now')
+            quiet.call('clock_ns')
             greedy.send(spends(range(calls), task_ms))
             wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'its calls to wait')
             tries = self.quiet_calls(quiet)
@@ -79,7 +79,7 @@ class FairTime(Case):
         task_ms, connections, calls = 5, 100, 100
         with LedgerDaemon(workers=1, threads_io=1, drain_ms=0, socket_mode='0666') as daemon, daemon.unix() as quiet, \
                 contextlib.ExitStack() as stack:
-            quiet.call('now')
+            quiet.call('clock_ns')
             os.chmod(daemon.dir, 0o755)
             os.seteuid(pwd.getpwnam('nobody').pw_uid)
             try:
@@ -99,14 +99,14 @@ class FairTime(Case):
         """They share the worker's time with the session of the quiet one's event loop."""
         task_ms, sessions, calls = 20, 40, 20
         with LedgerDaemon(workers=1, threads_io=1, drain_ms=0) as daemon, daemon.tcp() as quiet, contextlib.ExitStack() as stack:
-            quiet.call('now')
+            quiet.call('clock_ns')
             lanes = []
             for _ in range(sessions):
                 rpc = stack.enter_context(daemon.unix())
                 lanes.append(stack.enter_context(Lanes(rpc, [[('spend', task_ms * 1000)] * calls])))
             for session in lanes:
                 session.publish(0)
-            quiet.call('now')
+            quiet.call('clock_ns')
             tries = self.quiet_calls(quiet)
             ran_ns = tries[-1][-1][1]
             wait_until(lambda: any(begin > ran_ns for session in lanes for begin, _ in spans_of(session)), 'one more')
@@ -134,7 +134,7 @@ class FairTime(Case):
             for session in [*greedy, modest]:
                 for lane in range(workers):
                     session.publish(lane)
-            rpc.call('now')
+            rpc.call('clock_ns')
             wait_until(modest.is_answered, 'the modest calls to be answered')
             self.compare([span for session in greedy for span in spans_of(session)], spans_of(modest), greedy_for_each, workers)
 
