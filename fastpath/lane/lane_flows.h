@@ -44,6 +44,7 @@ struct knit_lane_flow {
     bool is_known;                    /* it was used */
     const struct knit_weight *weight; /* of one of its sessions; NULL = 1 */
     int64_t credit_ns;                /* below 0: debt */
+    int64_t watch_ns;                 /* charges by the clock until so much was spent */
     uint32_t round;                   /* as far as which it has taken what rounds give */
     uint32_t own_rounds;              /* of its sessions' deficits, beside the lane's */
     uint32_t sessions;                /* 0 = it is there for its debt alone */
@@ -91,8 +92,10 @@ static inline void knit_lane_flow_renew(
 /* Calls of a session have brought its deficit so far down, and the one that was measured last took
  * so long: a session's debt ends sooner than a flow's. */
 static inline void knit_lane_flow_charge(
-    struct knit_lane_flow *flow, int32_t spent_ns, uint32_t took_ns)
+    struct knit_lane_flow *flow, int32_t spent_ns, uint64_t took_ns)
 {
+    if (took_ns > KNIT_LANE_FLOW_DEBT_MAX_NS)
+        took_ns = KNIT_LANE_FLOW_DEBT_MAX_NS;
     flow->credit_ns -= spent_ns > (int64_t)took_ns ? spent_ns : (int64_t)took_ns;
     if (flow->credit_ns < -KNIT_LANE_FLOW_DEBT_MAX_NS)
         flow->credit_ns = -KNIT_LANE_FLOW_DEBT_MAX_NS;

@@ -13,7 +13,9 @@
 #include "fastpath/lane/wake.h"
 
 #define TURN_ANSWERS   16u
-#define BURST_ANSWERS  4u        /* of one session, then others have their turn */
+#define BURST_ANSWERS  4u /* of one session, then others have their turn */
+#define LONG_VISIT_NS  (BURST_ANSWERS * KNIT_SHORT_NS)
+#define WATCH_FACTOR   256       /* one of 16 calls of short tasks is measured */
 #define RETIRE_LOOK_NS 50000000u /* a caller may release a block meanwhile */
 #define SCAN_TURNS     64u       /* of short calls, between two reads of the clock */
 
@@ -181,17 +183,32 @@ static void begin_round(struct knit_lane *lane, const uint8_t *places, uint32_t 
         knit_deficit_renew(&lane->sessions[places[i]]->deficit, lane->round);
 }
 
-/* A visit of a flow with credit: calls of its next session. */
+/* A visit of a flow with credit: calls of its next session. A task that is short by its mean may
+ * take long with what somebody sends, and few of its calls are measured: a flow that had a long
+ * call is charged by the clock until it has had WATCH_FACTOR times as much. */
 static uint32_t visit(struct knit_lane *lane, struct knit_lane_flow *flow, uint32_t most)
 {
     const uint8_t place = knit_lane_flow_next(lane, flow);
     struct knit_worker_session *session = lane->sessions[place];
-    const int32_t credit_ns = session->deficit.ns;
+    const uint64_t begun = flow->watch_ns > 0 ? knit_clock_ns() : 0;
+    int32_t spent_ns = session->deficit.ns;
+    uint64_t took_ns;
     uint32_t got;
 
     lane->took_ns = 0;
     got = serve_session(lane, session, most);
-    knit_lane_flow_charge(session->flow, credit_ns - session->deficit.ns, lane->took_ns);
+    spent_ns -= session->deficit.ns;
+    took_ns = lane->took_ns;
+    if (begun != 0) {
+        const uint64_t all_ns = knit_clock_ns() - begun;
+
+        flow->watch_ns -= spent_ns;
+        if (all_ns > LONG_VISIT_NS)
+            took_ns = all_ns;
+    }
+    if (took_ns > LONG_VISIT_NS && (int64_t)took_ns * WATCH_FACTOR > flow->watch_ns)
+        flow->watch_ns = (int64_t)took_ns * WATCH_FACTOR;
+    knit_lane_flow_charge(flow, spent_ns, took_ns);
     if (got > 0)
         lane->turn_from = place + 1u;
     if (got == most || !knit_deficit_has_credit(&session->deficit))
