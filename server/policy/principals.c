@@ -18,7 +18,6 @@ static void allow_all(void *arg, struct knit_principal *principal)
     knit_right_store(&principal->right, KNIT_RIGHTS_ALL);
 }
 
-/* gids: taken over when it returns one. */
 /* FNV-1a. Names come from the operator, but for those of certificates, which the operator's
  * authority has signed. */
 static uint64_t number_of(const char *name)
@@ -30,6 +29,7 @@ static uint64_t number_of(const char *name)
     return hash >> 1;
 }
 
+/* gids: taken over when it returns one. */
 static struct knit_principal *new_principal(
     enum knit_principal_kind kind, const char *name, uid_t uid, const gid_t *gids, size_t gid_count)
 {

@@ -57,7 +57,7 @@ inline renew(i)
 {
 	rounds = round - taken[i];
 	taken[i] = round;
-#ifdef MUTANT_ABSENT_PAYS_NOTHING
+#ifdef MUTANT_ONE_ROUND_A_LOOK
 	if
 	:: rounds > 1 -> rounds = 1
 	:: else

@@ -244,7 +244,7 @@ flow ROUND_FOR_ONE -DN=10 -DBACKLOG: 2*got[0]
 flow CREDIT_SAVED -DN=3: 2*got[0]
 flow DEBT_LEFT_BEHIND -DN=4: 2*got[0]
 flow ROUND_TOO_FEW -DN=3: i<2
-flow ABSENT_PAYS_NOTHING -DN=3: i<2
+flow ONE_ROUND_A_LOOK -DN=3: i<2
 flow LAST_LOOK_MINDS_DEBT -DN=3: invalid end state
 flow HELP_FOR_DEBTORS -DN=5 -DA=4 -DBACKLOG: 2*got[0]
 flow THEFT_IS_FREE -DN=5 -DA=4 -DBACKLOG: 2*got[0]
