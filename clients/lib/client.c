@@ -171,10 +171,12 @@ static __attribute__((noinline)) void progress_several(struct knit *k)
     for (struct knit_stream *stream = handles->several; stream != NULL; stream = stream->next) {
         if (stream != handles->stream) {
             knit_stream_flush(stream);
-            knit_stream_receive(stream);
+            if (!stream->is_quiet)
+                knit_stream_receive(stream);
             if (stream->has_goaway && is_idle(stream))
                 knit_stream_break(stream, "the server is shutting down");
         }
+        stream->is_quiet = false;
         has_changed |= !knit_stream_is_open(stream) || (stream->has_goaway && !stream->is_out);
     }
     if (has_changed && link->state != KNIT_LINK_CLOSED)
@@ -297,12 +299,28 @@ static int wait_ms_until(uint64_t until_ns, uint64_t now_ns)
     return (int)((until_ns - now_ns + 999999) / 1000000);
 }
 
-static void add_stream(const struct knit_stream *stream, struct pollfd *items, nfds_t *count)
+/* What is polled: the streams first, which learn what was found. */
+struct polled {
+    struct pollfd items[KNIT_STREAMS_MAX + 2];
+    struct knit_stream *streams[KNIT_STREAMS_MAX + 1];
+    nfds_t count;
+};
+
+static void add_stream(struct polled *polled, struct knit_stream *stream)
 {
     const short events = knit_stream_wants_write(stream) ? POLLIN | POLLOUT : POLLIN;
 
-    if (knit_stream_is_open(stream))
-        items[(*count)++] = (struct pollfd){.fd = stream->transport.fd, .events = events};
+    if (!knit_stream_is_open(stream))
+        return;
+    polled->streams[polled->count] = stream;
+    polled->items[polled->count++] = (struct pollfd){.fd = stream->transport.fd, .events = events};
+}
+
+static void poll_all(struct polled *polled, nfds_t stream_count, int wait_ms)
+{
+    (void)poll(polled->items, polled->count, wait_ms);
+    for (nfds_t i = 0; i < stream_count; i++)
+        polled->streams[i]->is_quiet = polled->items[i].revents == 0;
 }
 
 /* Where there is more than one stream, or none, or another one is being opened: until something
@@ -311,28 +329,29 @@ static void wait_several(const struct knit *k, uint64_t now_ns, uint64_t until_n
 {
     const struct knit_link *link = &k->link;
     const struct knit_handles *handles = &k->handles;
-    struct pollfd items[KNIT_STREAMS_MAX + 2];
-    nfds_t count = 0;
+    struct polled polled = {.count = 0};
+    nfds_t stream_count;
 
     if (knit_stream_has_pending(handles->stream))
         return;
-    add_stream(handles->stream, items, &count);
-    for (const struct knit_stream *at = handles->several; at != NULL; at = at->next) {
+    add_stream(&polled, handles->stream);
+    for (struct knit_stream *at = handles->several; at != NULL; at = at->next) {
         if (knit_stream_has_pending(at))
             return;
         if (at != handles->stream)
-            add_stream(at, items, &count);
+            add_stream(&polled, at);
     }
+    stream_count = polled.count;
     if (knit_link_is_opening(link)) {
-        items[count++] = (struct pollfd){
+        polled.items[polled.count++] = (struct pollfd){
             .fd = link->fd, .events = link->wants_write ? POLLIN | POLLOUT : POLLIN};
         until_ns = link->due_ns < until_ns ? link->due_ns : until_ns;
-    } else if (count == 0) {
+    } else if (polled.count == 0) {
         return;
     }
     if (link->endpoints != NULL && handles->several != NULL && link->look_ns < until_ns)
         until_ns = link->look_ns;
-    (void)poll(items, count, wait_ms_until(until_ns, now_ns));
+    poll_all(&polled, stream_count, wait_ms_until(until_ns, now_ns));
 }
 
 int knit_client_wait_for_lease(struct knit *k, uint64_t until_ns, struct knit_error *ret_error)

@@ -89,6 +89,7 @@ struct knit_stream {
 
     struct knit_poll_fd *watched_by; /* its descriptor is taken out of there when it is closed */
     bool watched_write;              /* for writing too, as it is registered there */
+    bool is_quiet;                   /* a poll has just found nothing to read in it */
     bool is_out;                     /* other connections take the calls, if there are any */
     uint32_t number;                 /* of the session's places for connections */
     uint32_t tasks_age;              /* another number once the server's tasks may have changed */
