@@ -23,9 +23,11 @@ NEVER = 3600000
 class Caller:
     """A program with one session, which calls all the time until it is told to end."""
 
-    def __init__(self, daemons, depth, nap_ms, timeout_ms=NEVER):
-        url = 'knit://' + ','.join(f'127.0.0.1:{daemon.port}' for daemon in daemons)
-        self.process = subprocess.Popen([SPREADS, url, str(depth), str(nap_ms), str(timeout_ms)], stdin=subprocess.PIPE,
+    def __init__(self, daemons, depth, nap_ms, timeout_ms=NEVER, addresses=''):
+        """By a URL that lists the daemons, or by a name, whose addresses stand in that file."""
+        places = [f'pool.example:{daemons[0].port}'] if addresses else [f'127.0.0.1:{daemon.port}' for daemon in daemons]
+        self.process = subprocess.Popen([SPREADS, 'knit://' + ','.join(places), str(depth), str(nap_ms), str(timeout_ms)],
+                                        env={**os.environ, 'KNIT_ADDRESSES': addresses}, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def __enter__(self):
@@ -118,6 +120,29 @@ class Shared(Case):
             second.end()
             with Caller((first, second), 8, 1) as caller:
                 caller.goes_on(300)
+                caller.end()
+                self.assertEqual((caller.unstarted, caller.failed), (0, 0), caller.last)
+
+
+class Named(Case):
+    def test_a_name_whose_addresses_change(self):
+        with Daemon() as first, Daemon(listen=f'127.0.0.2:{first.port}') as second, \
+                Daemon(listen=f'127.0.0.3:{first.port}') as third:
+            def have(*addresses):
+                os.rename(first.write('new', '\n'.join(addresses)), addresses_path)
+
+            addresses_path = os.path.join(first.dir, 'addresses')
+            have('127.0.0.1', '127.0.0.2')
+            with Caller([first], 8, 1, addresses=addresses_path) as caller:
+                wait_until(lambda: served(first) and served(second), 'calls at both')
+                self.assertEqual(served(third), 0)
+                have('127.0.0.3', '127.0.0.2')
+                wait_until(lambda: served(third), 'calls at the new one')
+                # The one that asks is the only connection.
+                wait_until(lambda: first.stats()['connections'] == 1, 'the old one to be left')
+                before = served(first)
+                caller.goes_on(200)
+                self.assertEqual(served(first), before)
                 caller.end()
                 self.assertEqual((caller.unstarted, caller.failed), (0, 0), caller.last)
 
