@@ -15,7 +15,8 @@ import threading
 import unittest
 import warnings
 
-from knit_harness import PATIENCE, main
+from knit_harness import PATIENCE, main, wait_until
+from knit_spread import Caller, served
 from knit_tls import Authority, TlsDaemon
 
 KNIT = os.environ['KNIT_TOOL']
@@ -165,6 +166,26 @@ class Lost(unittest.TestCase):
                 self.assertEqual(caller.communicate(timeout=6 * PATIENCE)[0], 'after\n')
                 self.assertEqual(caller.returncode, 0)
                 self.assertEqual(second.stats()['loops']['handshakes_resumed'], 1)
+
+
+class Several(unittest.TestCase):
+    def test_calls_are_shared_and_go_on_when_one_dies(self):
+        first, second = TlsDaemon(authority), TlsDaemon(authority)
+        first.expected_status = -signal.SIGKILL
+        trust = {'KNIT_CA': authority.path('ca.pem')}
+        with first, second, Caller((first, second), 8, 1, scheme='knits', environment=trust) as caller:
+            wait_until(lambda: served(first) and served(second), 'calls at both')
+            caller.goes_on(200)
+            self.assertEqual(caller.failed, 0, caller.last)
+            os.kill(first.pid, signal.SIGKILL)
+            first.wait()
+            caller.goes_on(200)
+            lost = caller.failed
+            self.assertLessEqual(lost, 8, caller.last)
+            with TlsDaemon(authority, listen_tls=f'127.0.0.1:{first.port}') as again:
+                wait_until(lambda: served(again) > 50, 'it to take calls again', 6 * PATIENCE)
+                caller.end()
+            self.assertEqual((caller.unstarted, caller.failed), (0, lost), caller.last)
 
 
 class OtherCertificates(ToolCase):
