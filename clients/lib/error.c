@@ -36,7 +36,6 @@ static void begin(struct knit_error *error, int code)
     error->message[0] = '\0';
     error->code = code;
     error->name = knit_error_code_name(code);
-    error->lane = -1;
     error->retry_after_ms = -1;
     error->limit = -1;
     error->actual = -1;
@@ -107,6 +106,12 @@ int knit_error_check_reserved(
     return KNIT_OK;
 }
 
+void knit_error_set_task(struct knit_error *error, const char *task)
+{
+    if (error != NULL && error->task[0] == '\0')
+        copy_text(error->task, sizeof(error->task), knit_span_text(task));
+}
+
 void knit_error_set_lasting(struct knit_error *error)
 {
     if (error != NULL)
@@ -168,7 +173,6 @@ int knit_error_read(struct knit_buffer *copy, struct knit_span error, struct kni
     ret_error->started = failure.started;
     ret_error->origin = failure.origin;
     ret_error->retryable = failure.is_retryable;
-    ret_error->lane = (int)number(failure.lane);
     ret_error->signal = (int)failure.signal;
     ret_error->retry_after_ms = number(failure.retry_after_ms);
     ret_error->limit = number(failure.limit);

@@ -17,6 +17,9 @@ int knit_error_make(struct knit_error *ret_error, int code, enum knit_started st
 int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
     const char *format, va_list args) __attribute__((format(printf, 4, 0)));
 
+/* NULL is allowed. The task whose call it is of, unless it says so itself. */
+void knit_error_set_task(struct knit_error *error, const char *task);
+
 /* What is wrong stays wrong: the same call fails again. NULL is allowed. */
 void knit_error_set_lasting(struct knit_error *error);
 

@@ -366,6 +366,8 @@ int knit_handle_outcome(
                                    (enum knit_started)handle->started, "%s", handle->reason)
                              : knit_error_read(&handle->handles->error, handle->outcome, ret_error);
     tell_of_attempts(handle, ret_error);
+    if (handle->prepared != NULL)
+        knit_error_set_task(ret_error, handle->prepared->task);
     return code;
 }
 

@@ -163,10 +163,6 @@ static void report_plain(const struct knit_error *error)
     char *data = data_text(error);
 
     fputs(error->name, stderr);
-    if (error->task[0] != '\0') {
-        fputs(" in ", stderr);
-        put_line(error->task);
-    }
     fputs(": ", stderr);
     put_line(error->message);
     if (error->code == KNIT_TASK_FAILED)
@@ -205,7 +201,6 @@ static struct json_object *error_object(const struct knit_error *error)
         object, "origin", json_object_new_string(knit_error_origin_name(error->origin)));
     if (error->task[0] != '\0')
         json_object_object_add(object, "task", json_object_new_string(error->task));
-    add_number(object, "lane", error->lane, -1);
     add_number(object, "signal", error->signal, 0);
     add_number(object, "retry_after_ms", error->retry_after_ms, -1);
     add_number(object, "limit", error->limit, -1);
@@ -262,7 +257,6 @@ void knit_tool_own_error(struct knit_error *ret_error, int code, const char *for
         .name = knit_error_code_name(code),
         .started = KNIT_STARTED_NO,
         .origin = KNIT_ORIGIN_CLIENT,
-        .lane = -1,
         .retry_after_ms = -1,
         .limit = -1,
         .actual = -1};

@@ -320,7 +320,7 @@ static void a_tasks_failure_arrives_whole(void **state)
     assert_int_equal(error.data_len, 4);
     assert_memory_equal(error.data, "\x93\x01\x02\x03", 4);
     assert_non_null(error.details);
-    assert_int_equal(error.lane, -1);
+    assert_string_equal(error.task, "fail");
     assert_int_equal(error.retry_after_ms, -1);
     assert_int_equal(knit_call(k, NULL, "fail", "()"), KNIT_TASK_FAILED);
 }

@@ -31,7 +31,6 @@ struct knit_error {
     enum knit_origin origin;
     bool retryable;         /* the same call may succeed when it is made again; on another session
                                where this one is lost, if the call was not sent */
-    int lane;               /* -1: unknown */
     int signal;             /* that killed the worker; 0: none, or unknown */
     int64_t retry_after_ms; /* -1: unknown, as are the two below */
     int64_t limit;
@@ -42,7 +41,7 @@ struct knit_error {
     const void *details; /* msgpack map, everything that came; NULL: nothing */
     size_t details_len;
     uint64_t reserved[4];
-    char task[KNIT_ERROR_TASK_MAX + 1];       /* "": unknown */
+    char task[KNIT_ERROR_TASK_MAX + 1];       /* of a call that was made; else "" */
     char message[KNIT_ERROR_MESSAGE_MAX + 1]; /* UTF-8, one sentence or a few */
 };
 
