@@ -97,7 +97,7 @@ section()
   printf '\n![calls a second](%s/compare.svg)\n\n' "$link"
   [ ! -e "$out/compare-batches.svg" ] || printf '![calls a second by batch size](%s/compare-batches.svg)\n\n' "$link"
   rest "$out/rest.txt"
-  printf '\nWith more sessions, connections, tasks and workers: [flatness](%s). With TLS: [beside a bare echo](%s).\n\n' \
+  printf '\nWith more sessions, connections, tasks and workers: [flatness](%s).\nWith TLS: [beside a bare echo](%s).\n\n' \
     "$link/flat".md "$link/tls".md
 }
 

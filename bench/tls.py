@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -160,8 +161,10 @@ def main():
         subprocess.run([os.path.join(ROOT, 'tests', 'support', 'authority.sh'), folder], check=True)
         with Servers(options.build, folder) as servers:
             machine = subprocess.run([servers.bench, 'machine'], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-            print(f'TLS: messages and handshakes, beside those of a bare echo and of `openssl s_server`. {machine}. {options.rounds}\n'
-                  f'rounds of {options.ms} ms each, in turns.\n')
+            print(textwrap.fill(
+                f'TLS: messages and handshakes, beside those of a bare echo and of `openssl s_server`. {machine}. {options.rounds} '
+                f'rounds of {options.ms} ms each, in turns. Where the machine does other things too, the tables of processor time '
+                'say more than those beside them.', 128), end='\n\n')
             loads(servers, options)
             handshakes(servers, options)
 
