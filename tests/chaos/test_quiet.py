@@ -35,7 +35,7 @@ class Quiet(Case):
 
     def test_references(self):
         """Neither does a turn last as long as all that one result makes ready, nor does a deadline cost by all that wait:
-        half of the time is spent in pings that are short."""
+        half of the time is spent in pings that are short. One such turn, or look, took 50 ms."""
         for attack, name in (refer, '1000 calls that wait for 7 MiB'), \
                 (expire_bound, '200000 calls that wait, and some that time out'):
             with self.subTest(name), Daemon(lane_depth_us=0, **SETTINGS) as daemon, ping(daemon) as ask, \
@@ -45,10 +45,10 @@ class Quiet(Case):
                     spent = list(itertools.accumulate(values))
                     half = next(value for value, so_far in zip(values, spent) if so_far >= spent[-1] / 2)
                     print(f'quiet: beside {name}: half of the time in pings of up to {half:.2f} ms')
-                    if half < GOAL_MS * SLOWDOWN:
+                    if half < GOAL_MS * BOUND / 2 * SLOWDOWN:
                         break
                 else:
-                    self.fail(f'beside {name}: above {GOAL_MS} ms each time')
+                    self.fail(f'beside {name}: above {GOAL_MS * BOUND / 2} ms each time')
 
     def test_trickles(self):
         """Slow ones, and such as are just fast enough to keep what they have: a quarter of the budget is all of theirs."""
