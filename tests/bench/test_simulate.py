@@ -60,7 +60,7 @@ class Model(unittest.TestCase):
         self.assertGreater(min(float(row[-1]) for row in rows), 0, run.stdout)
 
     def test_the_check_takes_its_costs_of_one_case(self):
-        for each_ns in 600, 2000:
+        for each_ns in 300, 600:
             real = [size * (each_ns if task == 'empty' else each_ns + 5000) for task, size in simulate.CHECKED]
             _, task_ns, rows = simulate.beside_model(60, 2500, real * 2, 1)
             self.assertEqual(task_ns, 5000)
