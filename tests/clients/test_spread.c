@@ -661,38 +661,6 @@ static void a_resolver_that_hangs_has_one_thread(void **state)
         KNIT_WAIT_UNTIL(atomic_load_explicit(&lookers, memory_order_relaxed) == 0, PATIENCE_MS));
 }
 
-/* ---- endpoints alone ---- */
-
-static void no_more_than_half_are_ejected(void **state)
-{
-    static struct knit_endpoints all;
-    const uint64_t second = 1000000000;
-    uint32_t ejected = 0;
-
-    (void)state;
-    knit_endpoints_init(&all, 5);
-    for (uint32_t i = 0; i < 5; i++) {
-        for (int n = 0; n < 3; n++) {
-            assert_false(all.at[i].is_ejected);
-            knit_endpoint_fail(&all, &all.at[i], second, i);
-        }
-        ejected += all.at[i].is_ejected;
-        assert_true(all.at[i].due_ns > second && all.at[i].due_ns <= 2 * second);
-    }
-    assert_int_equal(ejected, 2);
-    for (uint64_t n = 1; n < 12; n++) {
-        const uint64_t wait = n < 6 ? (uint64_t)1 << n : 60;
-
-        knit_endpoint_fail(&all, &all.at[0], second, 0);
-        assert_int_equal(all.at[0].due_ns, second + wait * second);
-    }
-    knit_endpoint_return(&all.at[0], 100 * second);
-    assert_false(all.at[0].is_ejected);
-    /* It has served for a minute. */
-    knit_endpoint_fail(&all, &all.at[0], 160 * second, 0);
-    assert_int_equal(all.at[0].due_ns, 161 * second);
-}
-
 #define WITH_SERVERS(test) cmocka_unit_test_teardown(test, stop)
 
 int main(void)
@@ -717,7 +685,6 @@ int main(void)
         WITH_SERVERS(a_name_has_the_servers_of_its_addresses),
         WITH_SERVERS(a_name_that_moves_is_followed),
         WITH_SERVERS(a_resolver_that_hangs_has_one_thread),
-        cmocka_unit_test(no_more_than_half_are_ejected),
     };
 
     if (sem_init(&may_answer, 0, 0) != 0)
