@@ -459,7 +459,7 @@ static void lose(struct knit *k, const char *reason)
     }
     if (link->endpoints != NULL)
         knit_spread_look(k, now_ns);
-    link->tend_ns = UINT64_MAX;
+    link->tend_ns = link->look_ns = UINT64_MAX;
     handles->returns = true;
     (void)snprintf(handles->lost.reason, sizeof(handles->lost.reason), "%s", reason);
     handles->lost.takes_keys = stream->takes_keys;

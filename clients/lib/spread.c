@@ -312,8 +312,10 @@ struct knit_endpoint *knit_spread_next(struct knit *k, uint64_t now_ns)
 uint64_t knit_spread_due_ns(struct knit *k)
 {
     const struct knit_endpoints *all = k->link.endpoints;
-    const bool is_wanted = wants_more(k);
-    uint64_t due_ns = all->look_up_at_ns != 0 ? all->look_up_at_ns : UINT64_MAX;
+    /* While an attempt is under way it alone says when the next step is. */
+    const bool is_steady = k->link.state == KNIT_LINK_SERVING;
+    const bool is_wanted = is_steady && wants_more(k);
+    uint64_t due_ns = is_steady && all->look_up_at_ns != 0 ? all->look_up_at_ns : UINT64_MAX;
 
     for (uint32_t i = 0; i < KNIT_ENDPOINTS_MAX; i++) {
         const struct knit_endpoint *endpoint = &all->at[i];

@@ -584,6 +584,56 @@ static void one_descriptor_stands_for_all(void **state)
     }
 }
 
+/* How often the descriptor wakes a loop in that time. */
+static uint32_t wakes_within(uint32_t time_ms)
+{
+    struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+    const uint64_t end_ns = knit_now() + time_ms * UINT64_C(1000000);
+    uint32_t wakes = 0;
+
+    for (uint64_t now_ns; (now_ns = knit_now()) < end_ns; (void)turn())
+        wakes += poll(&item, 1, (int)((end_ns - now_ns) / 1000000) + 1) == 1;
+    return wakes;
+}
+
+/* It listens, and answers nothing on connections to come. */
+static void fall_silent_anew(uint32_t number)
+{
+    knit_several_tell(number, KNIT_SEVERAL_DIE);
+    atomic_store_explicit(&several[number].is_deaf, true, memory_order_relaxed);
+    knit_several_tell(number, KNIT_SEVERAL_LIVE);
+}
+
+static void a_hello_without_answer_is_slept_through(void **state)
+{
+    (void)state;
+    begin(3, NULL, NULL);
+    fall_silent_anew(1);
+    fall_silent_anew(2);
+    assert_true(KNIT_WAIT_UNTIL(turn() && k->link.state == KNIT_LINK_HELLO, PATIENCE_MS));
+    assert_in_range(wakes_within(700), 0, 50);
+    assert_int_equal(where("where"), 0);
+}
+
+/* The one connection that is left takes no calls. */
+static void the_last_one_that_leaves_is_slept_through(void **state)
+{
+    struct knit_handle *held;
+
+    (void)state;
+    begin(2, NULL, NULL);
+    held = hold_at(1);
+    knit_several_tell(0, KNIT_SEVERAL_DIE);
+    assert_true(KNIT_WAIT_UNTIL(all_serve(1), PATIENCE_MS));
+    atomic_store_explicit(&several[1].is_deaf, true, memory_order_relaxed);
+    knit_several_tell(1, KNIT_SEVERAL_GOAWAY);
+    assert_true(KNIT_WAIT_UNTIL(turn() && knit_state(k) == KNIT_IS_DRAINING, PATIENCE_MS));
+    (void)wakes_within(300);
+    assert_in_range(wakes_within(700), 0, 50);
+    knit_several_tell(1, KNIT_SEVERAL_RELEASE);
+    assert_int_equal(finish(held), 1);
+}
+
 /* ---- names ---- */
 
 static void open_name(const char *host, uint32_t connect_ms)
@@ -682,6 +732,8 @@ int main(void)
         WITH_SERVERS(who_says_goaway_is_left_alone),
         WITH_SERVERS(all_that_die_are_waited_for),
         WITH_SERVERS(one_descriptor_stands_for_all),
+        WITH_SERVERS(a_hello_without_answer_is_slept_through),
+        WITH_SERVERS(the_last_one_that_leaves_is_slept_through),
         WITH_SERVERS(a_name_has_the_servers_of_its_addresses),
         WITH_SERVERS(a_name_that_moves_is_followed),
         WITH_SERVERS(a_resolver_that_hangs_has_one_thread),
