@@ -77,11 +77,10 @@ static uint64_t weight(struct knit_span key, uint64_t instance)
     return number ^ number >> 29;
 }
 
-void knit_handles_choose_by_key(
-    struct knit_handles *handles, struct knit_span key, const struct knit_stream *avoided)
+void knit_handles_choose_by_key(struct knit_handles *handles, struct knit_span key)
 {
     struct knit_stream *found[KNIT_STREAMS_MAX];
-    const uint32_t count = gather(handles, avoided, found);
+    const uint32_t count = gather(handles, NULL, found);
     uint64_t most = 0;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -126,13 +125,12 @@ void knit_handles_choose_again(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     const struct knit_span key = handle->promise->options.key;
     const bool is_again = (handle->flags & KNIT_HANDLE_RETRIED) != 0 && handle->retry->attempts > 1;
-    const struct knit_stream *avoided = is_again ? handle->stream : NULL;
 
     if (is_again && handle->retry->instance != 0 &&
         knit_handles_choose_instance(handles, handle->retry->instance))
         return;
     if (key.bytes != NULL)
-        knit_handles_choose_by_key(handles, key, avoided);
+        knit_handles_choose_by_key(handles, key);
     else
-        knit_handles_choose(handles, avoided);
+        knit_handles_choose(handles, is_again ? handle->stream : NULL);
 }

@@ -36,10 +36,9 @@ struct knit_stream;
  * one that is out takes them; without that, nothing changes. */
 void knit_handles_choose(struct knit_handles *handles, const struct knit_stream *avoided);
 
-/* The same for a call with a key: one key has one server for as long as the session has a
- * connection to it, since no other knows the key. */
-void knit_handles_choose_by_key(
-    struct knit_handles *handles, struct knit_span key, const struct knit_stream *avoided);
+/* The same for a call with a key: one key has one server for as long as the session has the same
+ * connections, since no other knows the key. */
+void knit_handles_choose_by_key(struct knit_handles *handles, struct knit_span key);
 
 /* The one to that run of a server. False: there is none. */
 KNIT_MUST_CHECK bool knit_handles_choose_instance(struct knit_handles *handles, uint64_t instance);
@@ -49,5 +48,5 @@ KNIT_MUST_CHECK bool knit_handles_choose_instance(struct knit_handles *handles, 
 KNIT_MUST_CHECK bool knit_handles_choose_for(
     struct knit_handles *handles, const struct knit_promise *promise);
 
-/* For a call that has waited, or is made again: not where it was. */
+/* For a call that has waited, or is made again: not where it was, unless it has a key. */
 void knit_handles_choose_again(struct knit_handle *handle);

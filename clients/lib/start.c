@@ -103,7 +103,7 @@ static inline bool is_way_there(const struct knit_handle *handle, const struct k
 static __attribute__((noinline)) void choose(struct knit *k, const struct knit_start *start)
 {
     if (has_key(start))
-        knit_handles_choose_by_key(&k->handles, knit_span_text(start->options->key), NULL);
+        knit_handles_choose_by_key(&k->handles, knit_span_text(start->options->key));
     else if (start->promise == NULL || !knit_handles_choose_for(&k->handles, start->promise))
         knit_handles_choose(&k->handles, NULL);
 }

@@ -415,6 +415,26 @@ static void a_declaration_is_compared_with_each_server(void **state)
     assert_int_equal(calls(1), 0);
 }
 
+/* The other one does not know the key: it would run the call once more when that comes again. */
+static void a_key_stays_when_its_call_is_made_again(void **state)
+{
+    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
+    const struct knit_open_options options = {.retry = &retry};
+    struct knit_call_options with = KNIT_CALL_OPTIONS_INIT;
+    int64_t number = -1;
+    char key[16];
+
+    (void)state;
+    begin(2, NULL, &options);
+    atomic_store_explicit(&several[0].is_busy, true, memory_order_relaxed);
+    with.key = key;
+    for (int i = 0; i < 1000 && number != 0; i++) {
+        (void)snprintf(key, sizeof(key), "key %d", i);
+        assert_int_equal(knit_call_with(k, &with, &error, "where", types, &number), KNIT_OK);
+    }
+    assert_int_equal(knit_call_with(k, &with, &error, "busy", types, &number), KNIT_OVERLOADED);
+}
+
 /* ---- servers that go ---- */
 
 static void what_dies_takes_its_own_calls_alone(void **state)
@@ -726,6 +746,7 @@ int main(void)
         WITH_SERVERS(a_call_with_a_key_is_made_again_where_it_is_known),
         WITH_SERVERS(a_key_that_no_server_knows_any_more_ends_its_call),
         WITH_SERVERS(a_declaration_is_compared_with_each_server),
+        WITH_SERVERS(a_key_stays_when_its_call_is_made_again),
         WITH_SERVERS(what_dies_takes_its_own_calls_alone),
         WITH_SERVERS(what_dies_takes_nothing_that_was_not_sent),
         WITH_SERVERS(what_is_silent_is_ejected_and_comes_back),
