@@ -68,6 +68,16 @@ static bool read_address(const struct addrinfo *from, int family, union knit_add
     return true;
 }
 
+static bool has_family(const struct addrinfo *list, int family)
+{
+    union knit_address address;
+
+    for (; list != NULL; list = list->ai_next)
+        if (read_address(list, family, &address))
+            return true;
+    return false;
+}
+
 static bool has_address(const struct addrinfo *list, int family, const union knit_address *address)
 {
     union knit_address other;
@@ -135,15 +145,16 @@ void knit_endpoints_learn(
 
     if (family == AF_UNSPEC)
         family = family_of(all, url);
-    if (family == AF_UNSPEC)
+    /* A name that has none of that family any more is not believed. */
+    if (!has_family(list, family))
         return;
     for (const struct addrinfo *at = list; at != NULL; at = at->ai_next)
         if (read_address(at, family, &address))
             add(all, url, &address);
-    /* A name that has none of them any more is not believed. */
     for (uint32_t i = 0; i < KNIT_ENDPOINTS_MAX; i++) {
         struct knit_endpoint *endpoint = &all->at[i];
 
+        /* Where there was no room for the others it keeps what it has. */
         if (endpoint->is_there && endpoint->url == url && endpoint->has_address &&
             knit_endpoints_count_of(all, url) > 1 && !has_address(list, family, &endpoint->address))
             forget(endpoint);

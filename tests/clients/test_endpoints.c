@@ -11,6 +11,33 @@
 
 #include "clients/lib/endpoints.h"
 
+static void a_name_without_addresses_of_the_family_changes_nothing(void **state)
+{
+    static struct knit_endpoints all;
+    struct sockaddr_in v4[3];
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct addrinfo list[3] = {{0}};
+    const struct addrinfo other = {
+        .ai_family = AF_INET6, .ai_addr = (struct sockaddr *)&v6, .ai_addrlen = sizeof(v6)};
+
+    (void)state;
+    knit_endpoints_init(&all, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        v4[i] = (struct sockaddr_in){
+            .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + i)};
+        list[i] = (struct addrinfo){.ai_family = AF_INET,
+            .ai_addr = (struct sockaddr *)&v4[i],
+            .ai_addrlen = sizeof(v4[i]),
+            .ai_next = i < 2 ? &list[i + 1] : NULL};
+    }
+    knit_endpoints_learn(&all, 0, list, AF_INET);
+    assert_int_equal(knit_endpoints_count(&all), 3);
+    knit_endpoints_learn(&all, 0, &other, AF_UNSPEC);
+    assert_int_equal(knit_endpoints_count(&all), 3);
+    knit_endpoints_learn(&all, 0, &list[1], AF_UNSPEC);
+    assert_int_equal(knit_endpoints_count(&all), 2);
+}
+
 static void no_more_than_half_are_ejected(void **state)
 {
     static struct knit_endpoints all;
@@ -44,6 +71,7 @@ static void no_more_than_half_are_ejected(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_without_addresses_of_the_family_changes_nothing),
         cmocka_unit_test(no_more_than_half_are_ejected),
     };
 
