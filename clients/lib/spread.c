@@ -187,6 +187,7 @@ static void look_at(struct knit *k, struct knit_endpoint *endpoint, uint64_t now
         endpoint->heard_ns = now_ns;
     if (endpoint->heard_ns == now_ns) {
         endpoint->failures = 0;
+        endpoint->due_ns = now_ns + PING_MS * ms;
         return;
     }
     if (endpoint->ping == NULL && now_ns - endpoint->heard_ns >= QUIET_MS * ms) {

@@ -162,7 +162,8 @@ static void handle(struct knit_several *server, uint32_t at, const struct knit_m
         put_hello(server, &out, message->msgid);
     } else if (knit_span_is(name, "$/ping")) {
         add_one(&server->pings);
-        put_first(&out, message);
+        if (!atomic_load_explicit(&server->is_unpinged, memory_order_relaxed))
+            put_first(&out, message);
     } else if (knit_span_is(name, "$/tasks")) {
         put_tasks(server, &out, message->msgid);
     } else if (knit_span_is(name, "$/cancel")) {

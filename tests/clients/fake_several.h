@@ -41,9 +41,9 @@ struct knit_several_held {
 struct knit_several {
     /* Set by the test before it begins to listen. */
     uint64_t workers;
-    uint32_t life;             /* a part of its instance */
-    const char *_Atomic types; /* of its one task, `where`; NULL = "() -> int" */
-    _Atomic bool is_deaf, is_busy;
+    uint32_t life;                              /* a part of its instance */
+    const char *_Atomic types;                  /* of its one task, `where`; NULL = "() -> int" */
+    _Atomic bool is_deaf, is_busy, is_unpinged; /* the last: it answers no ping */
     /* To be read. */
     _Atomic uint32_t calls, connections, accepted, pings, cancelled, references;
 

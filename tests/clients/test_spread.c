@@ -514,6 +514,30 @@ static void what_is_silent_is_ejected_and_comes_back(void **state)
     assert_int_equal(atomic_load_explicit(&several[1].accepted, memory_order_relaxed), 1);
 }
 
+/* It answers calls, and no ping. */
+static void what_says_anything_has_its_time_anew(void **state)
+{
+    const uint64_t ms = 1000000;
+    const struct knit_endpoint *endpoint;
+    struct knit_handle *held[2];
+
+    (void)state;
+    begin(2, NULL, NULL);
+    atomic_store_explicit(&several[1].is_unpinged, true, memory_order_relaxed);
+    held[0] = hold_at(1);
+    for (endpoint = k->link.endpoints->at; endpoint->stream != held[0]->stream;)
+        endpoint++;
+    assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 1, PATIENCE_MS));
+    knit_several_tell(1, KNIT_SEVERAL_RELEASE);
+    assert_int_equal(finish(held[0]), 1);
+    held[1] = hold_at(1);
+    assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 0, PATIENCE_MS));
+    assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 1, PATIENCE_MS));
+    /* It is looked at again 250 ms after the failure, which comes as long after the last word. */
+    assert_true(endpoint->due_ns - endpoint->heard_ns >= 500 * ms);
+    (void)knit_free(held[1]);
+}
+
 static void who_says_goaway_is_left_alone(void **state)
 {
     struct knit_handle *held;
@@ -750,6 +774,7 @@ int main(void)
         WITH_SERVERS(what_dies_takes_its_own_calls_alone),
         WITH_SERVERS(what_dies_takes_nothing_that_was_not_sent),
         WITH_SERVERS(what_is_silent_is_ejected_and_comes_back),
+        WITH_SERVERS(what_says_anything_has_its_time_anew),
         WITH_SERVERS(who_says_goaway_is_left_alone),
         WITH_SERVERS(all_that_die_are_waited_for),
         WITH_SERVERS(one_descriptor_stands_for_all),
