@@ -247,7 +247,9 @@ static bool take_lookups(struct knit *k)
             knit_endpoints_learn(k->link.endpoints, i, list, AF_UNSPEC);
             freeaddrinfo(list);
         }
-        k->link.lookups[i] = knit_lookup_free(lookup);
+        /* Another thread may fork() meanwhile, whose child closes what the link still has. */
+        k->link.lookups[i] = NULL;
+        (void)knit_lookup_free(lookup);
     }
     return are_done;
 }
