@@ -274,11 +274,12 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *
 
         code = knit_admin_call(k, "$/tasks", knit_admin_put_query(&page, bytes), until_ns, &handle,
             &result, ret_error);
-        if (code != KNIT_OK)
-            break;
-        /* Callbacks may have made calls meanwhile, of which each chooses its connection. */
+        /* Callbacks may have made calls meanwhile, of which each chooses its connection, and
+           another one may serve by now. */
         if (k->handles.several != NULL && knit_stream_takes_calls(stream))
             k->handles.stream = stream;
+        if (code != KNIT_OK)
+            break;
         code = read_page(result, &page, on_entry, user, ret_error);
         knit_handle_drop(handle);
     }
