@@ -77,22 +77,6 @@ static uint64_t weight(struct knit_span key, uint64_t instance)
     return number ^ number >> 29;
 }
 
-void knit_handles_choose_by_key(struct knit_handles *handles, struct knit_span key)
-{
-    struct knit_stream *found[KNIT_STREAMS_MAX];
-    const uint32_t count = gather(handles, NULL, found);
-    uint64_t most = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        const uint64_t number = weight(key, found[i]->instance);
-
-        if (i == 0 || number > most) {
-            handles->stream = found[i];
-            most = number;
-        }
-    }
-}
-
 bool knit_handles_choose_instance(struct knit_handles *handles, uint64_t instance)
 {
     struct knit_stream *stream;
@@ -104,6 +88,46 @@ bool knit_handles_choose_instance(struct knit_handles *handles, uint64_t instanc
         return true;
     }
     return false;
+}
+
+void knit_handles_note_key(struct knit_handles *handles, struct knit_span key)
+{
+    const uint64_t number = weight(key, 0);
+
+    if (handles->promises.keys != NULL)
+        handles->promises.keys[number % KNIT_KEY_PLACES] =
+            (struct knit_key_place){number, handles->stream->instance};
+}
+
+/* Whether it goes where it was sent before. */
+static bool choose_again_by_key(struct knit_handles *handles, struct knit_span key)
+{
+    const uint64_t number = weight(key, 0);
+    const struct knit_key_place *place = handles->promises.keys;
+
+    if (place == NULL)
+        return false;
+    place += number % KNIT_KEY_PLACES;
+    return place->key == number && place->instance != 0 &&
+           knit_handles_choose_instance(handles, place->instance);
+}
+
+void knit_handles_choose_by_key(struct knit_handles *handles, struct knit_span key)
+{
+    struct knit_stream *found[KNIT_STREAMS_MAX];
+    const uint32_t count = gather(handles, NULL, found);
+    uint64_t most = 0;
+
+    if (choose_again_by_key(handles, key))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t number = weight(key, found[i]->instance);
+
+        if (i == 0 || number > most) {
+            handles->stream = found[i];
+            most = number;
+        }
+    }
 }
 
 bool knit_handles_choose_for(struct knit_handles *handles, const struct knit_promise *promise)

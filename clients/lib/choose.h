@@ -36,9 +36,21 @@ struct knit_stream;
  * one that is out takes them; without that, nothing changes. */
 void knit_handles_choose(struct knit_handles *handles, const struct knit_stream *avoided);
 
-/* The same for a call with a key: one key has one server for as long as the session has the same
- * connections, since no other knows the key. */
+/* Where a key was sent last, by numbers that stand for both. */
+struct knit_key_place {
+    uint64_t key, instance;
+};
+
+/* Of a session with several endpoints. A key that another one takes the place of is found by chance
+ * anew, which gives the same server as long as the session has the same connections. */
+enum { KNIT_KEY_PLACES = 1024 };
+
+/* The same for a call with a key: one key has one server for as long as the session has a
+ * connection to it, since no other knows the key. */
 void knit_handles_choose_by_key(struct knit_handles *handles, struct knit_span key);
+
+/* A call with that key was sent over `stream`. */
+void knit_handles_note_key(struct knit_handles *handles, struct knit_span key);
 
 /* The one to that run of a server. False: there is none. */
 KNIT_MUST_CHECK bool knit_handles_choose_instance(struct knit_handles *handles, uint64_t instance);

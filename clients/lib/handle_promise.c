@@ -409,6 +409,8 @@ static int start_on_stream(
     if ((handle->flags & KNIT_HANDLE_LATE) != 0 &&
         knit_substitute_decode(handle->late, &options->substitute, NULL, &reason) != 0)
         options->substitute = (struct knit_substitute){0};
+    if (options->key.bytes != NULL)
+        knit_handles_note_key(handle->handles, options->key);
     return knit_handle_start_on_stream(
         handle, handle->prepared->task, params, knit_options_is_empty(options) ? NULL : options);
 }

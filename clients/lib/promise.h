@@ -46,6 +46,7 @@
 
 struct knit_handle;
 struct knit_handles;
+struct knit_key_place;
 struct knit_promise;
 
 struct knit_hole {
@@ -85,6 +86,7 @@ struct knit_promises {
     uint32_t shelved;                 /* of those that wait: for a connection, */
     uint64_t shelved_bytes;           /* and their arguments */
     struct knit_handle *unwanted;     /* disowned sources without holes, by next_spare */
+    struct knit_key_place *keys;      /* choose.h; NULL: of a session with one endpoint */
 };
 
 /* Arguments of a call: params with nil for each of `count` handles, which are the session's own.

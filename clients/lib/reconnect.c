@@ -642,6 +642,7 @@ void knit_reconnect_fini(struct knit *k, bool is_ours)
         link->lookups[i] = knit_lookup_free(link->lookups[i]);
     free(link->lookups);
     free(link->endpoints);
+    free(k->handles.promises.keys);
     free(link->name);
     free(link->urls);
 }

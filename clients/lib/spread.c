@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "clients/lib/choose.h"
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
 #include "clients/lib/resolve.h"
@@ -52,7 +53,8 @@ bool knit_spread_init(struct knit *k, const struct knit_open_options *options)
     if (!has_names && link->url_count == 1)
         return true;
     link->endpoints = calloc(1, sizeof(*link->endpoints));
-    if (link->endpoints == NULL)
+    k->handles.promises.keys = calloc(KNIT_KEY_PLACES, sizeof(struct knit_key_place));
+    if (link->endpoints == NULL || k->handles.promises.keys == NULL)
         return false;
     knit_endpoints_init(link->endpoints, link->url_count);
     link->endpoints->connections =

@@ -63,8 +63,11 @@ static __attribute__((noinline)) int start_with_options(
     struct knit_handle *handle, const struct knit_start *start)
 {
     struct knit_options options = stream_options(handle, start);
+    int code = knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
 
-    return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
+    if (code == KNIT_OK && options.key.bytes != NULL)
+        knit_handles_note_key(handle->handles, options.key);
+    return code;
 }
 
 size_t knit_arguments_max(struct knit *k)

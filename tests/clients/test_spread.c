@@ -31,6 +31,8 @@ enum { PATIENCE_MS = 20000 };
 KNIT_TYPED_AS(where_typed, "where", (), ((int, number)));
 
 static const char types[] = "() -> int";
+static const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
+static const struct knit_open_options with_retry = {.retry = &retry};
 static struct knit *k;
 static struct knit_error error;
 
@@ -287,26 +289,50 @@ static void a_call_with_sources_at_two_servers_waits_here(void **state)
     (void)knit_prepared_free(prepared);
 }
 
-static void a_key_has_one_server(void **state)
+static int call_by_key(int number, const char *task, int64_t *ret_at)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    char key[16];
+
+    (void)snprintf(key, sizeof(key), "key %d", number);
+    options.key = key;
+    return knit_call_with(k, &options, &error, task, types, ret_at);
+}
+
+static int64_t where_by_key(int number)
+{
+    int64_t at = -1;
+
+    assert_int_equal(call_by_key(number, "where", &at), KNIT_OK);
+    return at;
+}
+
+static void a_key_has_one_server(void **state)
+{
     uint32_t keys_at[3] = {0, 0, 0};
 
     (void)state;
     begin(3, NULL, NULL);
     for (int i = 0; i < 60; i++) {
-        int64_t first = -1, again = -1;
-        char key[16];
-
-        (void)snprintf(key, sizeof(key), "key %d", i);
-        options.key = key;
-        assert_int_equal(knit_call_with(k, &options, &error, "where", types, &first), KNIT_OK);
-        assert_int_equal(knit_call_with(k, &options, &error, "where", types, &again), KNIT_OK);
-        assert_int_equal(first, again);
-        keys_at[first]++;
+        keys_at[where_by_key(i)]++;
+        assert_int_equal(where_by_key(i), where_by_key(i));
     }
     for (int i = 0; i < 3; i++)
         assert_in_range(keys_at[i], 5, 40);
+}
+
+static void a_key_stays_when_others_connect(void **state)
+{
+    (void)state;
+    begin(2, NULL, NULL);
+    knit_several_tell(1, KNIT_SEVERAL_DIE);
+    assert_true(KNIT_WAIT_UNTIL(all_serve(1), PATIENCE_MS));
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(where_by_key(i), 0);
+    knit_several_tell(1, KNIT_SEVERAL_LIVE);
+    assert_true(KNIT_WAIT_UNTIL(all_serve(2), PATIENCE_MS));
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(where_by_key(i), 0);
 }
 
 static void a_call_is_cancelled_where_it_is(void **state)
@@ -327,11 +353,8 @@ static void a_call_is_cancelled_where_it_is(void **state)
 
 static void a_call_is_made_again_elsewhere(void **state)
 {
-    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
-    const struct knit_open_options options = {.retry = &retry};
-
     (void)state;
-    begin(2, NULL, &options);
+    begin(2, NULL, &with_retry);
     atomic_store_explicit(&several[0].is_busy, true, memory_order_relaxed);
     for (int i = 0; i < 8; i++)
         assert_int_equal(where("busy"), 1);
@@ -353,13 +376,11 @@ static struct knit_handle *hold_with_key(const char *key)
 /* It may have started, and the server where it is knows its key alone. */
 static void a_call_with_a_key_is_made_again_where_it_is_known(void **state)
 {
-    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
-    const struct knit_open_options options = {.retry = &retry};
     struct knit_handle *handle;
     uint32_t at;
 
     (void)state;
-    begin(2, NULL, &options);
+    begin(2, NULL, &with_retry);
     handle = hold_with_key("one");
     at = calls(1);
     knit_several_tell(at, KNIT_SEVERAL_DROP);
@@ -372,13 +393,11 @@ static void a_call_with_a_key_is_made_again_where_it_is_known(void **state)
 
 static void a_key_that_no_server_knows_any_more_ends_its_call(void **state)
 {
-    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
-    const struct knit_open_options options = {.retry = &retry};
     struct knit_handle *handle;
     uint32_t at;
 
     (void)state;
-    begin(2, NULL, &options);
+    begin(2, NULL, &with_retry);
     handle = hold_with_key("one");
     at = calls(1);
     knit_several_tell(at, KNIT_SEVERAL_DIE);
@@ -418,21 +437,15 @@ static void a_declaration_is_compared_with_each_server(void **state)
 /* The other one does not know the key: it would run the call once more when that comes again. */
 static void a_key_stays_when_its_call_is_made_again(void **state)
 {
-    const struct knit_retry_options retry = {.attempts = 2, .wait_ms = 1};
-    const struct knit_open_options options = {.retry = &retry};
-    struct knit_call_options with = KNIT_CALL_OPTIONS_INIT;
-    int64_t number = -1;
-    char key[16];
+    int64_t at;
+    int i = 0;
 
     (void)state;
-    begin(2, NULL, &options);
+    begin(2, NULL, &with_retry);
     atomic_store_explicit(&several[0].is_busy, true, memory_order_relaxed);
-    with.key = key;
-    for (int i = 0; i < 1000 && number != 0; i++) {
-        (void)snprintf(key, sizeof(key), "key %d", i);
-        assert_int_equal(knit_call_with(k, &with, &error, "where", types, &number), KNIT_OK);
-    }
-    assert_int_equal(knit_call_with(k, &with, &error, "busy", types, &number), KNIT_OVERLOADED);
+    while (where_by_key(i) != 0)
+        i++;
+    assert_int_equal(call_by_key(i, "busy", &at), KNIT_OVERLOADED);
 }
 
 /* ---- servers that go ---- */
@@ -517,25 +530,24 @@ static void what_is_silent_is_ejected_and_comes_back(void **state)
 /* It answers calls, and no ping. */
 static void what_says_anything_has_its_time_anew(void **state)
 {
-    const uint64_t ms = 1000000;
     const struct knit_endpoint *endpoint;
-    struct knit_handle *held[2];
+    struct knit_handle *held;
 
     (void)state;
     begin(2, NULL, NULL);
     atomic_store_explicit(&several[1].is_unpinged, true, memory_order_relaxed);
-    held[0] = hold_at(1);
-    for (endpoint = k->link.endpoints->at; endpoint->stream != held[0]->stream;)
+    held = hold_at(1);
+    for (endpoint = k->link.endpoints->at; endpoint->stream != held->stream;)
         endpoint++;
     assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 1, PATIENCE_MS));
     knit_several_tell(1, KNIT_SEVERAL_RELEASE);
-    assert_int_equal(finish(held[0]), 1);
-    held[1] = hold_at(1);
+    assert_int_equal(finish(held), 1);
+    held = hold_at(1);
     assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 0, PATIENCE_MS));
     assert_true(KNIT_WAIT_UNTIL(turn() && endpoint->failures == 1, PATIENCE_MS));
     /* It is looked at again 250 ms after the failure, which comes as long after the last word. */
-    assert_true(endpoint->due_ns - endpoint->heard_ns >= 500 * ms);
-    (void)knit_free(held[1]);
+    assert_true(endpoint->due_ns - endpoint->heard_ns >= UINT64_C(500000000));
+    (void)knit_free(held);
 }
 
 static void who_says_goaway_is_left_alone(void **state)
@@ -640,20 +652,16 @@ static uint32_t wakes_within(uint32_t time_ms)
     return wakes;
 }
 
-/* It listens, and answers nothing on connections to come. */
-static void fall_silent_anew(uint32_t number)
-{
-    knit_several_tell(number, KNIT_SEVERAL_DIE);
-    atomic_store_explicit(&several[number].is_deaf, true, memory_order_relaxed);
-    knit_several_tell(number, KNIT_SEVERAL_LIVE);
-}
-
 static void a_hello_without_answer_is_slept_through(void **state)
 {
     (void)state;
     begin(3, NULL, NULL);
-    fall_silent_anew(1);
-    fall_silent_anew(2);
+    /* They listen, and answer nothing on connections to come. */
+    for (uint32_t i = 1; i < 3; i++) {
+        knit_several_tell(i, KNIT_SEVERAL_DIE);
+        atomic_store_explicit(&several[i].is_deaf, true, memory_order_relaxed);
+        knit_several_tell(i, KNIT_SEVERAL_LIVE);
+    }
     assert_true(KNIT_WAIT_UNTIL(turn() && k->link.state == KNIT_LINK_HELLO, PATIENCE_MS));
     assert_in_range(wakes_within(700), 0, 50);
     assert_int_equal(where("where"), 0);
@@ -765,6 +773,7 @@ int main(void)
         WITH_SERVERS(a_call_stays_with_its_source),
         WITH_SERVERS(a_call_with_sources_at_two_servers_waits_here),
         WITH_SERVERS(a_key_has_one_server),
+        WITH_SERVERS(a_key_stays_when_others_connect),
         WITH_SERVERS(a_call_is_cancelled_where_it_is),
         WITH_SERVERS(a_call_is_made_again_elsewhere),
         WITH_SERVERS(a_call_with_a_key_is_made_again_where_it_is_known),
