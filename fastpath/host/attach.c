@@ -25,8 +25,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
-
-#define OWN_FLOW ((uint64_t)1 << 63) /* with the session's id: no principal has such a number */
+#include "fastpath/lane/lane_flows.h"
 
 /* A session that is asked for. */
 struct admission {
@@ -117,7 +116,9 @@ static int add(
     session->is_foreign = admission->is_foreign;
     session->peer = admission->peer;
     session->right = admission->peer.right;
-    session->flow = session->is_foreign ? admission->peer.principal : OWN_FLOW | session->id;
+    session->flow = admission->peer.principal;
+    if (!session->is_foreign)
+        session->flow = KNIT_LANE_FLOW_OF_LOOP | session->id;
     session->weight = admission->peer.weight;
     session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
     session->relay_fd = -1;

@@ -362,8 +362,10 @@ bool knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *sessio
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, const struct knit_ready_call *ready)
 {
-    if (!knit_cursor_claim(cursor, &ready->head, lane->options.owner))
+    if (!knit_cursor_claim(cursor, &ready->head, lane->options.owner)) {
+        knit_lane_end_long(lane, false);
         return false;
+    }
     cursor->stood_ns = 0;
     knit_lane_begin_job(lane, session);
     knit_lane_take(lane, session, &ready->head);
@@ -371,6 +373,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     prepare(lane, session, ready);
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
+    knit_lane_end_long(lane, knit_lane_of(lane, session, cursor) == lane->options.index);
     if (knit_lane_of(lane, session, cursor) != lane->options.index)
         knit_lane_note_stray(session);
     /* A worker's first call goes this way: until then no task is known to be short. */
@@ -384,8 +387,11 @@ bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *ses
 {
     struct knit_ready_call ready;
 
-    if (!knit_lane_find(lane, session, &session->home, &ready) ||
-        !knit_lane_call(lane, session, &session->home, &ready))
+    if (!knit_lane_find(lane, session, &session->home, &ready))
+        return false;
+    session->is_held =
+        knit_lane_holds(lane, session, &session->home, knit_meta_task(ready.head.meta), true);
+    if (session->is_held || !knit_lane_call(lane, session, &session->home, &ready))
         return false;
     knit_lane_begin_job(lane, session);
     return goes_on(lane, session);

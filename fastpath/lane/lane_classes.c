@@ -158,8 +158,11 @@ static bool serve_next(
 {
     struct knit_ready_call ready;
 
-    return knit_lane_find(lane, session, cursor, &ready) &&
-           knit_lane_call(lane, session, cursor, &ready);
+    if (!knit_lane_find(lane, session, cursor, &ready))
+        return false;
+    session->is_held =
+        knit_lane_holds(lane, session, cursor, knit_meta_task(ready.head.meta), true);
+    return !session->is_held && knit_lane_call(lane, session, cursor, &ready);
 }
 
 uint32_t knit_lane_serve_classes(
@@ -169,7 +172,7 @@ uint32_t knit_lane_serve_classes(
     struct choice choice;
 
     while (answers < most && looks < LOOKS_MAX && knit_deficit_has_credit(&session->deficit) &&
-           !lane->was_long && !knit_worker_session_is_shut(session) &&
+           !lane->was_long && !session->is_held && !knit_worker_session_is_shut(session) &&
            choose(lane, session, &choice)) {
         const enum knit_ring ring = choice.ring[choice.at];
         uint32_t got, burst;

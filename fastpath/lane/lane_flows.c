@@ -41,6 +41,8 @@ void knit_lane_flows_begin(struct knit_lane *lane)
 {
     struct knit_lane_flows *flows = &lane->flows;
 
+    knit_lane_let_go(lane);
+    lane->reserve.seen[0] = lane->reserve.seen[1] = NULL;
     flows->count = 0;
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++)
         flows->flow[i].sessions = 0;

@@ -35,6 +35,9 @@
  * others in all lanes. */
 #define KNIT_LANE_FLOW_DUE_LONG 10u
 
+/* Of numbers of a loop's flow, which is its own. */
+#define KNIT_LANE_FLOW_OF_LOOP ((uint64_t)1 << 63)
+
 enum { KNIT_LANE_FLOW_NO_PLACE = 255 };
 
 static_assert(KNIT_LANE_SESSIONS_MAX <= KNIT_LANE_FLOW_NO_PLACE, "it is no session's place");
@@ -58,6 +61,11 @@ struct knit_lane_flows {
     uint32_t round;
     uint32_t due; /* after a turn: what the one owes that is next in the home rings, in rounds */
 };
+
+static inline bool knit_lane_flow_is_of_loop(const struct knit_lane_flow *flow)
+{
+    return (flow->number & KNIT_LANE_FLOW_OF_LOOP) != 0;
+}
 
 /* The sessions of the lane have changed: each gets its flow. */
 void knit_lane_flows_begin(struct knit_lane *lane);

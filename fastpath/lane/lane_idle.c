@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a worker does whose home rings are empty: spin, steal (lane_steal.c), and in the end park
  * (lane_park.c). */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_steal.h"
 
 #include <sched.h>
 
@@ -81,6 +81,7 @@ void knit_lane_idle(struct knit_lane *lane)
     prefetch_answer(lane);
     look_at_core(lane);
     start = knit_clock_ns();
+    knit_lane_publish_flows(lane, start);
     steal_at = start;
     /* A caller waits for this core, or may, when no spin has succeeded for long. */
     spin_ns = lane->shares_core ? 0 : lane->spin.now_ns;

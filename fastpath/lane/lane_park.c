@@ -17,7 +17,7 @@
  *   W3 bell    lane_bell and bell acquire, before the announcement; with the release of the side
  *              that changes them (wake.h, session_publish.c)
  */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_steal.h"
 
 #include "fastpath/lane/board.h"
 
@@ -92,8 +92,8 @@ static void judge_wakes(struct knit_lane *lane, int woken)
             continue;
         session = lane->sessions[i - 1];
         /* While a reply is deferred, the caller notifies with each release, and none of its calls
-         * is claimed. */
-        if (session->is_evicted || session->deferred.any)
+         * is claimed; nor is one that is held. */
+        if (session->is_evicted || session->deferred.any || session->is_held)
             continue;
         if (now - session->wakes_since_ns > 1000000000u) {
             session->wakes_since_ns = now;
@@ -112,7 +112,8 @@ static void judge_wakes(struct knit_lane *lane, int woken)
 /* Sleeps while all bells have the values that were read. Returns which one was woken, or -1. */
 static int sleep_on_bells(const struct knit_lane *lane)
 {
-    const uint64_t until = lane->options.park_ms != 0
+    const uint64_t until = lane->reserve.holds ? knit_clock_ns() + KNIT_LANE_NAP_NS
+                           : lane->options.park_ms != 0
                                ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                                : 0;
 

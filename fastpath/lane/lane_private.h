@@ -4,6 +4,7 @@
  *   lane_turn.c     turns: serve the home rings
  *   lane_poll.h     which sessions are looked at
  *   lane_flows.c    whose turn it is, of several principals
+ *   lane_reserve.c  workers that long calls of one of them leave free
  *   lane_idle.c     the home rings are empty: spin, steal, park
  *   lane_classes.c  the order of the rings of one session
  *   lane_steal.c    calls of other lanes
@@ -30,6 +31,7 @@
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/lane_flows.h"
 #include "fastpath/lane/lane_poll.h"
+#include "fastpath/lane/lane_reserve.h"
 #include "fastpath/lane/reply_arena.h"
 #include "fastpath/lane/state.h"
 
@@ -83,6 +85,7 @@ struct knit_worker_session {
     uint64_t result_max; /* longest outcome it can be given */
     bool has_answers;    /* answered since the last look whether its caller sleeps */
     bool is_evicted;
+    bool is_held;   /* its next call at home has to wait, see lane_reserve.h */
     uint32_t wakes; /* by its bell, since wakes_since_ns */
     uint64_t wakes_since_ns, wakes_consumed;
 };
@@ -103,6 +106,7 @@ struct knit_lane {
     uint32_t turn_from;    /* session that is first in the next turn */
     uint32_t round;        /* of the sessions' deficits */
     struct knit_lane_flows flows;
+    struct knit_lane_reserve reserve;
     uint32_t took_ns;                 /* what the run took that was measured last */
     uint32_t steal_place;             /* session, */
     uint32_t steal_lane;              /* and lane of it, that are first in the next scan */
@@ -146,6 +150,15 @@ struct knit_lane {
     uint32_t turns;      /* with calls, since the last scan of other lanes' rings */
     uint64_t scanned_ns; /* time of the last such scan between calls */
 };
+
+/* It was served; before a long call, and now and then, that is published. */
+static inline void knit_lane_note_flow(struct knit_lane *lane, struct knit_lane_flow *flow)
+{
+    if (lane->reserve.seen[0] == flow)
+        return;
+    lane->reserve.seen[1] = lane->reserve.seen[0];
+    lane->reserve.seen[0] = flow;
+}
 
 enum knit_lane_end { KNIT_LANE_GOES_ON, KNIT_LANE_RETIRES, KNIT_LANE_STOPS };
 
@@ -257,7 +270,8 @@ static inline bool knit_lane_has_home_work(struct knit_lane *lane, bool all)
         const uint32_t place = lane->poll.hot[i];
         struct knit_worker_session *session = lane->sessions[place];
 
-        if (knit_lane_has_something(lane, session, place) && !knit_worker_session_is_shut(session))
+        if (knit_lane_has_something(lane, session, place) &&
+            !knit_worker_session_is_shut(session) && !session->is_held)
             any = true;
     }
     return any;
@@ -269,21 +283,6 @@ static inline bool knit_lane_has_requests(const struct knit_lane *lane)
     return atomic_load_explicit(&lane->has_handover, memory_order_acquire) ||
            atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
 }
-
-/* Whether a worker may claim calls of another lane. LATER: there is one that is not READY for long
- * enough yet. */
-enum knit_lane_stealable { KNIT_STEAL_NOTHING, KNIT_STEAL_LATER, KNIT_STEAL_NOW };
-
-/* Reads at most `rings` rings of other lanes in which callers have calls, from where the last scan
- * ended. With `take`, a call that may be stolen is claimed and answered, and the next scan begins
- * behind its ring: one that is always full does not delay the others. */
-enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take);
-
-/* Beside home rings of flows that owe so many rounds: the same for one that owes less. */
-bool knit_lane_serve_lesser_debtor(struct knit_lane *lane, uint32_t due);
-
-/* Between the calls of a worker that always has some at home. */
-void knit_lane_help_others(struct knit_lane *lane);
 
 /* When the home rings are empty: spins, steals, parks. */
 void knit_lane_idle(struct knit_lane *lane);

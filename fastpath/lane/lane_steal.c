@@ -11,9 +11,10 @@
  * looks. It does not matter whether that worker is busy, stopped or overloaded: the claim word
  * decides, and a busy flag would be stale in exactly this moment.
  */
-#include "fastpath/lane/lane_classes.h"
+#include "fastpath/lane/lane_steal.h"
 
 #include "fastpath/lane/board.h"
+#include "fastpath/lane/lane_classes.h"
 
 #define SCAN_NS 1000000u /* longest time between two scans of other lanes' rings */
 
@@ -35,6 +36,8 @@ static enum knit_lane_stealable may_take(struct knit_lane *lane,
         return KNIT_STEAL_NOTHING;
     }
     (void)knit_lane_has_aged(cursor, now);
+    if (knit_lane_holds(lane, session, cursor, knit_meta_task(prey->call.head.meta), false))
+        return KNIT_STEAL_NOTHING;
     return is_vacant || now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? KNIT_STEAL_NOW
                                                                       : KNIT_STEAL_LATER;
 }
@@ -98,12 +101,15 @@ static bool steal(struct knit_lane *lane, struct knit_worker_session *session, s
     const int32_t credit_ns = session->deficit.ns;
     struct knit_lane_flow *flow = session->flow;
 
+    if (knit_lane_holds(lane, session, prey->cursor, knit_meta_task(prey->call.head.meta), true))
+        return false;
     lane->took_ns = 0;
     if (!knit_lane_call(lane, session, prey->cursor, &prey->call))
         return false;
     if (lane->flows.count == 1)
         return true;
     knit_lane_flows_begin_round(&lane->flows, &flow, 1);
+    knit_lane_note_flow(lane, flow);
     knit_lane_flow_charge(flow, credit_ns - session->deficit.ns, lane->took_ns);
     return true;
 }
@@ -250,6 +256,34 @@ bool knit_lane_serve_lesser_debtor(struct knit_lane *lane, uint32_t due)
     }
 }
 
+/* A long call of a home ring has ended: one of its flow that is held in another lane has its turn
+ * before the next one here. */
+static bool serve_waiting(struct knit_lane *lane)
+{
+    const uint32_t from = knit_lane_next_waiting(lane);
+
+    for (uint32_t i = 0; i < lane->session_count && from < lane->options.lanes; i++) {
+        const uint32_t place = (lane->reserve.place + i) % lane->session_count;
+        struct knit_worker_session *session = lane->sessions[place];
+        const uint64_t begun = knit_clock_ns();
+        struct prey prey;
+
+        if (!knit_lane_is_of_own(lane, session) || knit_worker_session_is_shut(session) ||
+            (lanes_with_calls(lane, place, from / 64) >> from % 64 & 1) == 0)
+            continue;
+        while (may_steal(lane, session, from, knit_clock_ns(), &prey) == KNIT_STEAL_LATER &&
+               knit_clock_ns() - begun < 2 * KNIT_STEAL_AFTER_NS)
+            knit_bell_pause();
+        if (may_steal(lane, session, from, knit_clock_ns(), &prey) == KNIT_STEAL_NOW &&
+            steal(lane, session, &prey)) {
+            knit_board_count(&lane->busy->stolen, 1);
+            lane->reserve.place = place + 1;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A worker whose home rings are never empty still scans the other rings from time to time: a call
  * in a lane without a worker, or behind a long call, would otherwise wait as long as callers keep
  * all other workers busy. What is of a principal that has got its part here waits like its calls in
@@ -266,6 +300,10 @@ void knit_lane_help_others(struct knit_lane *lane)
     if (now - lane->scanned_ns < SCAN_NS)
         return;
     lane->scanned_ns = now;
+    knit_lane_publish_flows(lane, now);
+    if (lane->reserve.own != 0 && serve_waiting(lane))
+        knit_lane_wake_callers(lane);
+    lane->reserve.own = 0;
     if (take_of_others(lane, due > 1 ? due : 1) == KNIT_STEAL_NOW ||
         (may_be_next && take_of_others(lane, due + 1) == KNIT_STEAL_NOW))
         knit_lane_wake_callers(lane);

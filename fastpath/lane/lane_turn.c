@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fastpath/lane/lane_steal.h"
 #include "fastpath/lane/wake.h"
 
 #define TURN_ANSWERS   16u
@@ -53,6 +54,7 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     knit_spin_init(&lane->spin, options->spin_us);
     lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    knit_lane_begin_reserve(lane);
     atomic_store_explicit(&lane->busy->owner, options->owner, memory_order_relaxed);
     lane->park =
         atomic_load_explicit(&options->board.park[options->index].value, memory_order_acquire);
@@ -208,6 +210,7 @@ static uint32_t visit(struct knit_lane *lane, struct knit_lane_flow *flow, uint3
     }
     if (took_ns > LONG_VISIT_NS && (int64_t)took_ns * WATCH_FACTOR > flow->watch_ns)
         flow->watch_ns = (int64_t)took_ns * WATCH_FACTOR;
+    knit_lane_note_flow(lane, flow);
     knit_lane_flow_charge(flow, spent_ns, took_ns);
     if (got > 0)
         lane->turn_from = place + 1u;
@@ -254,6 +257,7 @@ static inline uint32_t serve_alone(struct knit_lane *lane, uint32_t place)
         answers < TURN_ANSWERS && !lane->was_long && !knit_deficit_has_credit(&session->deficit));
     if (__builtin_expect(flow->credit_ns <= 0, 0))
         lane->flows.due = knit_lane_flows_due(&flow, 1);
+    knit_lane_note_flow(lane, flow);
     if (answers > 0)
         lane->turn_from = place + 1u;
     return answers;
@@ -269,6 +273,8 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
 
     lane->was_long = false;
     lane->flows.due = 0;
+    if (__builtin_expect(lane->reserve.holds, 0))
+        knit_lane_let_go(lane);
     if (count == 0)
         return 0;
     if (count == 1)

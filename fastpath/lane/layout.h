@@ -177,6 +177,9 @@ struct knit_note_line {
     _Atomic uint64_t address;
     _Atomic uint64_t late;   /* deferred calls that were completed in vain, by all workers */
     _Atomic uint64_t denied; /* calls that their callers may not run, by the lane's workers */
+    /* Hints for the other workers, see lane_reserve.h. */
+    _Atomic uint64_t served[2]; /* mark32 | ms32 of the flows that were served last */
+    _Atomic uint64_t long_call; /* mark32 | ms30 | state2 of the long call that runs, or is held */
 };
 
 static_assert(

@@ -520,6 +520,105 @@ static void a_thief_with_nothing_else_gives_rounds(void **state)
     assert_true(flow_of(0)->credit_ns > -3000000);
 }
 
+/* ---- the reserve ---- */
+
+enum { LONG_US = 2500 };
+
+/* A long call of flow 1 runs in that lane, or none. */
+static void say_running(uint32_t lane, bool is_running)
+{
+    atomic_store_explicit(&lanes.pool.note[lane].long_call, is_running ? (uint64_t)1 << 32 | 3 : 0,
+        memory_order_relaxed);
+}
+
+static void turn_of(uint32_t worker)
+{
+    assert_int_equal(knit_lane_turn(lanes.worker[worker]), KNIT_LANE_RUNNING);
+}
+
+/* Workers 0 and 1 know that the task is long; the other flow has called lately, if at all. */
+static void begin_two(struct knit_session **ret_greedy, struct knit_session **ret_other, bool calls)
+{
+    *ret_greedy = add_session(1, 1);
+    *ret_other = add_session(2, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        lanes_add_worker(&lanes, i, 5 + i);
+        lanes.worker[i]->mean_ns[LANES_SPIN] = LONG_US * 1000;
+        turn_of(i);
+    }
+    if (calls)
+        (void)publish(*ret_other, 1, LANES_ECHO, 0);
+    turn_of(1);
+    assert_int_equal(collect(*ret_other), calls);
+}
+
+static void long_calls_leave_a_worker_to_others(void **state)
+{
+    struct knit_session *greedy, *other;
+
+    (void)state;
+    begin_two(&greedy, &other, true);
+    say_running(0, true);
+    (void)publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 0);
+    /* Not where it is stolen either; and what is not long is not held. */
+    (void)publish(other, 1, LANES_ECHO, 0);
+    turn_of(1);
+    assert_int_equal(collect(other), 1);
+    assert_int_equal(collect(greedy), 0);
+    say_running(0, false);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 1);
+}
+
+static void nothing_is_held_where_nobody_else_was_active(void **state)
+{
+    struct knit_session *greedy, *other;
+
+    (void)state;
+    begin_two(&greedy, &other, false);
+    say_running(0, true);
+    (void)publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 1);
+}
+
+/* A worker that was stopped, or a task, may have left any word. */
+static void nothing_is_held_for_good(void **state)
+{
+    struct knit_session *greedy, *other;
+
+    (void)state;
+    begin_two(&greedy, &other, true);
+    say_running(0, true);
+    (void)publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 0);
+    lanes.worker[1]->sessions[0]->home.stood_ns -= KNIT_LANE_HELD_NS + 1;
+    turn_of(1);
+    assert_int_equal(collect(greedy), 1);
+}
+
+/* Or the worker that may run calls of that principal would run those of its own lane alone. */
+static void what_is_held_has_its_turn_elsewhere(void **state)
+{
+    struct knit_session *greedy, *other;
+
+    (void)state;
+    begin_two(&greedy, &other, true);
+    say_running(0, true);
+    (void)publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 0);
+    say_running(0, false);
+    (void)publish(greedy, 0, LANES_SPIN, LONG_US);
+    (void)publish(greedy, 0, LANES_SPIN, LONG_US);
+    turn_of(0);
+    assert_int_equal(collect(greedy), 2);
+    assert_int_equal(lanes.worker[0]->reserve.own, 0);
+}
+
 static void one_flow_is_not_charged(void **state)
 {
     struct knit_session *one, *other;
@@ -562,6 +661,10 @@ int main(void)
         TEST(a_busy_thief_helps_who_calls_alone),
         TEST(calls_that_are_helped_keep_none_at_home_waiting),
         TEST(a_thief_with_nothing_else_gives_rounds),
+        TEST(long_calls_leave_a_worker_to_others),
+        TEST(nothing_is_held_where_nobody_else_was_active),
+        TEST(nothing_is_held_for_good),
+        TEST(what_is_held_has_its_turn_elsewhere),
         TEST(one_flow_is_not_charged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,6 +65,10 @@ flow -DN=3
 flow -DN=10 -DBACKLOG
 flow -DN=5 -DA=4 -DBACKLOG
 flow -DN=2 -DA=1
+reserve -DC=1
+reserve -DC=2
+reserve -DT=2
+reserve -DT=2 -DSTOPS
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -111,6 +115,9 @@ flow -DN=2 -DF=3
 flow -DN=6 -DF=3 -DBACKLOG
 flow -DN=6 -DA=5 -DBACKLOG
 flow -DN=2 -DA=2
+reserve -DW=4 -DC=2
+reserve -DT=3 -DC=2
+reserve -DW=4 -DT=2 -DSTOPS
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -248,6 +255,10 @@ flow ONE_ROUND_A_LOOK -DN=3: i<2
 flow LAST_LOOK_MINDS_DEBT -DN=3: invalid end state
 flow HELP_FOR_DEBTORS -DN=5 -DA=4 -DBACKLOG: 2*got[0]
 flow THEFT_IS_FREE -DN=5 -DA=4 -DBACKLOG: 2*got[0]
+reserve FENCE_LEFT_OUT -DT=1: now<=1
+reserve LOWER_NOT_COUNTED -DT=1: now<=1
+reserve HIGHER_NOT_AWAITED -DT=1: now<=1
+reserve BOTH_GIVE_WAY -DT=1: over<3
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker decides by what it reads of all lanes at that moment, and by its own average of it: no
+ * word has two writers, and a worker that is stopped or dead keeps none from deciding.
+ */
+#include "fastpath/lane/lane_reserve.h"
+
+#include "fastpath/lane/board.h"
+#include "fastpath/lane/lane_classes.h"
+
+#define PUBLISH_NS 50000000u
+#define AVERAGE_NS 250000000
+#define WAITING_MS 200u  /* a nap, and much that a busy machine adds */
+#define LOOKS_MAX  4000u /* at a higher lane that has not decided */
+
+enum { NOTHING, WAITING, TRYING, RUNNING, STATES };
+
+/* long_call: mark32 | ms30 | state2 */
+static uint64_t word(uint32_t mark, uint32_t ms, uint32_t state)
+{
+    return (uint64_t)mark << 32 | (uint32_t)(ms << 2) | state;
+}
+
+/* Of another flow with a probability of 2^-31. */
+static uint32_t mark_of(const struct knit_lane_flow *flow)
+{
+    return (uint32_t)(flow->number ^ flow->number >> 32) | 1;
+}
+
+static uint32_t ms_of(uint64_t ns)
+{
+    return (uint32_t)(ns / 1000000);
+}
+
+static struct knit_note_line *own_line(struct knit_lane *lane)
+{
+    return &lane->options.pool.note[lane->options.index];
+}
+
+static void say(struct knit_lane *lane, uint64_t value)
+{
+    /* relaxed: G1 orders what has to be ordered. */
+    atomic_store_explicit(&own_line(lane)->long_call, value, memory_order_relaxed);
+}
+
+void knit_lane_begin_reserve(struct knit_lane *lane)
+{
+    say(lane, 0);
+}
+
+static uint64_t read_word(const struct knit_lane *lane, uint32_t index)
+{
+    return atomic_load_explicit(&lane->options.pool.note[index].long_call, memory_order_relaxed);
+}
+
+/* ---- who was active ---- */
+
+static void publish(struct knit_lane *lane, const struct knit_lane_flow *flow, uint64_t now_ns)
+{
+    _Atomic uint64_t *served = own_line(lane)->served;
+    const uint32_t mark = mark_of(flow);
+    const uint64_t first = atomic_load_explicit(&served[0], memory_order_relaxed);
+    const uint64_t second = atomic_load_explicit(&served[1], memory_order_relaxed);
+    uint32_t at = (uint32_t)first - (uint32_t)second > UINT32_MAX / 2 ? 0 : 1; /* the older one */
+
+    if (first >> 32 == mark)
+        at = 0;
+    else if (second >> 32 == mark)
+        at = 1;
+    /* relaxed: a hint. */
+    atomic_store_explicit(&served[at], (uint64_t)mark << 32 | ms_of(now_ns), memory_order_relaxed);
+}
+
+static void publish_now(struct knit_lane *lane, uint64_t now_ns)
+{
+    struct knit_lane_reserve *reserve = &lane->reserve;
+
+    reserve->published_ns = now_ns;
+    for (int i = 1; i >= 0; i--) {
+        if (reserve->seen[i] != NULL)
+            publish(lane, reserve->seen[i], now_ns);
+        reserve->seen[i] = NULL;
+    }
+}
+
+void knit_lane_publish_flows(struct knit_lane *lane, uint64_t now_ns)
+{
+    if (lane->flows.count > 1 && now_ns - lane->reserve.published_ns >= PUBLISH_NS)
+        publish_now(lane, now_ns);
+}
+
+/* The marks of flows that were active lately, two a lane. */
+struct active {
+    uint32_t mark[2 * KNIT_LANES_MAX];
+    uint32_t count;
+};
+
+static bool is_among(const struct active *active, uint32_t mark)
+{
+    for (uint32_t i = 0; i < active->count; i++)
+        if (active->mark[i] == mark)
+            return true;
+    return false;
+}
+
+/* False: no other flow was. */
+static bool find_active(
+    const struct knit_lane *lane, uint32_t own, uint32_t now_ms, struct active *ret)
+{
+    ret->count = 0;
+    for (uint32_t i = 0; i < 2 * lane->options.lanes; i++) {
+        const uint64_t served = atomic_load_explicit(
+            &lane->options.pool.note[i / 2].served[i % 2], memory_order_relaxed);
+        const uint32_t mark = (uint32_t)(served >> 32);
+
+        if (mark != 0 && mark != own && now_ms - (uint32_t)served < KNIT_LANE_ACTIVE_MS &&
+            !is_among(ret, mark))
+            ret->mark[ret->count++] = mark;
+    }
+    return ret->count > 0;
+}
+
+/* ---- how many may run ---- */
+
+static uint32_t weight_of(const struct knit_lane_flow *flow)
+{
+    return flow->weight != NULL ? knit_weight_load(flow->weight) : 1;
+}
+
+/* Its part of so many workers among those that are active. */
+static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flow *flow,
+    const struct active *active, uint32_t workers)
+{
+    uint64_t all = weight_of(flow);
+
+    for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
+        const struct knit_lane_flow *other = &lane->flows.flow[i];
+
+        if (other != flow && other->sessions != 0 && is_among(active, mark_of(other)))
+            all += weight_of(other);
+    }
+    return (uint32_t)((uint64_t)workers * weight_of(flow) / all);
+}
+
+/* What that lane's word says, when it has decided, where this one is to wait for that. */
+static uint64_t decided(const struct knit_lane *lane, uint32_t index, uint32_t mark, bool begins)
+{
+    uint64_t said = read_word(lane, index);
+
+    if (!begins || index < lane->options.index)
+        return said;
+    /* A stopped worker counts as one that runs. */
+    for (uint32_t looks = 0; said >> 32 == mark && said % STATES == TRYING && looks < LOOKS_MAX;
+         looks++) {
+        knit_bell_pause();
+        said = read_word(lane, index);
+    }
+    return said;
+}
+
+/* Other lanes, as one that wants to begin a call of that flow sees them. */
+struct others {
+    uint32_t workers; /* with its own */
+    uint32_t running; /* long calls of that flow */
+    uint32_t busy;    /* with calls of other flows */
+};
+
+/* Whether a call of that session is one of another flow. A session that is not known here is. */
+static bool runs_another(const struct knit_lane *lane, uint64_t session, uint32_t mark)
+{
+    if (session == 0)
+        return false;
+    for (uint32_t i = 0; i < lane->session_count; i++)
+        if (lane->sessions[i]->in.id == session)
+            return mark_of(lane->sessions[i]->flow) != mark;
+    return true;
+}
+
+static void look_at_others(
+    const struct knit_lane *lane, uint32_t mark, bool begins, struct others *ret)
+{
+    const struct knit_board_view *board = &lane->options.board;
+
+    *ret = (struct others){.workers = 1};
+    for (uint32_t i = 0; i < lane->options.lanes; i++) {
+        uint64_t said;
+
+        if (i == lane->options.index || knit_board_is_vacant(board, i))
+            continue;
+        ret->workers++;
+        said = decided(lane, i, mark, begins);
+        if (said >> 32 == mark && said % STATES >= TRYING)
+            ret->running++;
+        else if (runs_another(lane, knit_board_running(board, i).session, mark))
+            ret->busy++;
+    }
+}
+
+/* Calls of others are short, perhaps, and often there is none at the moment of a look. */
+static uint32_t average(struct knit_lane_reserve *reserve, uint32_t busy, uint64_t now_ns)
+{
+    const uint64_t since_ns = now_ns - reserve->looked_ns;
+    const int64_t share = since_ns < AVERAGE_NS ? (int64_t)since_ns : AVERAGE_NS;
+    const int64_t more = (int64_t)busy * 256 - reserve->busy_256ths;
+
+    reserve->looked_ns = now_ns;
+    reserve->busy_256ths = (uint32_t)(reserve->busy_256ths + more * share / AVERAGE_NS);
+    return reserve->busy_256ths;
+}
+
+/* Whether one more may run. */
+static bool is_over(struct knit_lane *lane, const struct knit_lane_flow *flow,
+    const struct active *active, bool begins)
+{
+    struct others others;
+    uint32_t free, most, part;
+
+    look_at_others(lane, mark_of(flow), begins, &others);
+    free = 1 + (2 * average(&lane->reserve, others.busy, knit_clock_ns()) + 255) / 256;
+    if (free > others.workers - 1)
+        free = others.workers - 1;
+    most = others.workers - free;
+    part = part_of(lane, flow, active, others.workers);
+    return others.running >= (most > part ? most : part);
+}
+
+static uint32_t mean_of(const struct knit_lane *lane, uint32_t task)
+{
+    const uint32_t mean = lane->mean_ns[task];
+
+    return mean != 0 ? mean : knit_board_mean_ns(&lane->options.board, task);
+}
+
+/* The next call of that ring has been held for too long. */
+static bool is_overdue(struct knit_cursor *cursor, uint64_t now_ns, uint32_t mean_ns)
+{
+    const uint64_t most_ns = (uint64_t)KNIT_LANE_HELD_RUNS * mean_ns;
+
+    (void)knit_lane_has_aged(cursor, now_ns);
+    return now_ns - cursor->stood_ns > (most_ns > KNIT_LANE_HELD_NS ? most_ns : KNIT_LANE_HELD_NS);
+}
+
+/* The flow's call may not begin; with `begins`, what the own word says of that. */
+static bool must_wait(
+    struct knit_lane *lane, const struct knit_lane_flow *flow, uint32_t now_ms, bool begins)
+{
+    const uint32_t mark = mark_of(flow);
+    struct active active;
+
+    if (!find_active(lane, mark, now_ms, &active))
+        return false;
+    if (begins) {
+        say(lane, word(mark, now_ms, TRYING));
+        knit_bell_fence(); /* G1 */
+    }
+    if (!is_over(lane, flow, &active, begins))
+        return false;
+    if (begins)
+        say(lane, word(mark, now_ms, WAITING));
+    return true;
+}
+
+bool knit_lane_holds(struct knit_lane *lane, const struct knit_worker_session *session,
+    struct knit_cursor *cursor, uint32_t task, bool begins)
+{
+    const struct knit_lane_flow *flow = session->flow;
+    uint32_t mean_ns;
+    uint64_t now_ns;
+
+    if (lane->flows.count == 1 || !lane->options.steal || lane->options.lanes == 1)
+        return false;
+    mean_ns = mean_of(lane, task);
+    if (mean_ns <= KNIT_LANE_LONG_NS)
+        return false;
+    now_ns = knit_clock_ns();
+    publish_now(lane, now_ns);
+    if (!knit_lane_flow_is_of_loop(flow) && !is_overdue(cursor, now_ns, mean_ns) &&
+        must_wait(lane, flow, ms_of(now_ns), begins)) {
+        lane->reserve.holds = true;
+        return true;
+    }
+    if (begins) {
+        say(lane, word(mark_of(flow), ms_of(now_ns), RUNNING));
+        lane->reserve.is_running = true;
+    }
+    return false;
+}
+
+void knit_lane_end_long(struct knit_lane *lane, bool is_home)
+{
+    if (!lane->reserve.is_running)
+        return;
+    lane->reserve.is_running = false;
+    lane->reserve.own = is_home ? (uint32_t)(read_word(lane, lane->options.index) >> 32) : 0;
+    say(lane, 0);
+}
+
+void knit_lane_let_go(struct knit_lane *lane)
+{
+    lane->reserve.holds = false;
+    for (uint32_t i = 0; i < lane->session_count; i++)
+        lane->sessions[i]->is_held = false;
+}
+
+/* ---- those that wait ---- */
+
+uint32_t knit_lane_next_waiting(struct knit_lane *lane)
+{
+    const uint32_t lanes = lane->options.lanes, now_ms = ms_of(knit_clock_ns());
+    const uint32_t mark = lane->reserve.own;
+
+    for (uint32_t i = 0; i < lanes; i++) {
+        const uint32_t index = (lane->reserve.next + i) % lanes;
+        const uint64_t said = read_word(lane, index);
+
+        if (index == lane->options.index || said >> 32 != mark || said % STATES != WAITING ||
+            ((now_ms - ((uint32_t)said >> 2)) & (UINT32_MAX >> 2)) > WAITING_MS)
+            continue;
+        lane->reserve.next = index + 1;
+        return index;
+    }
+    return lanes;
+}
+
+bool knit_lane_is_of_own(const struct knit_lane *lane, const struct knit_worker_session *session)
+{
+    return mark_of(session->flow) == lane->reserve.own;
+}
