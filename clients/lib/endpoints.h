@@ -37,7 +37,8 @@ struct knit_endpoint {
     bool is_there;
     bool has_address; /* else the host's name is looked up for it */
     bool is_ejected;
-    uint32_t url; /* its number */
+    bool is_asked; /* by a ping, if that could be sent, since it has said something */
+    uint32_t url;  /* its number */
     union knit_address address;
     struct knit_stream *stream; /* its connection, which takes calls; NULL = none */
     struct knit_handle *ping;   /* one that has no answer; NULL = none */

@@ -23,8 +23,8 @@ void knit_handles_disconnect(struct knit_handles *handles);
 /* The same of one call, of those that are not on a stream. */
 void knit_handle_disconnect(struct knit_handle *handle);
 
-/* The stream has broken before the handle's request was sent whole: true, and the call waits.
- * False: it cannot, and ends. */
+/* The stream has broken, or is left out, before the handle's request was sent whole: true, and the
+ * call waits. False: it cannot. */
 KNIT_MUST_CHECK bool knit_handle_wait_for_another(struct knit_handle *handle);
 
 /* It stands in none of the lists `timed` and `ready` any more. */

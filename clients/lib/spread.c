@@ -15,6 +15,7 @@
 #include "clients/lib/choose.h"
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
+#include "clients/lib/lost.h"
 #include "clients/lib/resolve.h"
 
 enum {
@@ -71,6 +72,7 @@ static void end_ping(struct knit_endpoint *endpoint)
     if (endpoint->ping != NULL)
         knit_handle_drop(endpoint->ping);
     endpoint->ping = NULL;
+    endpoint->is_asked = false;
 }
 
 /* The peer's address; false: it is none of a network. */
@@ -131,25 +133,42 @@ static void lose(struct knit *k, struct knit_endpoint *endpoint, uint64_t now_ns
     }
 }
 
-static void ping(struct knit *k, struct knit_endpoint *endpoint, uint64_t now_ns)
+/* False: not even that can be sent, for so much waits before it. */
+static bool ping(struct knit *k, struct knit_endpoint *endpoint)
 {
     static const uint8_t one_nil[] = {0x91, 0xc0};
     struct knit_handles *handles = &k->handles;
     struct knit_stream *chosen = handles->stream;
     struct knit_handle *handle = knit_handle_new(handles);
+    int code;
 
-    endpoint->due_ns = now_ns + PING_MS * ms;
     if (handle == NULL)
-        return;
+        return false;
     handles->stream = endpoint->stream;
-    if (knit_handle_start_on_stream(handle, "$/ping", knit_span(one_nil, sizeof(one_nil)), NULL) ==
-        KNIT_OK) {
-        endpoint->ping = handle;
-        knit_stream_flush(endpoint->stream);
-    } else {
-        knit_handle_drop(handle);
-    }
+    code = knit_handle_start_on_stream(handle, "$/ping", knit_span(one_nil, sizeof(one_nil)), NULL);
     handles->stream = chosen;
+    if (code != KNIT_OK) {
+        knit_handle_drop(handle);
+        return false;
+    }
+    endpoint->ping = handle;
+    knit_stream_flush(endpoint->stream);
+    return true;
+}
+
+/* Calls go elsewhere from now on, and so do those of which no byte was sent, as many as may wait
+ * for that; others when it is ejected again. */
+static void leave_out(struct knit_stream *stream)
+{
+    stream->is_out = true;
+    for (uint32_t i = 0; i < stream->places_max; i++) {
+        const struct knit_stream_place *place = &stream->places[i];
+        struct knit_handle *handle = place->user;
+
+        if (place->is_taken && handle != NULL && place->begin_position >= stream->position_sent &&
+            knit_handle_wait_for_another(handle))
+            (void)knit_stream_take_back(stream, i);
+    }
 }
 
 static void look_at_ejected(struct knit *k, struct knit_endpoint *endpoint, uint64_t now_ns)
@@ -160,10 +179,11 @@ static void look_at_ejected(struct knit *k, struct knit_endpoint *endpoint, uint
         endpoint->failures = 0;
         endpoint->stream->is_out = false;
         knit_endpoint_return(endpoint, now_ns);
-    } else if (endpoint->ping == NULL) {
-        ping(k, endpoint, now_ns);
+    } else if (endpoint->ping == NULL && ping(k, endpoint)) {
+        endpoint->due_ns = now_ns + PING_MS * ms;
     } else {
         knit_endpoint_eject_again(endpoint, now_ns);
+        leave_out(endpoint->stream);
     }
 }
 
@@ -180,6 +200,7 @@ static void look_at(struct knit *k, struct knit_endpoint *endpoint, uint64_t now
     if (stream->heard != endpoint->heard) {
         endpoint->heard = stream->heard;
         endpoint->heard_ns = now_ns;
+        endpoint->is_asked = false;
     }
     if (endpoint->is_ejected) {
         look_at_ejected(k, endpoint, now_ns);
@@ -192,12 +213,16 @@ static void look_at(struct knit *k, struct knit_endpoint *endpoint, uint64_t now
         endpoint->due_ns = now_ns + PING_MS * ms;
         return;
     }
-    if (endpoint->ping == NULL && now_ns - endpoint->heard_ns >= QUIET_MS * ms) {
-        ping(k, endpoint, now_ns);
-    } else if (endpoint->ping != NULL && now_ns >= endpoint->due_ns) {
+    if (!endpoint->is_asked && now_ns - endpoint->heard_ns >= QUIET_MS * ms) {
+        if (endpoint->ping == NULL)
+            (void)ping(k, endpoint);
+        endpoint->is_asked = true;
+        endpoint->due_ns = now_ns + PING_MS * ms;
+    } else if (endpoint->is_asked && now_ns >= endpoint->due_ns) {
         knit_endpoint_fail(k->link.endpoints, endpoint, now_ns, chance(k));
-        stream->is_out = endpoint->is_ejected;
-        if (!endpoint->is_ejected)
+        if (endpoint->is_ejected)
+            leave_out(stream);
+        else
             endpoint->due_ns = now_ns + PING_MS * ms;
     }
 }
@@ -325,7 +350,7 @@ uint64_t knit_spread_due_ns(struct knit *k)
     for (uint32_t i = 0; i < KNIT_ENDPOINTS_MAX; i++) {
         const struct knit_endpoint *endpoint = &all->at[i];
         const bool is_watched =
-            endpoint->stream != NULL && (endpoint->is_ejected || endpoint->ping != NULL);
+            endpoint->stream != NULL && (endpoint->is_ejected || endpoint->is_asked);
 
         if (((is_wanted && is_free(endpoint)) || is_watched) && endpoint->due_ns < due_ns)
             due_ns = endpoint->due_ns;

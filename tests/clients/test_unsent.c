@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session with two daemons, of which one reads nothing: what the kernel does not take for it goes
+ * to the other one. What else becomes of those that are silent: test_spread.c. */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "clients/lib/client.h"
+#include "clients/lib/endpoints.h"
+#include "tests/clients/fake_several.h"
+#include "tests/support/deadline.h"
+
+enum { PATIENCE_MS = 20000, BYTES = 48 * 1024, CALLS = 1000 };
+
+static struct knit *k;
+static struct knit_error error;
+static struct knit_handle *handles[CALLS], *unsent[CALLS];
+static uint32_t count, unsent_count;
+
+static bool turn(void)
+{
+    (void)knit_dispatch(k, &error);
+    return true;
+}
+
+static void set_deaf(uint32_t number, bool is_deaf)
+{
+    atomic_store_explicit(&several[number].is_deaf, is_deaf, memory_order_relaxed);
+    knit_several_tell(number, KNIT_SEVERAL_RELEASE);
+}
+
+static bool goes_to(const struct knit_handle *handle, uint32_t number)
+{
+    const struct knit_endpoint *endpoint = k->link.endpoints->at;
+
+    if ((handle->flags & KNIT_HANDLE_WAITING) == 0 || handle->stream == NULL)
+        return false;
+    while (endpoint->stream != handle->stream)
+        assert_true(++endpoint < k->link.endpoints->at + KNIT_ENDPOINTS_MAX);
+    return ntohl(endpoint->address.v4.sin_addr.s_addr) == INADDR_LOOPBACK + number;
+}
+
+static bool is_unsent_at(const struct knit_handle *handle, uint32_t number)
+{
+    return goes_to(handle, number) &&
+           handle->stream->places[handle->slot].begin_position >= handle->stream->position_sent;
+}
+
+/* Of those that were: some more the kernel has taken meanwhile. */
+static bool has_unsent(void)
+{
+    for (uint32_t i = 0; i < unsent_count; i++)
+        if ((unsent[i]->flags & KNIT_HANDLE_PROMISED) != 0 || is_unsent_at(unsent[i], 1) ||
+            goes_to(unsent[i], 0))
+            return true;
+    return false;
+}
+
+static void what_was_not_sent_leaves_who_is_silent(void **state)
+{
+    const struct knit_open_options options = {.would_block = true};
+    static uint8_t bytes[BYTES];
+    uint32_t moved = 0;
+
+    (void)state;
+    knit_several_start(2, NULL);
+    assert_int_equal(knit_open(knit_several_url(2), &options, &k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(turn() && k->handles.several != NULL, PATIENCE_MS));
+    set_deaf(0, true);
+    set_deaf(1, true);
+    while (count < CALLS && knit_start(k, NULL, &handles[count], &error, "where", "(bin) -> int",
+                                bytes, (size_t)BYTES) == KNIT_OK) {
+        count++;
+        (void)turn();
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (is_unsent_at(handles[i], 1))
+            unsent[unsent_count++] = handles[i];
+    assert_in_range(unsent_count, 10, count);
+    set_deaf(0, false);
+    assert_true(KNIT_WAIT_UNTIL(turn() && !has_unsent(), PATIENCE_MS));
+    for (uint32_t i = 0; i < unsent_count; i++)
+        moved += (unsent[i]->flags & KNIT_HANDLE_DONE) != 0;
+    assert_in_range(moved, unsent_count / 2, unsent_count);
+    set_deaf(1, false);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(knit_await(handles[i], PATIENCE_MS, &error), KNIT_OK);
+    k = knit_close(k);
+    knit_several_stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_not_sent_leaves_who_is_silent),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
