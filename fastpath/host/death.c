@@ -192,6 +192,18 @@ static void finalize_failed_start(struct knit_host *pool, struct knit_worker *wo
             &pool->open_failure, 0, "worker startup failed: %.990s", worker->refusal.text);
 }
 
+static enum knit_host_death kind_of(const struct knit_worker *worker)
+{
+    if (worker->hard_session != 0)
+        return worker->given_up == KNIT_OK ? KNIT_HOST_DEATH_HARD_TIMEOUT
+                                           : KNIT_HOST_DEATH_NOT_STOPPED;
+    if (!knit_sentence_is_empty(&worker->refusal))
+        return KNIT_HOST_DEATH_REFUSED;
+    if (worker->signal == 0)
+        return KNIT_HOST_DEATH_EXIT;
+    return worker->was_killed ? KNIT_HOST_DEATH_NOT_STOPPED : KNIT_HOST_DEATH_SIGNAL;
+}
+
 /* The worker has served. `lost` calls got their outcome from the host; it ran `task` last. */
 static void finalize_serving(struct knit_host *pool, struct knit_worker *worker, uint32_t lost,
     uint32_t task, uint64_t now_ns)
@@ -222,6 +234,7 @@ static void finalize_serving(struct knit_host *pool, struct knit_worker *worker,
         pool->last_death = text;
     worker->deaths++;
     pool->deaths++;
+    pool->deaths_by[kind_of(worker)]++;
     knit_notices_add_event(&pool->notices, &event);
     if (lost != 0 && cause.is_own)
         knit_quarantine_count(pool, task, worker->signal, now_ns);

@@ -21,6 +21,7 @@
 #include "fastpath/host/options.h"
 #include "fastpath/host/output.h"
 #include "fastpath/host/spawn.h"
+#include "fastpath/host/stats.h"
 #include "fastpath/lane/recovery.h"
 #include "fastpath/lane/segment.h"
 #include "proto/sentence.h"
@@ -239,6 +240,7 @@ struct knit_host {
     /* Counters and notices. */
     uint32_t quarantined;
     uint64_t deaths, hard_timeouts, evicted, recovered, relayed;
+    uint64_t deaths_by[KNIT_HOST_DEATHS];
     struct knit_notices notices;
     bool has_notices; /* another thread than the dispatching one added some */
     uint64_t dropped_reported, dropped_bytes_reported;

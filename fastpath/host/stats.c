@@ -4,6 +4,8 @@
  */
 #include "fastpath/host/stats.h"
 
+#include <string.h>
+
 #include "fastpath/host/death.h"
 #include "fastpath/lane/board.h"
 
@@ -27,7 +29,9 @@ void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats)
     stats.quarantined = pool->quarantined;
     stats.is_degraded = knit_death_is_degraded(pool);
     stats.memory_bytes = pool->memory_bytes;
+    stats.memory_max_bytes = pool->memory_max_bytes;
     stats.deaths = pool->deaths;
+    memcpy(stats.deaths_by, pool->deaths_by, sizeof(stats.deaths_by));
     stats.left_behind = pool->left_behind;
     stats.hard_timeouts = pool->hard_timeouts;
     stats.evicted = pool->evicted;

@@ -21,6 +21,16 @@ enum knit_host_lane_state {
     KNIT_HOST_LANE_STOPPING,
 };
 
+/* Why a worker that served has ended. */
+enum knit_host_death {
+    KNIT_HOST_DEATH_SIGNAL,
+    KNIT_HOST_DEATH_EXIT,
+    KNIT_HOST_DEATH_HARD_TIMEOUT, /* the pool killed it */
+    KNIT_HOST_DEATH_NOT_STOPPED,  /* so, since its task went on when nobody waited */
+    KNIT_HOST_DEATH_REFUSED,      /* so, since it did what no worker does */
+    KNIT_HOST_DEATHS,
+};
+
 struct knit_host_lane_stats {
     enum knit_host_lane_state state;
     pid_t pid; /* 0 = none */
@@ -44,7 +54,9 @@ struct knit_host_stats {
     uint32_t foreign_sessions;
     uint32_t closing_sessions; /* closed, and still held by a worker or by their callers */
     uint64_t memory_bytes;     /* counted against memory_max_bytes */
+    uint64_t memory_max_bytes;
     uint64_t deaths;
+    uint64_t deaths_by[KNIT_HOST_DEATHS];
     uint32_t left_behind; /* threads that did not end */
     uint64_t hard_timeouts;
     uint64_t evicted;
