@@ -7,7 +7,7 @@ under=() # the words of a command that it is started by, such as taskset -c 0
 
 start_daemon()
 {
-  "${under[@]}" "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
+  "${under[@]}" "$build/server/knittingd" --listen 127.0.0.1:0 --admin none --socket "$scratch/socket" --workers 1 --threads-io 1 \
     --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
     --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" "$@" >"$scratch/log" 2>&1 &
   daemon=$!

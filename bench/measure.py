@@ -24,7 +24,7 @@ class Daemon:
         self.ready = os.path.join(scratch, name + '.ready')
         modules = [os.path.join(build, 'clients/examples/example.so'), *modules,
                    os.path.join(build, 'bench/bench-tasks.so')]
-        command = [os.path.join(build, 'server/knittingd'), '--listen', '127.0.0.1:0', '--threads-io', '1',
+        command = [os.path.join(build, 'server/knittingd'), '--listen', '127.0.0.1:0', '--admin', 'none', '--threads-io', '1',
                    '--socket', os.path.join(scratch, name + '.socket'), '--ready-file', self.ready,
                    '--worker-program', os.path.join(build, 'fastpath/knitting-worker'), '--workers', str(workers)]
         command += [word for module in modules for word in ('--module', module)] + list(options)

@@ -55,7 +55,7 @@ class Servers:
         self.start('bare-tls', [self.bench, 'serve', str(self.ports['bare-tls']), *pair])
         self.start('daemon', [os.path.join(build, 'server', 'knittingd'), '--config', '/dev/null',
                     '--socket', os.path.join(folder, 'k.sock'),
-                    '--listen', f'127.0.0.1:{self.ports["daemon"]}',
+                    '--listen', f'127.0.0.1:{self.ports["daemon"]}', '--admin', 'none',
                     '--listen-tls', f'127.0.0.1:{self.ports["daemon-tls"]}',
                     '--tls-certificate', pair[0], '--tls-key', pair[1], '--workers', '2',
                     '--worker-program', os.path.join(build, 'fastpath', 'knitting-worker'),

@@ -96,7 +96,7 @@ if "$knittingd" --config /dev/null --worker-program "$worker" --listen none --so
   exit 1
 fi
 grep -q 'no modules are named' "$dir/log"
-"$knittingd" --config /dev/null --listen 127.0.0.1:0 --socket "$dir/socket" --module "$dir/add.so" \
+"$knittingd" --config /dev/null --listen 127.0.0.1:0 --admin none --socket "$dir/socket" --module "$dir/add.so" \
   --worker-program "$worker" --ready-file "$dir/ready" </dev/null >"$dir/log" 2>&1 &
 daemon=$!
 for _ in $(seq 400); do

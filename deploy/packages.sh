@@ -20,6 +20,10 @@ PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git haproxy openssl 
 # Of all tests but the quick ones, where the commands are not there by another way: to fetch a client from npm, and to run it.
 PACKAGES_NPM=(nodejs npm)
 
+# Of all tests but the quick ones: Prometheus, which reads the metrics and checks them. Debian starts it when it is installed, on
+# port 9090. Without it these tests are skipped.
+PACKAGES_METRICS=(prometheus)
+
 # `tests/run.sh --all` needs these too.
 PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 

@@ -26,6 +26,7 @@
     X(notifications)                                                                               \
     X(notifications_dropped)                                                                       \
     X(messages_bad)                                                                                \
+    X(calls_in_flight) /* of those published: not collected yet */                                 \
     X(calls_published)                                                                             \
     X(calls_answered)                                                                              \
     X(calls_failed)                                                                                \

@@ -43,6 +43,19 @@ static int resolve_listen(struct knit_settings *settings, struct knit_sentence *
         settings, knit_setting_by_key("server", "listen"), &origin, "none", why);
 }
 
+/* Who reads there is not told apart. So it is there by itself only where every user of the machine
+ * may call, and so read the same by `$/tasks` and `$/stats`. */
+static int resolve_admin(struct knit_settings *settings)
+{
+    bool is_open = settings->listen.count > 0 && strcmp(settings->listen.items[0], "none") != 0 &&
+                   settings->policy == NULL && !settings->require_authentication;
+
+    if (settings->admin != NULL)
+        return 0;
+    settings->admin = strdup(is_open ? "127.0.0.1:5650" : "none");
+    return settings->admin != NULL ? 0 : -ENOMEM;
+}
+
 /* The word beside an address was forgotten there, or the address was. */
 static int check_listen(const char *key, const struct knit_list *listen, struct knit_sentence *why)
 {
@@ -158,5 +171,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         check_queue(settings, why) != 0 || read_proxies(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
+    if (r == 0)
+        r = resolve_admin(settings);
     return r == 0 ? resolve_debug(settings, why) : r;
 }

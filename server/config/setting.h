@@ -116,6 +116,8 @@ struct knit_settings {
     char *socket;
     uint64_t socket_mode;
     char *socket_group;
+    char *admin;
+    struct knit_list admin_hosts;
     struct knit_list attach_users;
     struct knit_list attach_groups;
     char *policy;

@@ -73,6 +73,15 @@ const struct knit_setting knit_setting_table[] = {
         "OCTAL", "Who may connect to the unix socket, as a file mode."},
     {"server", "socket_group", NULL, KNIT_SETTING_TEXT, AT(socket_group), 0, 0, NULL, NULL, "GROUP",
         "Group that the unix socket belongs to; left out, the daemon's own."},
+    {"server", "admin", NULL, KNIT_SETTING_TEXT, AT(admin), 0, 0, NULL, NULL, "ADDRESS:PORT",
+        "Where the admin face listens, which shows by HTTP what the daemon does: an address, the "
+        "absolute path of a unix socket with socket_mode and socket_group, or the word none. Left "
+        "out, 127.0.0.1:5650 where every user of the machine may call by TCP, else none; if that "
+        "is in use, the daemon starts without."},
+    {"server", "admin_hosts", NULL, KNIT_SETTING_LIST, AT(admin_hosts), 0, 64, NULL, NULL,
+        "NAME...",
+        "Names by which browsers and others may call the admin face, besides localhost and "
+        "numbers of addresses."},
     {"server", "attach_users", NULL, KNIT_SETTING_LIST, AT(attach_users), 0, 64, NULL, NULL,
         "USER...",
         "Users who may call through shared memory, besides root and the daemon's own user. "

@@ -7,15 +7,17 @@
 #include <sys/resource.h>
 
 #include "fastpath/host/pool.h"
+#include "server/admin/face.h"
 #include "server/config/install_paths.h"
 
 enum {
-    FIXED = 40,     /* standard ones, log, epoll, timers, pipes, segments, a worker that starts */
-    A_LOOP = 12,    /* epoll, mailbox, session, bells */
-    A_WORKER = 5,   /* control socket, three pipes, pidfd */
-    A_MODULE = 2,   /* its copy, and once more in a worker that starts; so has the worker program */
-    A_SESSION = 8,  /* segments and bell, and as many again on their way to the caller */
-    LEAST = 24,     /* below this for sessions and connections together nothing is served */
+    FIXED = 40,    /* standard ones, log, epoll, timers, pipes, segments, a worker that starts */
+    A_LOOP = 12,   /* epoll, mailbox, session, bells */
+    A_WORKER = 5,  /* control socket, three pipes, pidfd */
+    A_MODULE = 2,  /* its copy, and once more in a worker that starts; so has the worker program */
+    A_SESSION = 8, /* segments and bell, and as many again on their way to the caller */
+    LEAST = 24,    /* below this for sessions and connections together nothing is served */
+    A_FACE = KNIT_FACE_PLACES + 4, /* its connections, listening socket, lock, spare one */
     UNIX_PART = 16, /* of the connections, one of so many is kept for the unix socket */
     UNIX_MOST = 64,
 };
@@ -54,6 +56,7 @@ int knit_descriptors_deal(const struct knit_settings *settings,
     struct knit_descriptors *ret_descriptors, struct knit_sentence *why)
 {
     bool has_socket = settings->socket == NULL || strcmp(settings->socket, "none") != 0;
+    bool has_face = settings->admin != NULL && strcmp(settings->admin, "none") != 0;
     struct knit_host_options pool;
     struct rlimit limit;
     uint64_t modules, reserve, rest, sessions, connections;
@@ -67,7 +70,7 @@ int knit_descriptors_deal(const struct knit_settings *settings,
     knit_host_options_init(&pool);
     reserve = FIXED + settings->listen.count + settings->listen_tls.count +
               A_LOOP * settings->threads_io + A_WORKER * settings->workers +
-              A_MODULE * (modules + 1);
+              A_MODULE * (modules + 1) + (has_face ? A_FACE : 0);
     if (limit.rlim_cur < reserve + LEAST)
         return knit_sentence_set(why, -EMFILE,
             "at most %llu files may be open (ulimit -n), and %llu workers, %llu event loops and "

@@ -212,6 +212,7 @@ static void turn(struct knit_loop *loop)
         loop->idle_turns = 0;
     else
         loop->idle_turns = was_idle ? loop->idle_turns + 1 : 1;
+    knit_counter_set(&loop->turn.counters.calls_in_flight, loop->router.outstanding);
     knit_lookahead_scan(&loop->net);
     knit_connections_flush(&loop->net);
     if (loop->turn.needs_sweep)

@@ -140,6 +140,8 @@ static bool put(
             listening->tcp_names[i]);
     if (socket_path != NULL)
         fprintf(stream, "url=unix://%s\nurl=shm://%s\n", socket_path, socket_path);
+    if (file->admin != NULL && file->admin[0] != '\0')
+        fprintf(stream, "admin=%s\n", file->admin);
     fprintf(stream, "pid=%ld\n", (long)getpid());
     file->fd = fcntl(fileno(stream), F_DUPFD_CLOEXEC, 0);
     if (file->fd >= 0)

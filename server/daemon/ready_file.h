@@ -30,9 +30,10 @@ enum {
 struct knit_listening;
 
 struct knit_ready_file {
-    const char *path; /* borrowed; NULL = none is wanted */
-    bool replaces;    /* also that of a daemon which serves: it is about to end */
-    int fd;           /* of what was written, so that no other file gets its inode; -1 = nothing */
+    const char *path;  /* borrowed; NULL = none is wanted */
+    const char *admin; /* borrowed: where its admin face is; NULL or "" = there is none */
+    bool replaces;     /* also that of a daemon which serves: it is about to end */
+    int fd;            /* of what was written, so that no other file gets its inode; -1 = nothing */
 };
 
 /* Whether a ready file may and can come to be there. path: NULL = none is wanted.

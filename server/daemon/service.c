@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fastpath/host/pool.h"
@@ -27,8 +26,10 @@
 #include "fastpath/worker/inline_tasks.h"
 #include "server/base/instance.h"
 #include "server/base/log.h"
+#include "server/daemon/admin.h"
 #include "server/daemon/announce.h"
 #include "server/daemon/certificates.h"
+#include "server/daemon/dealer.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/identity.h"
 #include "server/daemon/loop.h"
@@ -42,13 +43,8 @@
 #include "server/daemon/takeover.h"
 #include "server/daemon/workers.h"
 #include "server/net/closer.h"
-#include "server/net/endpoint.h"
 #include "server/net/listening.h"
 #include "server/policy/access.h"
-
-/* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
- * many times as many. */
-enum { UNOPENED_MAX = 4 * KNIT_LOOP_MESSAGES_A_TURN };
 
 enum service_state {
     SERVING,
@@ -83,13 +79,13 @@ struct service {
     struct knit_certificates certificates;
     struct knit_closer closer; /* if the socket needs one */
     bool has_closer;
-    time_t warned_at; /* second */
     struct knit_descriptors descriptors;
 
     struct knit_host *pool;
     struct knit_inline_tasks *inline_tasks; /* NULL: there is no inliner */
     struct knit_loops loops;
-    uint64_t *dealt; /* connections handed to each loop */
+    struct knit_dealer dealer;
+    struct knit_admin admin;
     uint64_t drain_until_ns;
     bool is_hurried;  /* it was asked twice to end */
     bool is_given_up; /* the daemon was asked to end while its parts started */
@@ -103,70 +99,6 @@ struct service {
 static int refuse_memory(struct knit_sentence *why)
 {
     return knit_sentence_set(why, -ENOMEM, "out of memory");
-}
-
-/* ---- connections --------------------------------------------------------------------------- */
-
-/* At most once a second, whatever comes in. */
-static void warn(struct service *service, const char *message, const char *reason, int fd)
-{
-    char peer[KNIT_ENDPOINT_TEXT_MAX];
-
-    time_t now = (time_t)(knit_clock_ns() / 1000000000);
-
-    if (now == service->warned_at)
-        return;
-    service->warned_at = now;
-    if (fd < 0 || knit_endpoint_peer_name(fd, peer) != 0)
-        (void)snprintf(peer, sizeof(peer), fd < 0 ? "any" : "gone");
-    knit_log(&service->log, KNIT_LOG_WARNING, message, KNIT_LOG_TEXT("reason", reason),
-        KNIT_LOG_TEXT("peer", peer));
-}
-
-static void turn_away(struct service *service, const char *reason, int fd, bool is_unix)
-{
-    warn(service, "connection turned away", reason, fd);
-    knit_closer_close(is_unix ? service->listening.socket.closer : NULL, fd);
-}
-
-static bool on_accept(void *arg, int fd, enum knit_listener_kind kind)
-{
-    bool is_unix = kind == KNIT_LISTENER_UNIX;
-    struct service *service = arg;
-    uint64_t total = knit_closer_count(service->listening.socket.closer), least = UINT64_MAX;
-    uint64_t opened;
-    uint32_t chosen = 0;
-
-    for (uint32_t i = 0; i < service->loops.count; i++) {
-        uint64_t closed =
-            knit_counter_read(&service->loops.items[i].turn.counters.connections_closed);
-        uint64_t open = service->dealt[i] > closed ? service->dealt[i] - closed : 0;
-
-        total += open;
-        if (open < least) {
-            least = open;
-            chosen = i;
-        }
-    }
-    if (total >= (is_unix ? service->descriptors.connections_max : service->descriptors.tcp_max)) {
-        turn_away(service,
-            "as many connections as are served are open: max_connections, or fewer by ulimit -n",
-            fd, is_unix);
-        return true;
-    }
-    if (!knit_loop_send(&service->loops.items[chosen],
-            (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, kind})) {
-        turn_away(service, "its event loop does not keep up", fd, is_unix);
-        return false;
-    }
-    service->dealt[chosen]++;
-    opened = knit_counter_read(&service->loops.items[chosen].turn.counters.connections_accepted);
-    return service->dealt[chosen] - opened < UNOPENED_MAX;
-}
-
-static void on_exhausted(void *arg, int error)
-{
-    warn(arg, "connections are turned away", strerror(error), -1);
 }
 
 /* ---- messages and the end ------------------------------------------------------------------- */
@@ -204,6 +136,7 @@ static void begin_drain(struct service *service)
     service->state = REFUSING;
     service->drain_until_ns = knit_clock_ns() + settings->drain_ms * UINT64_C(1000000);
     knit_host_refuse_callers(service->pool);
+    knit_admin_drain(&service->admin);
     knit_notify("STOPPING=1");
     knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
@@ -252,7 +185,11 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
             knit_host_shutdown(service->pool, !service->is_overrun && !service->is_hurried,
                 service->is_hurried ? knit_clock_ns() : service->drain_until_ns);
             end_if_stopped(service);
-        } else if (message.kind == KNIT_MAILBOX_ASKED && service->state == SERVING) {
+        } else if (message.kind == KNIT_MAILBOX_ASKED) {
+            if (message.value != 0)
+                knit_admin_yield(&service->admin);
+            if (service->state != SERVING)
+                continue;
             service->listening.socket.leaves_files |= message.value != 0;
             begin_drain(service);
         } else if (message.kind == KNIT_MAILBOX_RELOAD) {
@@ -471,8 +408,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .outcome = &service->outcome,
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
-    service->dealt = calloc(count, sizeof(*service->dealt));
-    if (service->loops.items == NULL || service->dealt == NULL || service->loops.keys == NULL)
+    if (service->loops.items == NULL || service->loops.keys == NULL)
         return refuse_memory(why);
     for (uint32_t i = 0; i < count; i++) {
         int r = knit_loop_start(&service->loops.items[i], &service->loops, i);
@@ -484,7 +420,20 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         service->loops.stats.loops = i + 1;
         service->loops.count = i + 1;
     }
-    return 0;
+    service->dealer = (struct knit_dealer){.log = &service->log,
+        .loops = &service->loops,
+        .descriptors = &service->descriptors,
+        .closer = service->listening.socket.closer};
+    return knit_dealer_init(&service->dealer) == 0 ? 0 : refuse_memory(why);
+}
+
+static int start_admin(struct service *service, struct knit_sentence *why)
+{
+    service->admin.knows = (struct knit_admin_knows){.stats = &service->loops.stats,
+        .dealer = &service->dealer,
+        .certificates = &service->certificates,
+        .closer = service->has_closer ? &service->closer : NULL};
+    return knit_admin_start(&service->admin, service->base) == 0 ? 0 : refuse_memory(why);
 }
 
 static void stop_loops(struct service *service)
@@ -495,7 +444,7 @@ static void stop_loops(struct service *service)
         knit_loop_join(&service->loops.items[i]);
     (void)knit_keys_free(service->loops.keys);
     free(service->loops.items);
-    free(service->dealt);
+    knit_dealer_fini(&service->dealer);
     service->loops = (struct knit_loops){0};
 }
 
@@ -532,9 +481,10 @@ static int start_closer(struct service *service, struct knit_sentence *why)
     struct knit_socket_file *socket = &service->listening.socket;
     int r;
 
-    if (!socket->brings_gifts)
+    if (!socket->brings_gifts && !service->admin.socket.brings_gifts)
         return 0;
-    r = knit_closer_start(&service->closer, service->descriptors.connections_max);
+    r = knit_closer_start(
+        &service->closer, service->descriptors.connections_max + KNIT_FACE_PLACES);
     if (r != 0)
         return knit_sentence_set(why, r, "cannot start a thread: %s", strerror(-r));
     socket->closer = &service->closer;
@@ -557,7 +507,11 @@ static int open_sockets(struct service *service, struct knit_sentence *why)
         knit_tls_tickets_take(&service->certificates.tickets, inherited.tickets_fd) != 0)
         knit_log(
             &service->log, KNIT_LOG_WARNING, "the keys of TLS tickets could not be taken over");
+    if (r == 0)
+        r = knit_admin_open(&service->admin, service->settings, &service->log,
+            service->elder_fd >= 0 || inherited.is_all, why);
     knit_inherited_close(&inherited);
+    service->ready.admin = service->admin.url;
     return r;
 }
 
@@ -605,9 +559,11 @@ static int start(struct service *service, struct knit_sentence *why)
         knit_certificates_watch(&service->certificates, service->base, &service->log) != 0)
         r = refuse_memory(why);
     if (r == 0 && (knit_signals_start(&service->signals, service->base, on_signal, service) != 0 ||
-                      knit_listening_start(&service->listening, service->base, on_accept,
-                          on_exhausted, service) != 0))
+                      knit_listening_start(&service->listening, service->base, knit_dealer_accept,
+                          knit_dealer_exhausted, &service->dealer) != 0))
         r = refuse_memory(why);
+    if (r == 0)
+        r = start_admin(service, why);
     if (r == 0)
         r = announce(service, why);
     if (r == 0)
@@ -629,6 +585,7 @@ static void stop(struct service *service)
     knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
+    knit_admin_close(&service->admin);
     stop_loops(service);
     knit_rules_end(&service->rules);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
@@ -671,6 +628,7 @@ int knit_service_run(const struct knit_settings *settings,
         .takes_over = options->takes_over,
         .takeover = KNIT_TAKEOVER_INIT,
         .elder_fd = -1,
+        .admin = KNIT_ADMIN_INIT,
         .outbox = {-1, -1},
         .listening = {.socket = {.fd = -1, .lock_fd = -1}},
         .signals = {.stop_fd = -1}};

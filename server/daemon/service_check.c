@@ -2,6 +2,7 @@
 /* Whatever can be seen to be wrong before anything is made, in the order in which a start would
  * come to it. */
 #include "server/config/machine.h"
+#include "server/daemon/admin.h"
 #include "server/daemon/certificates.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/identity.h"
@@ -27,6 +28,8 @@ int knit_service_check(const struct knit_settings *settings, const char *ready_f
         r = knit_rules_check(settings, why);
     if (r == 0)
         r = knit_listening_check(settings, log, why);
+    if (r == 0)
+        r = knit_admin_check(settings, why);
     if (r == 0)
         r = knit_certificates_check(settings, log, why);
     if (r == 0)

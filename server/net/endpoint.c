@@ -183,9 +183,7 @@ int knit_endpoint_listen(
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     if (bind(fd, address, endpoint->address_len) < 0 || listen(fd, SOMAXCONN) < 0) {
         const char *hint =
-            errno == EADDRINUSE
-                ? "; another program listens there, choose another address with --listen"
-                : "";
+            errno == EADDRINUSE ? "; another program listens there, choose another address" : "";
         int r = knit_sentence_set(
             why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s%s", name, strerror(errno), hint);
 

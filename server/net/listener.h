@@ -21,6 +21,7 @@ enum knit_listener_kind {
     KNIT_LISTENER_TCP,
     KNIT_LISTENER_UNIX,
     KNIT_LISTENER_TLS,
+    KNIT_LISTENER_KINDS,
 };
 
 /* The callee owns fd, which is non-blocking and close-on-exec. False: it has enough for the moment,

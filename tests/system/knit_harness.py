@@ -179,14 +179,14 @@ class Daemon:
 
     def __init__(self, *arguments, config=None, config_path=None, workers=2, module=None, wait=True, environment=None,
                  worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, cwd=None, passed=(), **options):
-        """`config` is the text of its file, or the file stands at config_path; module '': what its settings say, as workers
+        """admin: none unless it is given, since the usual port is one for all. `config` is the text of its file, or the file stands at config_path; module '': what its settings say, as workers
         None. Its log goes to log_fd where that is given, and log() is what workers print to stdout. passed: listening
         sockets, which it gets as from systemd."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
         self.ready_file = os.path.join(self.dir, 'ready')
         self.log_path = os.path.join(self.dir, 'log')
-        self.urls, self.expected_status = [], 0
+        self.urls, self.admin, self.expected_status = [], None, 0
         command = [os.environ['KNIT_DAEMON'], '--config', config_path or self.write('k.conf', config or ''),
                    '--ready-file', self.ready_file, *(['--listen', listen] if listen is not None else []),
                    '--worker-program', worker or os.environ['KNIT_WORKER'],
@@ -195,7 +195,10 @@ class Daemon:
             options['socket'] = self.socket
         if workers is not None:
             options['workers'] = workers
+        options.setdefault('admin', 'none')  # None: as a daemon has it by itself
         for name, value in options.items():
+            if value is None:
+                continue
             command.append(f'--{name.replace("_", "-")}={value}')
         command += arguments
         fds = [sock.fileno() for sock in passed]
@@ -224,7 +227,9 @@ class Daemon:
         if self.process.poll() is not None:
             raise AssertionError(f'knittingd ended with {self.process.returncode}: {self.log()}')
         with open(self.ready_file) as file:
-            self.urls = [line.strip()[4:] for line in file if line.startswith('url=')]
+            lines = file.read().splitlines()
+        self.urls = [line[4:] for line in lines if line.startswith('url=')]
+        self.admin = next((line[6:] for line in lines if line.startswith('admin=')), None)
 
     def log(self):
         with open(self.log_path, errors='replace') as file:

@@ -62,7 +62,7 @@ class Descriptors(Case):
         with few_files(40):
             for check in ((), ('--check-config',)):
                 process = subprocess.Popen(
-                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--socket=none', '--workers=8', '--worker-program',
+                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', '--socket=none', '--workers=8', '--worker-program',
                      os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'], *check],
                     stderr=subprocess.PIPE, text=True)
                 _, stderr = process.communicate(timeout=3 * PATIENCE)

@@ -48,7 +48,7 @@ class StartModules(Case):
     def refused_once(self, part, *arguments, worker=None, status=START):
         ready = os.path.join(self.dir, 'ready')
         process = subprocess.Popen(
-            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--ready-file', ready,
+            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', f'--socket={self.dir}/k.sock', '--ready-file', ready,
              '--worker-program', worker or os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
              '--workers=2', *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True)
@@ -113,7 +113,7 @@ class StartModules(Case):
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number):
                 process = subprocess.Popen(
-                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock',
+                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', f'--socket={self.dir}/k.sock',
                      '--worker-program', worker, '--module', os.environ['KNIT_MODULE'], '--workers=2'],
                     stdin=subprocess.DEVNULL)
                 self.addCleanup(process.wait)

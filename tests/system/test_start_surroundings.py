@@ -72,7 +72,7 @@ class Signals(Case):
         for check in ((), ('--check-config',)):
             with tempfile.TemporaryDirectory(prefix='knit-') as folder:
                 done = subprocess.run(
-                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=2',
+                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', f'--socket={folder}/k.sock', '--workers=2',
                      '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'], *check],
                     preexec_fn=limit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
                 self.assertEqual(done.returncode, START, done.stderr)
@@ -113,7 +113,7 @@ class ReadyFile(Case):
     def assert_refused_and_kept(self, part, status=SETTINGS):
         before = os.lstat(self.path)
         done = subprocess.run(
-            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--workers=1',
+            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', f'--socket={self.dir}/k.sock', '--workers=1',
              '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
              '--ready-file', self.path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
         self.assertEqual(done.returncode, status, done.stderr)
@@ -191,7 +191,7 @@ class Machine(Case):
         with tempfile.TemporaryDirectory(prefix='knit-') as folder:
             for check in ((), ('--check-config',)):
                 done = subprocess.run(
-                    [*command, os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=1',
+                    [*command, os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', '--admin=none', f'--socket={folder}/k.sock', '--workers=1',
                      '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'], *check],
                     stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
                 self.assertEqual(done.returncode, START, done.stderr)

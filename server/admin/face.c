@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection reads a head, writes an answer, and then waits for its peer to close: closing first
+ * would reset the connection if bytes came behind the head, and the peer might lose the answer.
+ *
+ * Descriptors that a local caller sends are not received, as in server/net/transport.c: a look at
+ * the bytes tells that some came with them, and the connection ends.
+ */
+#include "server/admin/face.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fastpath/host/pool.h"
+#include "fastpath/lane/bell.h"
+#include "proto/tasks.h"
+#include "server/admin/http.h"
+#include "server/admin/json.h"
+
+enum {
+    OK = 200,
+    FRESH_NS = 250000000,
+    BODY_MAX_BYTES = 64 * 1024 * 1024,
+    TASK_MAX_BYTES = 1024 * 1024,
+    HEAD_MAX_BYTES = 768,
+};
+
+static const struct timeval step_time = {5, 0}, end_time = {1, 0};
+
+/* Shared by all connections that it is sent to. */
+struct knit_face_body {
+    uint32_t users;
+    uint64_t made_ns;
+    struct knit_buffer text;
+};
+
+enum state {
+    READING,
+    WRITING,
+    ENDING,
+};
+
+struct knit_face_connection {
+    TAILQ_ENTRY(knit_face_connection) link;
+    struct knit_face *face;
+    int fd;
+    enum state state;
+    struct event *read_event, *write_event, *timer;
+    uint8_t input[KNIT_HTTP_HEAD_MAX];
+    size_t input_len;
+    char head[HEAD_MAX_BYTES];
+    size_t head_len, sent; /* of head and body together */
+    struct knit_face_body *body;
+    bool sends_body;
+};
+
+/* ---- bodies -------------------------------------------------------------------------------- */
+
+static struct knit_face_body *new_body(void)
+{
+    struct knit_face_body *body = calloc(1, sizeof(*body));
+
+    if (body != NULL) {
+        body->users = 1;
+        body->made_ns = knit_clock_ns();
+        knit_buffer_init(&body->text, BODY_MAX_BYTES);
+    }
+    return body;
+}
+
+static void leave(struct knit_face_body *body)
+{
+    if (body == NULL || --body->users > 0)
+        return;
+    knit_buffer_fini(&body->text);
+    free(body);
+}
+
+static int put_stats(struct knit_face *face, struct knit_buffer *text)
+{
+    struct knit_buffer value;
+    struct knit_stats stats;
+    int r;
+
+    knit_stats_collect(face->sources.stats, &stats);
+    knit_buffer_init(&value, BODY_MAX_BYTES);
+    r = knit_stats_put(&value, &stats);
+    if (r == 0)
+        r = knit_json_put(text, knit_buffer_span(&value));
+    knit_buffer_fini(&value);
+    return r;
+}
+
+static int put_metrics(struct knit_face *face, struct knit_buffer *text)
+{
+    struct knit_metrics_main more = {.turned_away = 0};
+    struct knit_stats stats;
+
+    knit_stats_collect(face->sources.stats, &stats);
+    face->sources.collect(face->sources.arg, &more);
+    more.requests = face->requests;
+    return knit_metrics_put(text, &stats, &more);
+}
+
+static int put_tasks(struct knit_face *face, struct knit_buffer *text)
+{
+    struct knit_host *pool = face->sources.stats->pool;
+    const struct knit_registry *registry = knit_host_registry(pool);
+    struct knit_buffer value;
+    int r = 0;
+
+    knit_buffer_init(&value, TASK_MAX_BYTES);
+    (void)knit_buffer_append(text, "{\"tasks\":[", 10);
+    for (uint32_t i = 0; r == 0 && i < knit_registry_count(registry); i++) {
+        struct knit_task_entry entry;
+
+        knit_host_describe_task(pool, knit_registry_at(registry, i), &entry);
+        knit_buffer_reset(&value);
+        r = knit_tasks_page_put_entry(&value, &entry);
+        if (i > 0)
+            (void)knit_buffer_append(text, ",", 1);
+        if (r == 0)
+            r = knit_json_put(text, knit_buffer_span(&value));
+    }
+    (void)knit_buffer_append(text, "]}", 2);
+    knit_buffer_fini(&value);
+    return r != 0 ? r : text->error;
+}
+
+/* ---- pages --------------------------------------------------------------------------------- */
+
+static const char *why_not_ready(const struct knit_face *face)
+{
+    struct knit_host_stats stats;
+
+    if (face->is_draining)
+        return "draining";
+    knit_host_stats(face->sources.stats->pool, &stats);
+    return stats.lanes_serving > 0 ? NULL : "no worker serves";
+}
+
+static const char *always_alive(const struct knit_face *face)
+{
+    (void)face;
+    return NULL;
+}
+
+static const struct page {
+    const char *path, *type;
+    int (*put)(struct knit_face *face, struct knit_buffer *text);
+    const char *(*why_not)(const struct knit_face *face); /* of a probe, which has no put */
+} pages[] = {
+    {"/livez", "text/plain; charset=utf-8", NULL, always_alive},
+    {"/readyz", "text/plain; charset=utf-8", NULL, why_not_ready},
+    {"/stats", "application/json", put_stats, NULL},
+    {"/tasks", "application/json", put_tasks, NULL},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", put_metrics, NULL},
+};
+_Static_assert(sizeof(pages) / sizeof(pages[0]) <= KNIT_FACE_PAGES_MAX, "each has a place");
+
+/* As it was made a moment ago, or anew. NULL: there is no memory. */
+static struct knit_face_body *body_of(struct knit_face *face, size_t place)
+{
+    struct knit_face_body **made = &face->bodies[place];
+
+    if (*made != NULL && knit_clock_ns() - (*made)->made_ns < FRESH_NS)
+        return *made;
+    leave(*made);
+    *made = new_body();
+    if (*made != NULL && pages[place].put(face, &(*made)->text) != 0) {
+        leave(*made);
+        *made = NULL;
+    }
+    return *made;
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+static void on_writable(evutil_socket_t fd, short events, void *arg);
+
+static void put_head(
+    struct knit_face_connection *connection, int status, const char *type, size_t len)
+{
+    int n = snprintf(connection->head, sizeof(connection->head),
+        "HTTP/1.1 %d %s\r\n"
+        "Content-Type: %s\r\n"
+        "Content-Length: %zu\r\n"
+        "%s"
+        "Connection: close\r\n"
+        "Cache-Control: no-store\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        "Cross-Origin-Resource-Policy: same-origin\r\n"
+        "Referrer-Policy: no-referrer\r\n"
+        "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+        "\r\n",
+        status, knit_http_reason(status), type, len,
+        status == KNIT_HTTP_METHOD_NOT_ALLOWED ? "Allow: GET, HEAD\r\n" : "");
+
+    connection->head_len = (size_t)n;
+}
+
+/* One line, which stands behind the head. */
+static void put_line(
+    struct knit_face_connection *connection, int status, const char *word, bool is_head)
+{
+    put_head(connection, status, "text/plain; charset=utf-8", strlen(word) + 1);
+    if (!is_head)
+        connection->head_len += (size_t)snprintf(connection->head + connection->head_len,
+            sizeof(connection->head) - connection->head_len, "%s\n", word);
+}
+
+static void put_answer(
+    struct knit_face_connection *connection, const struct knit_http_request *request)
+{
+    struct knit_face *face = connection->face;
+    const char *word;
+    size_t place = 0;
+
+    while (
+        place < sizeof(pages) / sizeof(pages[0]) && !knit_span_is(request->path, pages[place].path))
+        place++;
+    if (place == sizeof(pages) / sizeof(pages[0])) {
+        put_line(connection, KNIT_HTTP_NOT_FOUND, "there is no such page", request->is_head);
+    } else if (pages[place].put == NULL) {
+        word = pages[place].why_not(face);
+        put_line(connection, word == NULL ? OK : KNIT_HTTP_UNAVAILABLE, word == NULL ? "ok" : word,
+            request->is_head);
+    } else {
+        connection->body = body_of(face, place);
+        if (connection->body == NULL) {
+            put_line(connection, KNIT_HTTP_UNAVAILABLE, "out of memory", request->is_head);
+            return;
+        }
+        connection->body->users++;
+        connection->sends_body = !request->is_head;
+        put_head(connection, OK, pages[place].type, connection->body->text.len);
+    }
+}
+
+static void end(struct knit_face_connection *connection)
+{
+    struct knit_face *face = connection->face;
+
+    TAILQ_REMOVE(&face->connections, connection, link);
+    face->count--;
+    if (connection->read_event != NULL)
+        event_free(connection->read_event);
+    if (connection->write_event != NULL)
+        event_free(connection->write_event);
+    if (connection->timer != NULL)
+        event_free(connection->timer);
+    leave(connection->body);
+    face->sources.close(face->sources.arg, connection->fd);
+    free(connection);
+}
+
+/* All has been sent: what else comes is not looked at. */
+static void finish(struct knit_face_connection *connection)
+{
+    connection->state = ENDING;
+    (void)event_del(connection->write_event);
+    if (shutdown(connection->fd, SHUT_WR) < 0 || event_add(connection->timer, &end_time) < 0)
+        end(connection);
+}
+
+static void write_on(struct knit_face_connection *connection)
+{
+    const struct knit_face_body *body = connection->body;
+    size_t head_left =
+        connection->sent < connection->head_len ? connection->head_len - connection->sent : 0;
+    size_t body_len = connection->sends_body ? body->text.len : 0;
+    size_t body_sent = connection->sent - (connection->head_len - head_left);
+    struct iovec parts[2] = {{connection->head + connection->head_len - head_left, head_left},
+        {connection->sends_body ? body->text.bytes + body_sent : NULL, body_len - body_sent}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = connection->sends_body ? 2 : 1};
+    ssize_t n = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        end(connection);
+        return;
+    }
+    connection->sent += n > 0 ? (size_t)n : 0;
+    if (connection->sent == connection->head_len + body_len)
+        finish(connection);
+    else if (event_add(connection->write_event, NULL) < 0)
+        end(connection);
+}
+
+static void on_writable(evutil_socket_t fd, short events, void *arg)
+{
+    (void)fd, (void)events;
+    write_on(arg);
+}
+
+static void answer(struct knit_face_connection *connection)
+{
+    struct knit_http_request request;
+    int status = knit_http_parse(connection->input, connection->input_len, &request);
+
+    if (status == KNIT_HTTP_E_SHORT)
+        return;
+    if (status == 0 && request.host.bytes != NULL &&
+        !knit_http_host_is_known(request.host, connection->face->sources.hosts))
+        status = KNIT_HTTP_MISDIRECTED;
+    if (status == 0 && request.is_cross_site)
+        status = KNIT_HTTP_FORBIDDEN;
+    connection->face->requests++;
+    connection->state = WRITING;
+    if (status == 0)
+        put_answer(connection, &request);
+    else
+        put_line(connection, status, knit_http_reason(status), false);
+    if (event_add(connection->timer, &step_time) < 0)
+        end(connection);
+    else
+        write_on(connection);
+}
+
+/* ---- connections --------------------------------------------------------------------------- */
+
+/* Bytes, without descriptors. 0: the connection is to end. -EAGAIN: there are none. */
+static ssize_t receive(int fd, void *room, size_t size)
+{
+    struct iovec part = {room, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n > 0 && (message.msg_flags & MSG_CTRUNC) != 0)
+        return 0;
+    if (n > 0)
+        n = recv(fd, room, (size_t)n, MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return 0;
+    return n < 0 ? -EAGAIN : n;
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_face_connection *connection = arg;
+    uint8_t dropped[4096];
+    ssize_t n;
+
+    (void)events;
+    if (connection->state != READING) {
+        n = receive(fd, dropped, sizeof(dropped));
+        /* One that sends no more may read still. */
+        if (n == 0 && connection->state == WRITING)
+            (void)event_del(connection->read_event);
+        else if (n == 0)
+            end(connection);
+        return;
+    }
+    n = receive(fd, connection->input + connection->input_len,
+        sizeof(connection->input) - connection->input_len);
+    if (n == 0) {
+        end(connection);
+    } else if (n > 0) {
+        connection->input_len += (size_t)n;
+        answer(connection);
+    }
+}
+
+static void on_time(evutil_socket_t fd, short events, void *arg)
+{
+    (void)fd, (void)events;
+    end(arg);
+}
+
+/* It may have no request, but for a moment it has a place, in which it reads why. */
+static void turn_away(struct knit_face_connection *connection)
+{
+    connection->state = WRITING;
+    put_line(connection, KNIT_HTTP_UNAVAILABLE, "too many connections", false);
+    write_on(connection);
+}
+
+void knit_face_take(struct knit_face *face, int fd)
+{
+    struct knit_face_connection *connection =
+        face->count < KNIT_FACE_PLACES ? calloc(1, sizeof(*connection)) : NULL;
+
+    if (connection == NULL) {
+        face->sources.close(face->sources.arg, fd);
+        return;
+    }
+    connection->face = face;
+    connection->fd = fd;
+    TAILQ_INSERT_TAIL(&face->connections, connection, link);
+    face->count++;
+    connection->read_event =
+        event_new(face->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+    connection->write_event = event_new(face->base, fd, EV_WRITE, on_writable, connection);
+    connection->timer = evtimer_new(face->base, on_time, connection);
+    if (connection->read_event == NULL || connection->write_event == NULL ||
+        connection->timer == NULL || event_add(connection->read_event, NULL) < 0 ||
+        event_add(connection->timer, &step_time) < 0)
+        end(connection);
+    else if (face->count > KNIT_FACE_CONNECTIONS_MAX)
+        turn_away(connection);
+}
+
+void knit_face_init(
+    struct knit_face *face, struct event_base *base, const struct knit_face_sources *sources)
+{
+    *face = (struct knit_face){.base = base, .sources = *sources};
+    TAILQ_INIT(&face->connections);
+}
+
+void knit_face_fini(struct knit_face *face)
+{
+    struct knit_face_connection *connection;
+
+    if (face->base == NULL)
+        return;
+    while ((connection = TAILQ_FIRST(&face->connections)) != NULL)
+        end(connection);
+    for (size_t i = 0; i < KNIT_FACE_PAGES_MAX; i++)
+        leave(face->bodies[i]);
+    face->base = NULL;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The admin face: what the daemon says of itself by HTTP, to people, probes and Prometheus.
+ *
+ *     /livez     200 while the main thread runs
+ *     /readyz    200 while a worker serves and the daemon does not drain; else 503 and why
+ *     /stats     the value of `$/stats`, as JSON
+ *     /tasks     what `$/tasks` says of all tasks, as JSON
+ *     /metrics   for Prometheus
+ *
+ * It only reads: no request changes anything, and nothing of what calls carry is shown. It has no
+ * part in a call's way: it runs on the main thread, where one request is a bounded piece of work,
+ * and what many ask for is put together four times a second at most. A connection has one request,
+ * 8 KiB for its head, 5 seconds to send it and 5 for the answer; 64 of them are served at once, and
+ * further ones get 503.
+ *
+ * Threads: the main thread's.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <knitting/code.h>
+
+#include "server/admin/metrics.h"
+#include "server/admin/stats.h"
+
+#define KNIT_FACE_CONNECTIONS_MAX 64u
+#define KNIT_FACE_PLACES          80u /* with those that are told that there is no place */
+#define KNIT_FACE_PAGES_MAX       8u
+
+struct knit_face_body;
+struct knit_face_connection;
+
+/* Where it has everything from. Constant while it serves. */
+struct knit_face_sources {
+    const struct knit_stats_sources *stats;
+    const char *const *hosts; /* names by which it may be called, ended by NULL; or NULL */
+    void (*collect)(void *arg, struct knit_metrics_main *ret_main);
+    void (*close)(void *arg, int fd); /* of a connection */
+    void *arg;
+};
+
+struct knit_face {
+    struct event_base *base;
+    struct knit_face_sources sources;
+    bool is_draining;
+    uint64_t requests;
+    uint32_t count;
+    TAILQ_HEAD(, knit_face_connection) connections;
+    struct knit_face_body *bodies[KNIT_FACE_PAGES_MAX]; /* made last, of each page; or NULL */
+};
+
+void knit_face_init(
+    struct knit_face *face, struct event_base *base, const struct knit_face_sources *sources);
+
+/* Takes over a connection that was accepted; not blocking. */
+void knit_face_take(struct knit_face *face, int fd);
+
+/* Ends all connections. Accepts a zeroed one. */
+void knit_face_fini(struct knit_face *face);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A metric is its help, its type and then its samples in a row; so what has one sample each is a
+ * table, and each of the others a function. */
+#include "server/admin/metrics.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NS_A_SECOND UINT64_C(1000000000)
+
+struct metrics {
+    struct knit_buffer *buffer;
+    const struct knit_stats *stats;
+    const struct knit_metrics_main *more;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(
+    const struct metrics *metrics, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    int len;
+
+    va_start(arguments, format);
+    len = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (len > 0)
+        (void)knit_buffer_append(
+            metrics->buffer, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
+}
+
+static void begin(
+    const struct metrics *metrics, const char *name, const char *type, const char *help)
+{
+    put(metrics, "# HELP knitting_%s %s\n# TYPE knitting_%s %s\n", name, help, name, type);
+}
+
+/* A sample with one label, whose value may be any text. */
+static void put_sample(const struct metrics *metrics, const char *name, const char *label,
+    const char *value, uint64_t number)
+{
+    put(metrics, "knitting_%s{%s=\"", name, label);
+    for (; *value != '\0'; value++) {
+        if (*value == '\n')
+            put(metrics, "\\n");
+        else if (*value == '"' || *value == '\\')
+            put(metrics, "\\%c", *value);
+        else
+            (void)knit_buffer_append(metrics->buffer, value, 1);
+    }
+    put(metrics, "\"} %" PRIu64 "\n", number);
+}
+
+/* ---- one sample each ----------------------------------------------------------------------- */
+
+#define LOOP(member)  offsetof(struct knit_stats, counters.member)
+#define POOL(member)  offsetof(struct knit_stats, host.pool.member)
+#define STATS(member) offsetof(struct knit_stats, member)
+
+struct row {
+    const char *name, *help;
+    size_t at; /* of an uint64_t in struct knit_stats */
+};
+
+static const struct row counters[] = {
+    {"log_lines_dropped_total", "Lines of the log that could not be written.", STATS(log_dropped)},
+    {"received_bytes_total", "Bytes received from callers by sockets.", LOOP(bytes_in)},
+    {"sent_bytes_total", "Bytes sent to callers by sockets.", LOOP(bytes_out)},
+    {"tls_handshakes_total", "TLS handshakes that were completed.", LOOP(handshakes_done)},
+    {"tls_handshakes_resumed_total", "Of these, by a ticket.", LOOP(handshakes_resumed)},
+    {"authentications_total", "Callers by TCP that said who they are.", LOOP(authentications)},
+    {"requests_total", "Requests by sockets.", LOOP(requests)},
+    {"notifications_total", "Notifications by sockets.", LOOP(notifications)},
+    {"notifications_dropped_total", "Of these, those that were refused.",
+        LOOP(notifications_dropped)},
+    {"calls_published_total", "Calls of sockets that went into the lanes.", LOOP(calls_published)},
+    {"references_bound_total", "Arguments that were results of earlier requests.",
+        LOOP(references_bound)},
+    {"references_refused_total", "References to results that were refused.", LOOP(references_over)},
+    {"loop_turns_total", "Turns of the event loops.", LOOP(turns)},
+    {"loop_sleeps_total", "Sleeps of the event loops.", LOOP(sleeps)},
+    {"sessions_evicted_total", "Sessions over shared memory that broke its rules.", POOL(evicted)},
+    {"calls_recovered_total", "Calls that got their outcome in place of a dead worker.",
+        POOL(recovered)},
+    {"output_dropped_lines_total", "Lines printed by workers that were not logged.",
+        POOL(output_dropped)},
+    {"output_dropped_bytes_total", "Bytes of these, and those cut from longer ones.",
+        POOL(output_dropped_bytes)},
+    {"wakes_relayed_total", "Wake-ups of workers by the daemon in place of callers.",
+        POOL(relayed)},
+};
+
+static const struct row gauges[] = {
+    {"connections", "Connections that are open.", STATS(connections)},
+    {"calls_in_flight", "Calls of sockets that are in the lanes.", LOOP(calls_in_flight)},
+    {"memory_bytes", "Shared memory that sessions take, as it counts for the limit.",
+        POOL(memory_bytes)},
+    {"memory_limit_bytes", "The most that they may take.", POOL(memory_max_bytes)},
+};
+
+static void put_rows(
+    const struct metrics *metrics, const char *type, const struct row *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+
+        memcpy(&value, (const char *)metrics->stats + rows[i].at, sizeof(value));
+        begin(metrics, rows[i].name, type, rows[i].help);
+        put(metrics, "knitting_%s %" PRIu64 "\n", rows[i].name, value);
+    }
+}
+
+/* ---- counters by a word -------------------------------------------------------------------- */
+
+struct word {
+    const char *name, *help, *label, *word; /* help: NULL = as before */
+    size_t at;
+};
+
+static const struct word words[] = {
+    {"connections_refused_total", "Connections that were ended as they began.", "reason",
+        "handshake", LOOP(handshakes_failed)},
+    {"connections_refused_total", NULL, "reason", "authentication", LOOP(authentications_failed)},
+    {"connections_refused_total", NULL, "reason", "stranger", LOOP(strangers_refused)},
+    {"connections_dropped_total", "Connections that were ended for what they did or left undone.",
+        "reason", "stranger", LOOP(strangers_dropped)},
+    {"connections_dropped_total", NULL, "reason", "reader", LOOP(readers_dropped)},
+    {"connections_dropped_total", NULL, "reason", "input", LOOP(inputs_dropped)},
+    {"connections_dropped_total", NULL, "reason", "message", LOOP(messages_bad)},
+    {"socket_calls_total", "Calls of sockets by how they ended.", "outcome", "result",
+        LOOP(calls_answered)},
+    {"socket_calls_total", NULL, "outcome", "error", LOOP(calls_failed)},
+    {"socket_calls_unawaited_total", "Calls of sockets for which their callers waited no longer.",
+        "reason", "timeout", LOOP(calls_timed_out)},
+    {"socket_calls_unawaited_total", NULL, "reason", "cancel", LOOP(calls_cancelled)},
+    {"calls_refused_total", "Calls of sockets that were refused before they went into a lane.",
+        "reason", "overloaded", LOOP(calls_overloaded)},
+    {"calls_refused_total", NULL, "reason", "denied", LOOP(calls_denied)},
+    {"calls_refused_total", NULL, "reason", "quota", LOOP(calls_over_quota)},
+    {"keyed_requests_total", "Requests with an idempotency key that had come before.", "result",
+        "joined", LOOP(keys_joined)},
+    {"keyed_requests_total", NULL, "result", "repeated", LOOP(keys_repeated)},
+    {"keyed_requests_total", NULL, "result", "refused", LOOP(keys_refused)},
+    {"waits_total", "Times that a connection waited before its next request was taken.", "reason",
+        "slot", LOOP(waits_for_slot)},
+    {"waits_total", NULL, "reason", "limit", LOOP(waits_for_limit)},
+    {"waits_total", NULL, "reason", "reader", LOOP(waits_for_reader)},
+    {"waits_total", NULL, "reason", "room", LOOP(waits_for_room)},
+};
+
+static void put_words(const struct metrics *metrics)
+{
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        uint64_t value;
+
+        memcpy(&value, (const char *)metrics->stats + words[i].at, sizeof(value));
+        if (words[i].help != NULL)
+            begin(metrics, words[i].name, "counter", words[i].help);
+        put_sample(metrics, words[i].name, words[i].label, words[i].word, value);
+    }
+}
+
+/* ---- the others ---------------------------------------------------------------------------- */
+
+static void put_daemon(const struct metrics *metrics)
+{
+    static const char *const transports[] = {
+        [KNIT_METRICS_TCP] = "tcp", [KNIT_METRICS_UNIX] = "unix", [KNIT_METRICS_TLS] = "tls"};
+    const struct knit_counter_values *loops = &metrics->stats->counters;
+
+    begin(metrics, "build_info", "gauge", "The version that runs.");
+    put_sample(metrics, "build_info", "version", metrics->stats->version, 1);
+    begin(metrics, "uptime_seconds", "gauge", "Since the daemon serves.");
+    put(metrics, "knitting_uptime_seconds %" PRIu64 ".%03u\n", metrics->stats->uptime_ms / 1000,
+        (unsigned)(metrics->stats->uptime_ms % 1000));
+    begin(metrics, "connections_accepted_total", "counter", "Connections that were accepted.");
+    for (size_t i = 0; i < KNIT_METRICS_TRANSPORTS; i++)
+        put_sample(metrics, "connections_accepted_total", "transport", transports[i],
+            metrics->more->accepted[i]);
+    begin(metrics, "connections_turned_away_total", "counter",
+        "Connections for which there was no place.");
+    put(metrics, "knitting_connections_turned_away_total %" PRIu64 "\n",
+        metrics->more->turned_away);
+    begin(metrics, "waiting_work_seconds", "gauge",
+        "Estimated work of the calls that wait in their connections.");
+    put(metrics, "knitting_waiting_work_seconds %" PRIu64 ".%06u\n",
+        loops->work_waiting_us / 1000000, (unsigned)(loops->work_waiting_us % 1000000));
+    begin(metrics, "admin_requests_total", "counter", "Requests by HTTP, this one included.");
+    put(metrics, "knitting_admin_requests_total %" PRIu64 "\n", metrics->more->requests);
+}
+
+static void put_workers(const struct metrics *metrics)
+{
+    static const char *const states[] = {[KNIT_HOST_LANE_VACANT] = "vacant",
+        [KNIT_HOST_LANE_STARTING] = "starting",
+        [KNIT_HOST_LANE_SERVING] = "serving",
+        [KNIT_HOST_LANE_STOPPING] = "stopping"};
+    static const char *const reasons[] = {[KNIT_HOST_DEATH_SIGNAL] = "signal",
+        [KNIT_HOST_DEATH_EXIT] = "exit",
+        [KNIT_HOST_DEATH_HARD_TIMEOUT] = "hard_timeout",
+        [KNIT_HOST_DEATH_NOT_STOPPED] = "not_stopped",
+        [KNIT_HOST_DEATH_REFUSED] = "refused"};
+    const struct knit_host_snapshot *host = &metrics->stats->host;
+    uint64_t in_state[sizeof(states) / sizeof(states[0])] = {0};
+
+    for (uint32_t lane = 0; lane < host->pool.lanes; lane++)
+        in_state[host->lanes[lane].state]++;
+    begin(metrics, "workers", "gauge", "Lanes by the state of their workers.");
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        put_sample(metrics, "workers", "state", states[i], in_state[i]);
+    begin(metrics, "worker_deaths_total", "counter",
+        "Workers that ended while they served, and were replaced.");
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        put_sample(metrics, "worker_deaths_total", "reason", reasons[i], host->pool.deaths_by[i]);
+    begin(metrics, "degraded", "gauge", "1 while workers die before they finish a call.");
+    put(metrics, "knitting_degraded %d\n", host->pool.is_degraded);
+}
+
+static void put_sessions(const struct metrics *metrics)
+{
+    const struct knit_host_stats *pool = &metrics->stats->host.pool;
+
+    begin(metrics, "sessions", "gauge",
+        "Sessions in shared memory: of the event loops, and of callers by shm://.");
+    put_sample(metrics, "sessions", "kind", "loop", pool->sessions - pool->foreign_sessions);
+    put_sample(metrics, "sessions", "kind", "shm", pool->foreign_sessions);
+    begin(metrics, "sessions_closing", "gauge", "Sessions that have ended and are held still.");
+    put(metrics, "knitting_sessions_closing %u\n", pool->closing_sessions);
+}
+
+static void put_lanes(const struct metrics *metrics)
+{
+    static const struct {
+        const char *name, *help;
+        size_t at;
+        bool is_ns;
+    } rows[] = {
+        {"lane_calls_total", "Calls that the lane's workers began.",
+            offsetof(struct knit_host_lane_stats, calls), false},
+        {"lane_stolen_total", "Of these, from other lanes.",
+            offsetof(struct knit_host_lane_stats, stolen), false},
+        {"lane_denied_total", "Calls by shm:// that their callers may not run.",
+            offsetof(struct knit_host_lane_stats, denied), false},
+        {"lane_late_total", "Outcomes of deferred calls that came in vain.",
+            offsetof(struct knit_host_lane_stats, late), false},
+        {"lane_parks_total", "Times that the lane's worker went to sleep.",
+            offsetof(struct knit_host_lane_stats, parks), false},
+        {"lane_busy_seconds_total", "Time that the lane's workers spent in tasks.",
+            offsetof(struct knit_host_lane_stats, busy_ns), true},
+        {"lane_deaths_total", "Workers of the lane that ended while they served.",
+            offsetof(struct knit_host_lane_stats, deaths), false},
+    };
+    const struct knit_host_snapshot *host = &metrics->stats->host;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        begin(metrics, rows[i].name, "counter", rows[i].help);
+        for (uint32_t lane = 0; lane < host->pool.lanes; lane++) {
+            uint64_t value;
+
+            memcpy(&value, (const char *)&host->lanes[lane] + rows[i].at, sizeof(value));
+            if (rows[i].is_ns)
+                put(metrics, "knitting_%s{lane=\"%u\"} %" PRIu64 ".%09u\n", rows[i].name, lane,
+                    value / NS_A_SECOND, (unsigned)(value % NS_A_SECOND));
+            else
+                put(metrics, "knitting_%s{lane=\"%u\"} %" PRIu64 "\n", rows[i].name, lane, value);
+        }
+    }
+}
+
+static void put_tasks(const struct metrics *metrics)
+{
+    const struct knit_host_snapshot *host = &metrics->stats->host;
+
+    begin(metrics, "tasks_quarantined", "gauge", "Tasks that are refused at the moment.");
+    put(metrics, "knitting_tasks_quarantined %u\n", host->pool.quarantined);
+    begin(metrics, "task_worker_deaths_total", "counter",
+        "Workers that the task took down by its own fault.");
+    for (uint32_t i = 0; i < host->deaths_count; i++)
+        put_sample(metrics, "task_worker_deaths_total", "task", host->deaths[i].task,
+            host->deaths[i].deaths);
+}
+
+static void put_expiries(const struct metrics *metrics)
+{
+    const struct knit_metrics_main *more = metrics->more;
+
+    if (more->expiries_count == 0)
+        return;
+    begin(metrics, "certificate_expiry_timestamp_seconds", "gauge",
+        "When the first certificate, or list of revoked ones, of the file is not valid any more.");
+    for (size_t i = 0; i < more->expiries_count; i++)
+        put_sample(metrics, "certificate_expiry_timestamp_seconds", "file", more->expiries[i].file,
+            (uint64_t)(more->expiries[i].at_s > 0 ? more->expiries[i].at_s : 0));
+}
+
+int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
+    const struct knit_metrics_main *more)
+{
+    const struct metrics metrics = {buffer, stats, more};
+
+    put_daemon(&metrics);
+    put_rows(&metrics, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
+    put_rows(&metrics, "counter", counters, sizeof(counters) / sizeof(counters[0]));
+    put_words(&metrics);
+    put_workers(&metrics);
+    put_sessions(&metrics);
+    put_lanes(&metrics);
+    put_tasks(&metrics);
+    put_expiries(&metrics);
+    return buffer->error;
+}

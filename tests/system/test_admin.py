@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin face: what it shows, whom it refuses, and what it costs nobody."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from knit_harness import PATIENCE, Case, Daemon, main, wait_until, worker_with
+
+PROMTOOL, PROMETHEUS = '/usr/bin/promtool', '/usr/bin/prometheus'
+PLACES = 64
+HEADERS = {'connection': 'close', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff',
+           'cross-origin-resource-policy': 'same-origin', 'referrer-policy': 'no-referrer'}
+
+
+def connect(daemon):
+    where = daemon.admin
+    if where.startswith('unix://'):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect(where[7:])
+        return sock
+    host, port = re.fullmatch(r'http://(.*):(\d+)/', where).groups()
+    return socket.create_connection((host.strip('[]'), int(port)), timeout=PATIENCE)
+
+
+def read(sock):
+    """Status, headers by their names in small letters, body."""
+    answer = b''
+    while piece := sock.recv(1 << 20):
+        answer += piece
+    head, _, body = answer.partition(b'\r\n\r\n')
+    lines = head.decode().split('\r\n')
+    return int(lines[0].split()[1]), {k.lower(): v for k, v in (line.split(': ', 1) for line in lines[1:])}, body
+
+
+def send(daemon, data):
+    with connect(daemon) as sock:
+        sock.sendall(data)
+        return read(sock)
+
+
+def get(daemon, path, *fields, method='GET', host='localhost'):
+    return send(daemon, '\r\n'.join([f'{method} {path} HTTP/1.1', f'Host: {host}', *fields, '', '']).encode())
+
+
+def metrics(daemon):
+    """Samples by name and labels."""
+    status, _, body = get(daemon, '/metrics')
+    assert status == 200, status
+    return {key: float(value) for key, value in
+            (line.rsplit(' ', 1) for line in body.decode().splitlines() if not line.startswith('#'))}
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()[1]
+
+
+class Face(Daemon):
+    def __init__(self, *arguments, admin='127.0.0.1:0', **options):
+        super().__init__(*arguments, admin=admin, **options)
+
+
+class Pages(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Face(admin_hosts='knit.example other.example')
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def test_probes_say_ok(self):
+        for path in '/livez', '/readyz', '/livez?verbose':
+            status, headers, body = get(self.daemon, path)
+            self.assertEqual((status, body), (200, b'ok\n'))
+            self.assertEqual(headers, {**headers, **HEADERS, 'content-type': 'text/plain; charset=utf-8', 'content-length': '3'})
+            self.assertIn("frame-ancestors 'none'", headers['content-security-policy'])
+            self.assertNotIn('access-control-allow-origin', headers)
+        self.assertEqual(send(self.daemon, b'GET /readyz HTTP/1.0\r\n\r\n')[0], 200)
+
+    def test_a_head_is_all_that_head_gets(self):
+        for path in '/livez', '/tasks', '/nowhere':
+            status, headers, body = get(self.daemon, path)
+            self.assertEqual(get(self.daemon, path, method='HEAD'), (status, headers, b''))
+            self.assertEqual(len(body), int(headers['content-length']))
+
+    def test_stats_are_those_of_the_protocol(self):
+        with self.daemon.tcp() as rpc:
+            for i in range(20):
+                rpc.call('add', i, 1)
+            self.assert_fails(600, rpc.call, 'fail')
+
+            def agree():
+                status, headers, body = get(self.daemon, '/stats')
+                self.assertEqual((status, headers['content-type']), (200, 'application/json'))
+                shown, asked = json.loads(body), rpc.call('$/stats')
+                self.assertEqual(list(shown), list(asked))
+                self.assertEqual(list(shown['loops']), list(asked['loops']))
+                # Those that asking changes.
+                for name in 'turns', 'sleeps', 'bytes_in', 'bytes_out', 'requests', 'count':
+                    shown['loops'].pop(name), asked['loops'].pop(name)
+                for value in shown, asked:
+                    value.pop('uptime_ms')
+                    for lane in value['lanes']:
+                        lane.pop('is_parked'), lane.pop('parks')
+                return shown == asked
+            wait_until(agree, 'both to say the same')
+
+    def test_tasks_are_those_of_the_pool(self):
+        status, headers, body = get(self.daemon, '/tasks')
+        self.assertEqual((status, headers['content-type']), (200, 'application/json'))
+        with self.daemon.tcp() as rpc:
+            self.assertEqual(json.loads(body)['tasks'], rpc.call('$/tasks')['tasks'])
+
+    def test_metrics_count_what_was_done(self):
+        before = metrics(self.daemon)
+        with self.daemon.tcp() as tcp, self.daemon.unix() as unix:
+            for rpc in tcp, unix:
+                for i in range(10):
+                    rpc.call('add', i, 1)
+            self.assert_fails(600, tcp.call, 'fail')
+
+            def grown(name):
+                after = metrics(self.daemon)
+                return sum(after[key] - before[key] for key in after if key.startswith('knitting_' + name))
+            for name, more in (('socket_calls_total{outcome="result"}', 20), ('socket_calls_total{outcome="error"}', 1),
+                               ('calls_published_total', 21), ('lane_calls_total{', 21),
+                               ('connections_accepted_total{transport="tcp"}', 1),
+                               ('connections_accepted_total{transport="unix"}', 1),
+                               ('connections_accepted_total{transport="tls"}', 0), ('calls_in_flight', 0)):
+                wait_until(lambda: grown(name) == more, name)
+            msgid = tcp.request('sleep', 500)
+            wait_until(lambda: metrics(self.daemon)['knitting_calls_in_flight'] == 1, 'a call in flight')
+            tcp.response(msgid)
+        self.assertEqual(before['knitting_workers{state="serving"}'], 2)
+        self.assertGreater(before['knitting_memory_limit_bytes'], before['knitting_memory_bytes'])
+
+    def test_a_worker_s_end_is_counted_by_its_reason(self):
+        with Face(hard_timeout_ms=200) as daemon, daemon.tcp() as rpc:
+            for kind in 'segv', 'exit':
+                with self.assertRaises(Exception):
+                    rpc.call('crash', kind)
+            with self.assertRaises(Exception):
+                rpc.call('sleep', 60000)
+
+            def is_counted():
+                now = metrics(daemon)
+                return [now[f'knitting_worker_deaths_total{{reason="{word}"}}']
+                        for word in ('signal', 'exit', 'hard_timeout', 'not_stopped', 'refused')] == [1, 1, 1, 0, 0]
+            wait_until(is_counted, 'three deaths')
+            self.assertEqual(metrics(daemon)['knitting_task_worker_deaths_total{task="crash"}'], 2)
+
+    def test_promtool_finds_nothing_to_say(self):
+        if not os.path.exists(PROMTOOL):
+            self.skipTest('promtool is not there (Debian: prometheus)')
+        done = subprocess.run([PROMTOOL, 'check', 'metrics'], input=get(self.daemon, '/metrics')[2], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+        self.assertEqual((done.returncode, done.stdout), (0, b''))
+        done = subprocess.run([PROMTOOL, 'check', 'metrics'], input=b'# TYPE a counter\na 1\n', stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+        self.assertNotEqual(done.stdout, b'')
+
+    def test_it_answers_to_names_that_it_knows(self):
+        for host in 'localhost:5650', '127.0.0.1', '[::1]:1', '192.0.2.7:80', 'knit.example', 'OTHER.example:5650':
+            self.assertEqual(get(self.daemon, '/livez', host=host)[0], 200, host)
+        for host in 'evil.example', 'localhost.evil.example', '', '127.0.0.1.evil.example', 'knit.example.':
+            status, headers, body = get(self.daemon, '/stats', host=host)
+            self.assertEqual((status, body), (421, b'Misdirected Request\n'), host)
+
+    def test_pages_of_others_are_refused(self):
+        for site, expected in (('cross-site', 403), ('none', 200), ('same-origin', 200), ('same-site', 200)):
+            self.assertEqual(get(self.daemon, '/stats', f'Sec-Fetch-Site: {site}')[0], expected)
+
+    def test_each_mistake_has_its_status(self):
+        for data, expected in ((b'GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n', 404),
+                               (b'GET /stats/ HTTP/1.1\r\nHost: localhost\r\n\r\n', 404),
+                               (b'GET /../stats HTTP/1.1\r\nHost: localhost\r\n\r\n', 404),
+                               (b'POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}', 405),
+                               (b'GET /stats\r\n\r\n', 400), (b'GET /stats HTTP/1.1\r\n\r\n', 400),
+                               (b'GET /stats HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', 400),
+                               (b'GET /stats HTTP/1.1\r\nHost: localhost\r\n' + b'A: b\r\n' * 2000 + b'\r\n', 431),
+                               (b'a' * 10000, 431)):
+            status, headers, body = send(self.daemon, data)
+            self.assertEqual(status, expected, data[:60])
+            self.assertEqual(headers.get('allow'), 'GET, HEAD' if status == 405 else None)
+            self.assertEqual(len(body), int(headers['content-length']))
+
+    def test_one_request_is_all_a_connection_has(self):
+        one = b'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n'
+        status, _, body = send(self.daemon, one + one)
+        self.assertEqual((status, body), (200, b'ok\n'))
+        with connect(self.daemon) as sock:
+            for byte in one:
+                sock.sendall(bytes([byte]))
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(read(sock)[0], 200)
+
+
+class Limits(Case):
+    def test_a_request_that_is_not_sent_ends(self):
+        with Face() as daemon:
+            socks = [connect(daemon) for _ in range(3)]
+            begun = time.monotonic()
+            socks[1].sendall(b'GET /livez HTTP/1.1\r\n')
+            for sock in socks:
+                sock.settimeout(5 + PATIENCE)
+                self.assertEqual(sock.recv(100), b'')
+                sock.close()
+            self.assertGreater(time.monotonic() - begun, 4)
+
+    def test_more_than_its_places_are_told_so(self):
+        with Face() as daemon, contextlib.ExitStack() as stack:
+            for _ in range(PLACES):
+                stack.enter_context(connect(daemon))
+            wait_until(lambda: get(daemon, '/livez')[0] == 503, 'all places to be taken')
+            # Far more than are even told: nobody else notices.
+            more = [stack.enter_context(connect(daemon)) for _ in range(200)]
+            with daemon.tcp() as rpc:
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            for sock in more:
+                sock.close()
+            stack.close()
+            wait_until(lambda: get(daemon, '/livez')[0] == 200, 'places to be free')
+
+    def test_descriptors_come_back(self):
+        with Face() as daemon:
+            def count():
+                return len(os.listdir(f'/proc/{daemon.pid}/fd'))
+            get(daemon, '/metrics')
+            before = wait_until(lambda: (n := count()) and n == count() and n, 'a steady number')
+            for _ in range(50):
+                get(daemon, '/stats')
+                connect(daemon).close()
+            wait_until(lambda: count() <= before, 'as many as before')
+
+
+class Places(Case):
+    def test_the_usual_port_may_be_taken(self):
+        with contextlib.ExitStack() as stack:
+            holder = stack.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):  # by whomever
+                holder.bind(('127.0.0.1', 5650))
+                holder.listen()
+            with Daemon(admin=None) as daemon, daemon.tcp() as rpc:
+                self.assertRegex(daemon.log(), r'level=warning msg="no admin face" reason=".*127\.0\.0\.1:5650.* in use')
+                self.assertIsNone(daemon.admin)
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_one_that_is_named_must_be_had(self):
+        with Face() as first:
+            port = first.admin.rsplit(':', 1)[1].strip('/')
+            second = Daemon(admin=f'127.0.0.1:{port}', wait=False)
+            self.assertNotEqual(second.wait(), 0)
+            self.assertRegex(second.log(), f'cannot listen on 127.0.0.1:{port}: .* in use')
+            second.expected_status = second.process.returncode
+            second.__exit__(None)
+
+    def test_wrong_places_are_refused(self):
+        for place, part in (('localhost:1', 'number of an address'), ('nowhere', 'ADDRESS:PORT'),
+                            ('/no/such/folder/a.sock', '/no/such/folder'), ('127.0.0.1:70000', '65535')):
+            for check in [], ['--check-config']:
+                daemon = Daemon(*check, admin=place, wait=False)
+                daemon.expected_status = daemon.wait()
+                self.assertNotEqual(daemon.expected_status, 0)
+                self.assertIn(part, daemon.log())
+                daemon.__exit__(None)
+
+    def test_it_is_there_by_itself_only_where_everybody_may_call(self):
+        with tempfile.NamedTemporaryFile('w', suffix='.policy') as policy:
+            policy.write('[anonymous]\nallow = add\n')
+            policy.flush()
+            for options in {'policy': policy.name}, {'listen': 'none'}, {'require_authentication': 'on'}:
+                done = subprocess.run(
+                    [os.environ['KNIT_DAEMON'], '--config', '/dev/null', '--print-config',
+                     *(f'--{name.replace("_", "-")}={value}' for name, value in options.items())],
+                    stdout=subprocess.PIPE, text=True, check=True)
+                self.assertRegex(done.stdout, r'(?m)^admin = none +; default', options)
+        done = subprocess.run([os.environ['KNIT_DAEMON'], '--config', '/dev/null', '--print-config'], stdout=subprocess.PIPE,
+                              text=True, check=True, env={k: v for k, v in os.environ.items() if k != 'RUNTIME_DIRECTORY'})
+        self.assertRegex(done.stdout, r'(?m)^admin = 127\.0\.0\.1:5650 +; default')
+
+    def test_a_unix_socket_has_the_rights_of_the_other_one(self):
+        folder = tempfile.mkdtemp(prefix='knit-')
+        self.addCleanup(shutil.rmtree, folder)
+        with Face(admin=f'{folder}/admin.sock', socket_mode='0600') as daemon:
+            self.assertEqual(stat.S_IMODE(os.stat(f'{folder}/admin.sock').st_mode), 0o600)
+            self.assertEqual(daemon.admin, f'unix://{folder}/admin.sock')
+            self.assertEqual(get(daemon, '/readyz')[0], 200)
+            self.assertEqual(get(daemon, '/readyz', host='evil.example')[0], 421)
+            # What is sent with the bytes is not taken.
+            with connect(daemon) as sock:
+                one, other = socket.socketpair()
+                with one, other, contextlib.suppress(PermissionError):
+                    socket.send_fds(sock, [b'GET /livez HTTP/1.1\r\n'], [one.fileno()])
+                    self.assertEqual(sock.recv(10), b'')
+            self.assertEqual(get(daemon, '/readyz')[0], 200)
+        self.assertEqual(os.listdir(folder), [])
+
+    def test_other_addresses(self):
+        with Face(admin='[::1]:0') as daemon:
+            self.assertEqual(get(daemon, '/livez')[0], 200)
+
+
+class Readiness(Case):
+    def test_a_daemon_that_drains_is_alive_and_not_ready(self):
+        with Face() as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            msgid = rpc.request('sleep', 1500)
+            wait_until(lambda: metrics(daemon)['knitting_calls_in_flight'] == 1, 'the call')
+            daemon.send_signal(signal.SIGTERM)
+            wait_until(lambda: get(daemon, '/readyz')[::2] == (503, b'draining\n'), 'not to be ready')
+            self.assertEqual(get(daemon, '/livez')[0], 200)
+            self.assertIsNone(rpc.result(msgid))
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_a_daemon_without_a_worker_is_not_ready(self):
+        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            program = worker_with(folder, {})
+            with Face(workers=1, worker=program) as daemon:
+                self.assertEqual(get(daemon, '/readyz')[0], 200)
+                os.rename(program, program + '.gone')
+                os.kill(daemon.stats()['lanes'][0]['pid'], signal.SIGKILL)
+                wait_until(lambda: get(daemon, '/readyz')[::2] == (503, b'no worker serves\n'), 'not to be ready')
+                self.assertEqual(get(daemon, '/livez')[0], 200)
+                os.rename(program + '.gone', program)
+                wait_until(lambda: get(daemon, '/readyz')[0] == 200, 'to be ready again', 2 * PATIENCE)
+
+
+class TakeOver(Case):
+    def take_over(self, place):
+        with Face(admin=place) as elder:
+            elder.expected_status = 0
+            with Face('--take-over', admin=place, socket=elder.socket, listen=f'127.0.0.1:{elder.port}') as newer:
+                self.assertEqual(elder.wait(2 * PATIENCE), 0)
+
+                def is_newer():
+                    try:
+                        return json.loads(get(newer, '/stats')[2])['pid'] == newer.pid
+                    except (OSError, ValueError, IndexError):
+                        return False
+                wait_until(is_newer, 'the newer one to have the place')
+                self.assertEqual(get(newer, '/readyz')[0], 200)
+                self.assertNotIn('no admin face', newer.log())
+
+    def test_the_newer_one_gets_the_address(self):
+        self.take_over(f'127.0.0.1:{free_port()}')
+
+    def test_the_newer_one_gets_the_socket(self):
+        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            self.take_over(f'{folder}/admin.sock')
+
+    def test_the_elder_goes_on_where_the_newer_one_fails(self):
+        with Face(admin=f'127.0.0.1:{free_port()}') as elder:
+            newer = Face('--take-over', admin=elder.admin[7:-1], socket=elder.socket, listen=f'127.0.0.1:{elder.port}',
+                         module='/nowhere.so', wait=False)
+            newer.expected_status = newer.wait()
+            self.assertNotEqual(newer.expected_status, 0)
+            newer.__exit__(None)
+            self.assertEqual(json.loads(get(elder, '/stats')[2])['pid'], elder.pid)
+
+
+CONFIGURATION = '''
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: knitting
+    static_configs: [{{targets: ['127.0.0.1:{port}']}}]
+'''
+
+
+class Prometheus(Case):
+    """The real one, which has the pages for a second."""
+
+    def setUp(self):
+        if not os.path.exists(PROMETHEUS):
+            self.skipTest('prometheus is not there (Debian: prometheus)')
+        self.folder = tempfile.mkdtemp(prefix='knit-')
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def query(self, what):
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/query?query={what}', timeout=PATIENCE) as answer:
+                rows = json.load(answer)['data']['result']
+                return {row['metric'].get('instance'): row['value'][1] for row in rows}
+        return {}
+
+    def test_it_takes_all_of_them(self):
+        with Face() as daemon, daemon.tcp() as rpc:
+            for i in range(7):
+                rpc.call('add', i, 1)
+            target, self.port = daemon.admin[7:-1], free_port()
+            path = f'{self.folder}/p.yml'
+            with open(path, 'w') as file:
+                file.write(CONFIGURATION.format(port=target.rsplit(':', 1)[1]))
+            with open(f'{self.folder}/log', 'w') as log:
+                process = subprocess.Popen(
+                    [PROMETHEUS, f'--config.file={path}', f'--storage.tsdb.path={self.folder}/tsdb',
+                     f'--web.listen-address=127.0.0.1:{self.port}'], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    cwd=self.folder)
+            try:
+                wait_until(lambda: self.query('knitting_socket_calls_total%7Boutcome%3D%22result%22%7D').get(target) == '7',
+                           'the calls', 6 * PATIENCE)
+                self.assertEqual(self.query('up')[target], '1')
+                samples = float(self.query('scrape_samples_scraped')[target])
+                # Less what Prometheus adds, as it has all that there is.
+                self.assertEqual(samples, len(metrics(daemon)))
+            finally:
+                process.kill()
+                process.wait()
+
+
+if __name__ == '__main__':
+    main()
