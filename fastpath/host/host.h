@@ -99,6 +99,14 @@ struct knit_watch {
     bool is_reported;    /* as slow */
 };
 
+/* A running call that somebody was shown (running.c), and since when. */
+struct knit_shown {
+    uint64_t session;
+    uint32_t slot;
+    uint64_t claim;
+    uint64_t since_ns;
+};
+
 /* A lane's worker. What a process has is reset by knit_worker_start(). */
 struct knit_worker {
     uint32_t lane;
@@ -137,6 +145,7 @@ struct knit_worker {
     uint64_t hard_retry_ns;  /* its hard timeout has passed, and it is not seen stopped yet */
 
     struct knit_watch watch;
+    struct knit_shown shown;
     uint64_t abort_retry_ns; /* it ignores an abort, and is not seen stopped yet; 0 = it does not */
     uint64_t hard_seen_ns;   /* the limit of its running call, as it was seen last */
     uint64_t hard_stood_ns;  /* pool->stood_ns before that limit was seen */

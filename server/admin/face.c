@@ -25,10 +25,11 @@ enum {
     FRESH_NS = 250000000,
     BODY_MAX_BYTES = 64 * 1024 * 1024,
     TASK_MAX_BYTES = 1024 * 1024,
+    CALLS = 0, /* place of its page */
     HEAD_MAX_BYTES = 768,
 };
 
-static const struct timeval step_time = {5, 0}, end_time = {1, 0};
+static const struct timeval step_time = {5, 0}, wait_time = {1, 0}, end_time = {1, 0};
 
 /* Shared by all connections that it is sent to. */
 struct knit_face_body {
@@ -39,6 +40,7 @@ struct knit_face_body {
 
 enum state {
     READING,
+    WAITING, /* until the loops have listed their calls, or for a second */
     WRITING,
     ENDING,
 };
@@ -53,8 +55,9 @@ struct knit_face_connection {
     size_t input_len;
     char head[HEAD_MAX_BYTES];
     size_t head_len, sent; /* of head and body together */
+    size_t place;          /* of its page */
     struct knit_face_body *body;
-    bool sends_body;
+    bool is_head; /* it gets the head of the answer alone */
 };
 
 /* ---- bodies -------------------------------------------------------------------------------- */
@@ -130,6 +133,11 @@ static int put_tasks(struct knit_face *face, struct knit_buffer *text)
     return r != 0 ? r : text->error;
 }
 
+static int put_calls(struct knit_face *face, struct knit_buffer *text)
+{
+    return face->sources.put_calls(face->sources.arg, text);
+}
+
 /* ---- pages --------------------------------------------------------------------------------- */
 
 static const char *why_not_ready(const struct knit_face *face)
@@ -153,6 +161,7 @@ static const struct page {
     int (*put)(struct knit_face *face, struct knit_buffer *text);
     const char *(*why_not)(const struct knit_face *face); /* of a probe, which has no put */
 } pages[] = {
+    [CALLS] = {"/calls", "application/json", put_calls, NULL},
     {"/livez", "text/plain; charset=utf-8", NULL, always_alive},
     {"/readyz", "text/plain; charset=utf-8", NULL, why_not_ready},
     {"/stats", "application/json", put_stats, NULL},
@@ -161,20 +170,29 @@ static const struct page {
 };
 _Static_assert(sizeof(pages) / sizeof(pages[0]) <= KNIT_FACE_PAGES_MAX, "each has a place");
 
+static bool is_fresh(const struct knit_face *face, size_t place)
+{
+    const struct knit_face_body *made = face->bodies[place];
+
+    return made != NULL && knit_clock_ns() - made->made_ns < FRESH_NS;
+}
+
+static void drop(struct knit_face *face, size_t place)
+{
+    leave(face->bodies[place]);
+    face->bodies[place] = NULL;
+}
+
 /* As it was made a moment ago, or anew. NULL: there is no memory. */
 static struct knit_face_body *body_of(struct knit_face *face, size_t place)
 {
-    struct knit_face_body **made = &face->bodies[place];
-
-    if (*made != NULL && knit_clock_ns() - (*made)->made_ns < FRESH_NS)
-        return *made;
-    leave(*made);
-    *made = new_body();
-    if (*made != NULL && pages[place].put(face, &(*made)->text) != 0) {
-        leave(*made);
-        *made = NULL;
-    }
-    return *made;
+    if (is_fresh(face, place))
+        return face->bodies[place];
+    drop(face, place);
+    face->bodies[place] = new_body();
+    if (face->bodies[place] != NULL && pages[place].put(face, &face->bodies[place]->text) != 0)
+        drop(face, place);
+    return face->bodies[place];
 }
 
 /* ---- answers ------------------------------------------------------------------------------- */
@@ -203,41 +221,32 @@ static void put_head(
 }
 
 /* One line, which stands behind the head. */
-static void put_line(
-    struct knit_face_connection *connection, int status, const char *word, bool is_head)
+static void put_line(struct knit_face_connection *connection, int status, const char *word)
 {
     put_head(connection, status, "text/plain; charset=utf-8", strlen(word) + 1);
-    if (!is_head)
+    if (!connection->is_head)
         connection->head_len += (size_t)snprintf(connection->head + connection->head_len,
             sizeof(connection->head) - connection->head_len, "%s\n", word);
 }
 
-static void put_answer(
-    struct knit_face_connection *connection, const struct knit_http_request *request)
+static void put_page(struct knit_face_connection *connection)
 {
-    struct knit_face *face = connection->face;
-    const char *word;
-    size_t place = 0;
+    const struct page *page = &pages[connection->place];
+    const char *why_not;
 
-    while (
-        place < sizeof(pages) / sizeof(pages[0]) && !knit_span_is(request->path, pages[place].path))
-        place++;
-    if (place == sizeof(pages) / sizeof(pages[0])) {
-        put_line(connection, KNIT_HTTP_NOT_FOUND, "there is no such page", request->is_head);
-    } else if (pages[place].put == NULL) {
-        word = pages[place].why_not(face);
-        put_line(connection, word == NULL ? OK : KNIT_HTTP_UNAVAILABLE, word == NULL ? "ok" : word,
-            request->is_head);
-    } else {
-        connection->body = body_of(face, place);
-        if (connection->body == NULL) {
-            put_line(connection, KNIT_HTTP_UNAVAILABLE, "out of memory", request->is_head);
-            return;
-        }
-        connection->body->users++;
-        connection->sends_body = !request->is_head;
-        put_head(connection, OK, pages[place].type, connection->body->text.len);
+    if (page->put == NULL) {
+        why_not = page->why_not(connection->face);
+        put_line(connection, why_not == NULL ? OK : KNIT_HTTP_UNAVAILABLE,
+            why_not == NULL ? "ok" : why_not);
+        return;
     }
+    connection->body = body_of(connection->face, connection->place);
+    if (connection->body == NULL) {
+        put_line(connection, KNIT_HTTP_UNAVAILABLE, "out of memory");
+        return;
+    }
+    connection->body->users++;
+    put_head(connection, OK, page->type, connection->body->text.len);
 }
 
 static void end(struct knit_face_connection *connection)
@@ -271,11 +280,12 @@ static void write_on(struct knit_face_connection *connection)
     const struct knit_face_body *body = connection->body;
     size_t head_left =
         connection->sent < connection->head_len ? connection->head_len - connection->sent : 0;
-    size_t body_len = connection->sends_body ? body->text.len : 0;
+    bool sends_body = body != NULL && !connection->is_head;
+    size_t body_len = sends_body ? body->text.len : 0;
     size_t body_sent = connection->sent - (connection->head_len - head_left);
     struct iovec parts[2] = {{connection->head + connection->head_len - head_left, head_left},
-        {connection->sends_body ? body->text.bytes + body_sent : NULL, body_len - body_sent}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = connection->sends_body ? 2 : 1};
+        {sends_body ? body->text.bytes + body_sent : NULL, body_len - body_sent}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = sends_body ? 2 : 1};
     ssize_t n = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
@@ -295,6 +305,64 @@ static void on_writable(evutil_socket_t fd, short events, void *arg)
     write_on(arg);
 }
 
+static void begin_answer(struct knit_face_connection *connection, int status)
+{
+    connection->state = WRITING;
+    if (status == OK)
+        put_page(connection);
+    else
+        put_line(connection, status, knit_http_reason(status));
+    if (event_add(connection->timer, &step_time) < 0)
+        end(connection);
+    else
+        write_on(connection);
+}
+
+static void wait_for_calls(struct knit_face_connection *connection)
+{
+    struct knit_face *face = connection->face;
+
+    connection->state = WAITING;
+    if (event_add(connection->timer, &wait_time) < 0) {
+        end(connection);
+        return;
+    }
+    if (face->asks)
+        return;
+    face->asks = true;
+    if (!face->sources.ask_calls(face->sources.arg))
+        knit_face_answer_calls(face);
+}
+
+void knit_face_answer_calls(struct knit_face *face)
+{
+    struct knit_face_connection *connection = TAILQ_FIRST(&face->connections), *next;
+
+    face->asks = false;
+    drop(face, CALLS);
+    for (; connection != NULL; connection = next) {
+        next = TAILQ_NEXT(connection, link);
+        if (connection->state == WAITING)
+            begin_answer(connection, OK);
+    }
+}
+
+static int look_up(struct knit_face_connection *connection, const struct knit_http_request *request)
+{
+    connection->is_head = request->is_head;
+    if (request->host.bytes != NULL &&
+        !knit_http_host_is_known(request->host, connection->face->sources.hosts))
+        return KNIT_HTTP_MISDIRECTED;
+    if (request->is_cross_site)
+        return KNIT_HTTP_FORBIDDEN;
+    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+        connection->place = i;
+        if (knit_span_is(request->path, pages[i].path))
+            return OK;
+    }
+    return KNIT_HTTP_NOT_FOUND;
+}
+
 static void answer(struct knit_face_connection *connection)
 {
     struct knit_http_request request;
@@ -302,21 +370,13 @@ static void answer(struct knit_face_connection *connection)
 
     if (status == KNIT_HTTP_E_SHORT)
         return;
-    if (status == 0 && request.host.bytes != NULL &&
-        !knit_http_host_is_known(request.host, connection->face->sources.hosts))
-        status = KNIT_HTTP_MISDIRECTED;
-    if (status == 0 && request.is_cross_site)
-        status = KNIT_HTTP_FORBIDDEN;
     connection->face->requests++;
-    connection->state = WRITING;
     if (status == 0)
-        put_answer(connection, &request);
+        status = look_up(connection, &request);
+    if (status == OK && connection->place == CALLS && !is_fresh(connection->face, CALLS))
+        wait_for_calls(connection);
     else
-        put_line(connection, status, knit_http_reason(status), false);
-    if (event_add(connection->timer, &step_time) < 0)
-        end(connection);
-    else
-        write_on(connection);
+        begin_answer(connection, status);
 }
 
 /* ---- connections --------------------------------------------------------------------------- */
@@ -347,7 +407,7 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
     if (connection->state != READING) {
         n = receive(fd, dropped, sizeof(dropped));
         /* One that sends no more may read still. */
-        if (n == 0 && connection->state == WRITING)
+        if (n == 0 && connection->state != ENDING)
             (void)event_del(connection->read_event);
         else if (n == 0)
             end(connection);
@@ -365,15 +425,21 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 
 static void on_time(evutil_socket_t fd, short events, void *arg)
 {
+    struct knit_face_connection *connection = arg;
+
     (void)fd, (void)events;
-    end(arg);
+    /* A loop that does not answer in time is left out. */
+    if (connection->state == WAITING)
+        knit_face_answer_calls(connection->face);
+    else
+        end(connection);
 }
 
 /* It may have no request, but for a moment it has a place, in which it reads why. */
 static void turn_away(struct knit_face_connection *connection)
 {
     connection->state = WRITING;
-    put_line(connection, KNIT_HTTP_UNAVAILABLE, "too many connections", false);
+    put_line(connection, KNIT_HTTP_UNAVAILABLE, "too many connections");
     write_on(connection);
 }
 

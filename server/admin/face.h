@@ -5,6 +5,7 @@
  *     /readyz    200 while a worker serves and the daemon does not drain; else 503 and why
  *     /stats     the value of `$/stats`, as JSON
  *     /tasks     what `$/tasks` says of all tasks, as JSON
+ *     /calls     what runs and waits at this moment, as JSON: who called which task, not with what
  *     /metrics   for Prometheus
  *
  * It only reads: no request changes anything, and nothing of what calls carry is shown. It has no
@@ -39,7 +40,10 @@ struct knit_face_sources {
     const struct knit_stats_sources *stats;
     const char *const *hosts; /* names by which it may be called, ended by NULL; or NULL */
     void (*collect)(void *arg, struct knit_metrics_main *ret_main);
-    void (*close)(void *arg, int fd); /* of a connection */
+    /* Begins to find out what calls there are; knit_face_answer_calls() follows. False: at once. */
+    bool (*ask_calls)(void *arg);
+    int (*put_calls)(void *arg, struct knit_buffer *text); /* what is known of them: the page */
+    void (*close)(void *arg, int fd);                      /* of a connection */
     void *arg;
 };
 
@@ -49,6 +53,7 @@ struct knit_face {
     bool is_draining;
     uint64_t requests;
     uint32_t count;
+    bool asks; /* for calls */
     TAILQ_HEAD(, knit_face_connection) connections;
     struct knit_face_body *bodies[KNIT_FACE_PAGES_MAX]; /* made last, of each page; or NULL */
 };
@@ -58,6 +63,9 @@ void knit_face_init(
 
 /* Takes over a connection that was accepted; not blocking. */
 void knit_face_take(struct knit_face *face, int fd);
+
+/* It is found out what calls there are: answers those who wait for that. */
+void knit_face_answer_calls(struct knit_face *face);
 
 /* Ends all connections. Accepts a zeroed one. */
 void knit_face_fini(struct knit_face *face);

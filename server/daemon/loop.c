@@ -24,6 +24,7 @@
 #include "fastpath/lane/timer.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
+#include "server/daemon/calls_page.h"
 #include "server/net/connection.h"
 #include "server/net/listener.h"
 #include "server/net/lookahead.h"
@@ -152,6 +153,9 @@ void knit_loop_read_inbox(struct knit_loop *loop)
             break;
         case KNIT_MAILBOX_RECHECK:
             knit_connections_recheck(&loop->net);
+            break;
+        case KNIT_MAILBOX_CALLS:
+            knit_calls_page_fill(loop, message.value);
             break;
         case KNIT_MAILBOX_RELOADED:
             answer_reloads(loop, (uint32_t)message.value);

@@ -33,6 +33,7 @@
 #include "server/daemon/mailbox.h"
 #include "server/daemon/reload.h"
 #include "server/net/connections.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/router.h"
 
@@ -56,6 +57,7 @@ struct knit_loops {
     struct knit_keys *keys;
     struct knit_router_backend backend;
     struct knit_stats_sources stats;
+    struct knit_calls *calls;            /* [count]: what each has listed */
     struct knit_reload_outcome *outcome; /* of `$/reload` */
     struct knit_loop *items;
     uint32_t count;

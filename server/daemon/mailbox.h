@@ -20,6 +20,7 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */
     KNIT_MAILBOX_RECHECK,    /* callers may not be any more who they said they are */
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
+    KNIT_MAILBOX_CALLS,      /* list your calls; value = ticket. Back: they are listed */
     KNIT_MAILBOX_RELOADED,   /* value = the last ticket of `$/reload` that this answers */
     /* To the main thread. */
     KNIT_MAILBOX_ASKED,    /* `$/drain` came */

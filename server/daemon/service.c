@@ -192,6 +192,8 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
                 continue;
             service->listening.socket.leaves_files |= message.value != 0;
             begin_drain(service);
+        } else if (message.kind == KNIT_MAILBOX_CALLS) {
+            knit_admin_note_calls(&service->admin, message.value);
         } else if (message.kind == KNIT_MAILBOX_RELOAD) {
             reload(service);
             send_surely(&service->loops.items[message.value >> 32],
@@ -408,8 +410,11 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .outcome = &service->outcome,
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
-    if (service->loops.items == NULL || service->loops.keys == NULL)
+    service->loops.calls = calloc(count, sizeof(*service->loops.calls));
+    if (service->loops.items == NULL || service->loops.calls == NULL || service->loops.keys == NULL)
         return refuse_memory(why);
+    for (uint32_t i = 0; i < count; i++)
+        knit_calls_init(&service->loops.calls[i]);
     for (uint32_t i = 0; i < count; i++) {
         int r = knit_loop_start(&service->loops.items[i], &service->loops, i);
 
@@ -430,6 +435,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 static int start_admin(struct service *service, struct knit_sentence *why)
 {
     service->admin.knows = (struct knit_admin_knows){.stats = &service->loops.stats,
+        .loops = &service->loops,
         .dealer = &service->dealer,
         .certificates = &service->certificates,
         .closer = service->has_closer ? &service->closer : NULL};
@@ -444,6 +450,7 @@ static void stop_loops(struct service *service)
         knit_loop_join(&service->loops.items[i]);
     (void)knit_keys_free(service->loops.keys);
     free(service->loops.items);
+    free(service->loops.calls);
     knit_dealer_fini(&service->dealer);
     service->loops = (struct knit_loops){0};
 }

@@ -14,6 +14,7 @@
 #include "server/net/output.h"
 #include "server/net/sending.h"
 #include "server/net/strangers.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/identify.h"
 #include "server/rpc/router.h"
 
@@ -141,6 +142,14 @@ bool knit_connections_has_output(const struct knit_net *net)
     if (knit_output_waiting(connection) > 0)
         return true;
     return false;
+}
+
+void knit_connections_list(const struct knit_net *net, struct knit_calls *calls)
+{
+    const struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &net->connections, in_all)
+    knit_calls_add_caller(calls, &connection->caller, knit_lookahead_since_ns(connection));
 }
 
 /* ---- the sweep ----------------------------------------------------------------------------- */

@@ -13,6 +13,8 @@
 
 #include "server/net/net.h"
 
+struct knit_calls;
+
 /* Returns 0 or -errno; then nothing is left. */
 KNIT_MUST_CHECK int knit_connections_init(struct knit_net *net, struct knit_turn *turn,
     struct knit_router *router, struct event_base *base);
@@ -35,6 +37,9 @@ static inline bool knit_connections_has_work(const struct knit_net *net)
 
 /* Whether some output has not been written yet. */
 bool knit_connections_has_output(const struct knit_net *net);
+
+/* Adds what each connection has, when the loop lists its calls. */
+void knit_connections_list(const struct knit_net *net, struct knit_calls *calls);
 
 /* Once a second, while turn->needs_sweep asks for it: ends connections that make no progress. */
 void knit_connections_sweep(struct knit_net *net);

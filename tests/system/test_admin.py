@@ -210,6 +210,70 @@ class Pages(Case):
             self.assertEqual(read(sock)[0], 200)
 
 
+class Calls(Case):
+    """What runs and waits, by whomever."""
+
+    def calls(self, daemon):
+        status, headers, body = get(daemon, '/calls')
+        self.assertEqual((status, headers['content-type']), (200, 'application/json'))
+        return json.loads(body)
+
+    def test_nothing_runs_in_an_idle_pool(self):
+        with Face() as daemon:
+            wait_until(lambda: self.calls(daemon) == {'calls': [], 'waiting': [], 'left_out': 0}, 'nothing to run')
+
+    def test_what_runs_and_waits_is_listed(self):
+        with Face(workers=2) as daemon, daemon.tcp() as tcp, daemon.unix() as unix:
+            begun = time.monotonic()
+            ids = [tcp.request('sleep', 3000)] + [unix.request('sleep', 3000) for _ in range(20)]
+
+            def settled():
+                shown = self.calls(daemon)
+                states = [row['state'] for row in shown['calls']]
+                return states.count('running') == 2 and sum(row['count'] for row in shown['waiting']) > 10 and shown
+            shown = wait_until(settled, 'two to run and the others to wait')
+            running = [row for row in shown['calls'] if row['state'] == 'running']
+            lanes = daemon.stats()['lanes']
+            self.assertEqual({row['worker'] for row in running}, {0, 1})
+            for row in running:
+                self.assertEqual(row['pid'], lanes[row['worker']]['pid'])
+                self.assertEqual(set(row), {'task', 'state', 'principal', 'age_ms', 'worker', 'pid', 'session', 'slot'})
+            self.assertEqual({row['task'] for row in shown['calls']}, {'sleep'})
+            self.assertLessEqual({row['principal'] for row in shown['calls']}, {'anonymous', f'uid:{os.getuid()}'})
+            self.assertEqual({row['principal'] for row in shown['waiting']}, {f'uid:{os.getuid()}'})
+            self.assertEqual(len(shown['calls']) + sum(row['count'] for row in shown['waiting']), len(ids))
+
+            def aged():
+                ages = [row['age_ms'] for row in self.calls(daemon)['calls'] if row['state'] == 'running']
+                self.assertLess(max(ages, default=0), 1000 * (time.monotonic() - begun) + 1)
+                return max(ages, default=0) > 500
+            wait_until(aged, 'its age')
+            self.assertEqual(metrics(daemon)['knitting_task_running{task="sleep"}'], 2)
+            daemon.end(signal.SIGKILL)
+            daemon.expected_status = -signal.SIGKILL
+
+    def test_calls_by_shared_memory_are_listed_by_their_user(self):
+        with Face(workers=1) as daemon:
+            caller = subprocess.Popen([os.environ['KNIT_TOOL'], '-u', f'shm://{daemon.socket}', 'call', 'sleep', '2000'])
+            try:
+                row, = wait_until(lambda: self.calls(daemon)['calls'], 'the call')
+                self.assertEqual((row['task'], row['state'], row['principal']), ('sleep', 'running', f'uid:{os.getuid()}'))
+            finally:
+                caller.kill()
+                caller.wait()
+            wait_until(lambda: self.calls(daemon)['calls'] == [], 'its end', 2 * PATIENCE)
+
+    def test_many_ask_at_once(self):
+        with Face(threads_io=4) as daemon, daemon.tcp() as rpc, contextlib.ExitStack() as stack:
+            msgid = rpc.request('sleep', 1000)
+            wait_until(lambda: len(self.calls(daemon)['calls']) == 1, 'the call')
+            socks = [stack.enter_context(connect(daemon)) for _ in range(40)]
+            for sock in socks:
+                sock.sendall(b'GET /calls HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            self.assertEqual({len(json.loads(read(sock)[2])['calls']) for sock in socks}, {1})
+            rpc.response(msgid)
+
+
 class Limits(Case):
     def test_a_request_that_is_not_sent_ends(self):
         with Face() as daemon:
