@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A call's age counts from the look that first found it, be it one of watch.c, which come once a
- * second or more seldom, or one from here. So whoever looks again and again is told the age to within
- * the time between two looks, and calls pay nothing for a clock.
+ * second or more seldom, or one from here. So whoever looks again and again is told the age to
+ * within the time between two looks, and calls pay nothing for a clock.
  *
  * What the board says of a call may be torn: place and task are two words. A task that does not fit
  * its place is that of a call of the same lane a moment before. */

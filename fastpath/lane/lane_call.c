@@ -15,6 +15,7 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_classes.h"
 #include "fastpath/lane/note.h"
+#include "fastpath/lane/runs.h"
 #include "fastpath/lane/state.h"
 
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
@@ -248,7 +249,32 @@ bool knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
  * or it would make its long ones then. */
 static void draw_unmeasured(struct knit_lane *lane, uint64_t now)
 {
-    lane->unmeasured = 1 + (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
+    lane->unmeasured = lane->drawn = 1 + (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
+}
+
+static enum knit_run_outcome outcome_of(const struct knit_job *job)
+{
+    if (job->was_refused)
+        return KNIT_RUN_REFUSED;
+    if (job->result_len == KNIT_JOB_DEFERRED)
+        return KNIT_RUN_DEFERRED;
+    return job->status == KNIT_STATUS_RESULT ? KNIT_RUN_RESULT : KNIT_RUN_ERROR;
+}
+
+/* The job has run for so long, or was refused. One that was measured because it was its turn stands
+ * for all short ones since the last such one. */
+static void note_run(struct knit_lane *lane, uint64_t took)
+{
+    const struct knit_job *job = &lane->job;
+    struct knit_run_row *rows = lane->options.pool.run + lane->options.index * KNIT_RUN_ROWS;
+    uint32_t weight = 1;
+
+    lane->passed += lane->drawn - lane->unmeasured;
+    if (lane->unmeasured == 0) {
+        weight = lane->passed;
+        lane->passed = 0;
+    }
+    knit_runs_note(&rows[knit_runs_row(knit_job_task(job))], outcome_of(job), took, weight);
 }
 
 /* One run that is very long among short ones says that the worker had to wait for its core. */
@@ -272,6 +298,7 @@ static uint32_t run_measured(struct knit_lane *lane)
     start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
     took = knit_clock_ns() - start;
+    note_run(lane, took);
     draw_unmeasured(lane, start + took);
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
     if (took > UINT32_MAX)

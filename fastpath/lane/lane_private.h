@@ -116,11 +116,11 @@ struct knit_lane {
     const _Atomic uint64_t *occupied[KNIT_LANE_SESSIONS_MAX]; /* words of the sessions by place */
     struct futex_waitv bells[1 + KNIT_LANE_SESSIONS_MAX]; /* the lane's own, then the sessions' */
     uint32_t searches;                                    /* for a parked sibling */
-    uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
-    uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
-    uint32_t inline_max;     /* longest argument in a cell, */
-    uint32_t slab_max;       /* and in a slab */
-    uint32_t unmeasured;     /* which call of short tasks from now on is measured, 1 = the next */
+    uint32_t *park_notified;       /* [lanes]: park word of each sibling last notified */
+    uint32_t *mean_ns;             /* [KNIT_TASKS]: mean run of each task; 0 = not known */
+    uint32_t inline_max, slab_max; /* longest argument in a cell, and in a slab */
+    uint32_t unmeasured;    /* which call of short tasks from now on is measured, 1 = the next */
+    uint32_t drawn, passed; /* that as it was drawn; such calls before it that none stands for */
     struct knit_busy_line *busy;
     uint64_t calls;
     struct knit_spin spin;

@@ -50,7 +50,7 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
         lane->others[i / 64] |= (uint64_t)(i != options->index) << i % 64;
     knit_lane_begin_bells(lane);
     lane->room = KNIT_NO_BLOCK;
-    lane->unmeasured = 1;
+    lane->unmeasured = lane->drawn = 1;
     knit_spin_init(&lane->spin, options->spin_us);
     lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);

@@ -7,6 +7,7 @@
 #include "fastpath/lane/layout.h"
 
 #include "fastpath/lane/rights.h"
+#include "fastpath/lane/runs.h"
 
 struct cursor {
     uintptr_t base;
@@ -123,6 +124,8 @@ static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view 
     view->lane_bell = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->note = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->mark = place(&at, KNIT_TASKS, KNIT_LINE);
+    view->run =
+        place(&at, sizeof(struct knit_run_row) * KNIT_RUN_ROWS * (uint64_t)lanes, KNIT_LINE);
     return pages(&at);
 }
 

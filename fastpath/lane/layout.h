@@ -265,6 +265,7 @@ struct knit_pool_view {
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
     struct knit_note_line *note;   /* [lanes]; by the lane's worker */
     _Atomic uint8_t *mark;         /* [KNIT_TASKS]; enum knit_mark of each task, by id */
+    struct knit_run_row *run;      /* [lanes][KNIT_RUN_ROWS], runs.h; by the lane's worker */
 };
 
 /* The slot's slab, of those that begin there. */

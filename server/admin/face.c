@@ -8,6 +8,7 @@
 #include "server/admin/face.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/host/runs.h"
 #include "fastpath/lane/bell.h"
 #include "proto/tasks.h"
 #include "server/admin/http.h"
@@ -105,9 +107,29 @@ static int put_metrics(struct knit_face *face, struct knit_buffer *text)
     knit_stats_collect(face->sources.stats, &stats);
     face->sources.collect(face->sources.arg, &more);
     more.requests = face->requests;
-    return knit_metrics_put(text, &stats, &more);
+    return knit_metrics_put(text, &stats, &more, face->sources.stats->pool);
 }
 
+static void put_runs(
+    struct knit_host *pool, uint32_t row, const char *task, struct knit_buffer *text)
+{
+    char more[256];
+    struct knit_host_runs runs;
+    int len;
+
+    knit_host_runs(pool, row, &runs);
+    len = snprintf(more, sizeof(more),
+        ",\"results\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"deferred\":%" PRIu64
+        ",\"refused\":%" PRIu64 ",\"run_us\":%" PRIu64 "}",
+        runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR],
+        runs.outcome[KNIT_RUN_DEFERRED], runs.outcome[KNIT_RUN_REFUSED], runs.sum_ns / 1000);
+    (void)knit_buffer_append(text, row == 0 ? "{\"task\":" : ",{\"task\":", row == 0 ? 8 : 9);
+    knit_json_put_text(text, knit_span_text(task));
+    (void)knit_buffer_append(text, more, (size_t)len);
+}
+
+/* {tasks: [as in `$/tasks`], runs: [{task, results, errors, deferred, refused, run_us}]}, of the
+ * first tasks and of all others together, as fastpath/lane/runs.h counts them. */
 static int put_tasks(struct knit_face *face, struct knit_buffer *text)
 {
     struct knit_host *pool = face->sources.stats->pool;
@@ -128,6 +150,11 @@ static int put_tasks(struct knit_face *face, struct knit_buffer *text)
         if (r == 0)
             r = knit_json_put(text, knit_buffer_span(&value));
     }
+    (void)knit_buffer_append(text, "],\"runs\":[", 10);
+    for (uint32_t i = 0; i < knit_registry_count(registry) && i < KNIT_RUN_TASKS; i++)
+        put_runs(pool, i, knit_registry_at(registry, i)->name, text);
+    if (knit_registry_count(registry) > KNIT_RUN_TASKS)
+        put_runs(pool, KNIT_RUN_TASKS, "other", text);
     (void)knit_buffer_append(text, "]}", 2);
     knit_buffer_fini(&value);
     return r != 0 ? r : text->error;

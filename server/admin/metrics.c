@@ -8,6 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fastpath/host/pool.h"
+#include "fastpath/host/running.h"
+#include "fastpath/host/runs.h"
+#include "fastpath/lane/runs.h"
+
 #define NS_A_SECOND UINT64_C(1000000000)
 
 struct metrics {
@@ -37,9 +42,9 @@ static void begin(
     put(metrics, "# HELP knitting_%s %s\n# TYPE knitting_%s %s\n", name, help, name, type);
 }
 
-/* A sample with one label, whose value may be any text. */
-static void put_sample(const struct metrics *metrics, const char *name, const char *label,
-    const char *value, uint64_t number)
+/* A name with its first label, whose value may be any text; more may follow. */
+static void put_name(
+    const struct metrics *metrics, const char *name, const char *label, const char *value)
 {
     put(metrics, "knitting_%s{%s=\"", name, label);
     for (; *value != '\0'; value++) {
@@ -50,7 +55,14 @@ static void put_sample(const struct metrics *metrics, const char *name, const ch
         else
             (void)knit_buffer_append(metrics->buffer, value, 1);
     }
-    put(metrics, "\"} %" PRIu64 "\n", number);
+    put(metrics, "\"");
+}
+
+static void put_sample(const struct metrics *metrics, const char *name, const char *label,
+    const char *value, uint64_t number)
+{
+    put_name(metrics, name, label, value);
+    put(metrics, "} %" PRIu64 "\n", number);
 }
 
 /* ---- one sample each ----------------------------------------------------------------------- */
@@ -269,7 +281,7 @@ static void put_lanes(const struct metrics *metrics)
     }
 }
 
-static void put_tasks(const struct metrics *metrics)
+static void put_deaths(const struct metrics *metrics)
 {
     const struct knit_host_snapshot *host = &metrics->stats->host;
 
@@ -280,6 +292,102 @@ static void put_tasks(const struct metrics *metrics)
     for (uint32_t i = 0; i < host->deaths_count; i++)
         put_sample(metrics, "task_worker_deaths_total", "task", host->deaths[i].task,
             host->deaths[i].deaths);
+}
+
+/* ---- tasks --------------------------------------------------------------------------------- */
+
+/* All that is told of them, read once. */
+struct task_rows {
+    uint32_t count; /* of tasks with rows of their own */
+    bool has_others;
+    const char *names[KNIT_RUN_ROWS];
+    struct knit_host_runs runs[KNIT_RUN_ROWS];
+    uint64_t running[KNIT_RUN_ROWS];
+};
+
+static void read_tasks(struct knit_host *pool, struct task_rows *ret_rows)
+{
+    const struct knit_registry *registry = knit_host_registry(pool);
+    struct knit_host_running running[KNIT_LANES_MAX];
+    uint32_t tasks = knit_registry_count(registry), count = knit_host_running(pool, running);
+
+    memset(ret_rows, 0, sizeof(*ret_rows));
+    for (uint32_t i = 0; i < tasks; i++) {
+        const struct knit_registry_task *task = knit_registry_at(registry, i);
+        uint32_t row = knit_runs_row(i);
+
+        ret_rows->names[row] = row < KNIT_RUN_TASKS ? task->name : "other";
+    }
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
+        if (ret_rows->names[row] != NULL)
+            knit_host_runs(pool, row, &ret_rows->runs[row]);
+    for (uint32_t i = 0; i < count; i++)
+        ret_rows->running[knit_runs_row(running[i].task)]++;
+}
+
+static void put_seconds(const struct metrics *metrics, uint64_t ns)
+{
+    put(metrics, "%" PRIu64 ".%09u", ns / NS_A_SECOND, (unsigned)(ns % NS_A_SECOND));
+}
+
+static void put_histogram(
+    const struct metrics *metrics, const char *task, const struct knit_host_runs *runs)
+{
+    uint64_t below = 0;
+
+    for (uint32_t i = 0; i < KNIT_RUN_BUCKETS; i++) {
+        below += runs->bucket[i];
+        put_name(metrics, "task_run_seconds_bucket", "task", task);
+        if (i + 1 < KNIT_RUN_BUCKETS) {
+            put(metrics, ",le=\"");
+            put_seconds(metrics, knit_runs_limit_ns(i));
+        } else {
+            put(metrics, ",le=\"+Inf");
+        }
+        put(metrics, "\"} %" PRIu64 "\n", below);
+    }
+    put_name(metrics, "task_run_seconds_sum", "task", task);
+    put(metrics, "} ");
+    put_seconds(metrics, runs->sum_ns);
+    put(metrics, "\n");
+    put_sample(metrics, "task_run_seconds_count", "task", task, runs->count);
+}
+
+static void put_task_calls(const struct metrics *metrics, const struct task_rows *rows)
+{
+    static const char *const outcomes[KNIT_RUN_OUTCOMES] = {[KNIT_RUN_RESULT] = "result",
+        [KNIT_RUN_ERROR] = "error",
+        [KNIT_RUN_DEFERRED] = "deferred",
+        [KNIT_RUN_REFUSED] = "refused"};
+
+    begin(metrics, "task_calls_total", "counter",
+        "Calls that workers have run or refused, by task; of short tasks one in 16 is looked at "
+        "and "
+        "stands for those since the last.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++) {
+        for (uint32_t i = 0; rows->names[row] != NULL && i < KNIT_RUN_OUTCOMES; i++) {
+            put_name(metrics, "task_calls_total", "task", rows->names[row]);
+            put(metrics, ",outcome=\"%s\"} %" PRIu64 "\n", outcomes[i], rows->runs[row].outcome[i]);
+        }
+    }
+}
+
+static void put_tasks(const struct metrics *metrics, struct knit_host *pool)
+{
+    struct task_rows rows;
+
+    read_tasks(pool, &rows);
+    put_task_calls(metrics, &rows);
+    begin(metrics, "task_run_seconds", "histogram",
+        "How long tasks ran in workers; of short ones one in 16 is measured and stands for those "
+        "since the last.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
+        if (rows.names[row] != NULL)
+            put_histogram(metrics, rows.names[row], &rows.runs[row]);
+    begin(metrics, "task_running", "gauge", "Calls of the task that run in workers at the moment.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
+        if (rows.names[row] != NULL)
+            put_sample(metrics, "task_running", "task", rows.names[row], rows.running[row]);
 }
 
 static void put_expiries(const struct metrics *metrics)
@@ -296,7 +404,7 @@ static void put_expiries(const struct metrics *metrics)
 }
 
 int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
-    const struct knit_metrics_main *more)
+    const struct knit_metrics_main *more, struct knit_host *pool)
 {
     const struct metrics metrics = {buffer, stats, more};
 
@@ -307,7 +415,9 @@ int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
     put_workers(&metrics);
     put_sessions(&metrics);
     put_lanes(&metrics);
-    put_tasks(&metrics);
+    put_deaths(&metrics);
+    if (pool != NULL)
+        put_tasks(&metrics, pool);
     put_expiries(&metrics);
     return buffer->error;
 }

@@ -2,8 +2,8 @@
 /* What the daemon has counted, in the text format of Prometheus (version 0.0.4).
  *
  * Names and labels are a promise to those who made dashboards of them. Each label has a bounded
- * number of values: lanes, files of the settings, tasks that took workers down (64 at most), or
- * words that stand here.
+ * number of values: lanes, files of the settings, tasks (the first 200, which keep their name as
+ * long as the daemon runs; all others are `other`), or words that stand here.
  */
 #pragma once
 
@@ -39,6 +39,6 @@ struct knit_metrics_main {
     size_t expiries_count;
 };
 
-/* Returns the buffer's error. */
+/* pool: of which tasks are told; NULL: of none. Returns the buffer's error. */
 KNIT_MUST_CHECK int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
-    const struct knit_metrics_main *more);
+    const struct knit_metrics_main *more, struct knit_host *pool);

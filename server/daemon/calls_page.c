@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* {calls: [{task, state, principal, age_ms?, worker?, pid?, session, slot}], waiting: [{principal,
- *  count, age_ms}], left_out}. A call is `running`, then it has a worker and an age, or `queued`: in
- * a lane, or answered and not collected yet. `waiting` are those that have not come to the lanes.
+ *  count, age_ms}], left_out}. A call is `running`, then it has a worker and an age, or `queued`:
+ * in a lane, or answered and not collected yet. `waiting` are those that have not come to a lane.
  */
 #include "server/daemon/calls_page.h"
 

@@ -67,7 +67,7 @@ static void metrics_have_a_help_and_a_type_each(void **state)
     (void)state;
     knit_buffer_init(&buffer, 1 << 20);
     assert_int_equal(knit_buffer_append(&buffer, "\n", 1), 0);
-    assert_int_equal(knit_metrics_put(&buffer, &stats, &more), 0);
+    assert_int_equal(knit_metrics_put(&buffer, &stats, &more, NULL), 0);
     assert_int_equal(knit_buffer_append(&buffer, "", 1), 0);
     text = (char *)buffer.bytes;
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
@@ -103,7 +103,7 @@ static void metrics_that_find_no_room_are_an_error(void **state)
 
     (void)state;
     knit_buffer_init(&buffer, 1000);
-    assert_int_equal(knit_metrics_put(&buffer, &stats, &more), KNIT_BUFFER_E_FULL);
+    assert_int_equal(knit_metrics_put(&buffer, &stats, &more, NULL), KNIT_BUFFER_E_FULL);
     knit_buffer_fini(&buffer);
 }
 

@@ -149,6 +149,36 @@ class Pages(Case):
         self.assertEqual(before['knitting_workers{state="serving"}'], 2)
         self.assertGreater(before['knitting_memory_limit_bytes'], before['knitting_memory_bytes'])
 
+    def test_tasks_are_counted_by_how_they_were_run(self):
+        def shown(daemon):
+            return {row.pop('task'): row for row in json.loads(get(daemon, '/tasks')[2])['runs']}
+        with Face(workers=2) as daemon, daemon.tcp() as rpc:
+            self.assertEqual(len(shown(daemon)), len(rpc.call('$/tasks')['tasks']))
+            self.assertEqual({value for row in shown(daemon).values() for value in row.values()}, {0})
+            for _ in range(5):
+                rpc.call('sleep', 20)
+            rpc.call_all([['add', i, 1] for i in range(5000)])
+            for _ in range(300):
+                self.assert_fails(600, rpc.call, 'fail')
+
+            def is_counted():
+                rows = shown(daemon)
+                # Of short ones, those that are not looked at yet are missing, and each stands for others.
+                return (rows['sleep']['results'] == 5 and abs(rows['add']['results'] + rows['fail']['errors'] - 5300) <= 64 and
+                        rows['fail']['errors'] > 150 and rows['add']['errors'] == rows['fail']['results'] == 0)
+            wait_until(is_counted, 'the calls')
+            self.assertGreaterEqual(shown(daemon)['sleep']['run_us'], 5 * 20000)
+            now = metrics(daemon)
+            self.assertEqual(now['knitting_task_calls_total{task="sleep",outcome="result"}'], 5)
+            self.assertEqual(now['knitting_task_run_seconds_count{task="sleep"}'], 5)
+            self.assertGreaterEqual(now['knitting_task_run_seconds_sum{task="sleep"}'], 0.1)
+            self.assertEqual(now['knitting_task_run_seconds_bucket{task="sleep",le="0.016384000"}'], 0)
+            for task in 'sleep', 'add', 'fail':
+                counts = [value for key, value in now.items() if key.startswith(f'knitting_task_run_seconds_bucket{{task="{task}",')]
+                self.assertEqual(len(counts), 15)
+                self.assertEqual(counts, sorted(counts))
+                self.assertEqual(counts[-1], now[f'knitting_task_run_seconds_count{{task="{task}"}}'])
+
     def test_a_worker_s_end_is_counted_by_its_reason(self):
         with Face(hard_timeout_ms=200) as daemon, daemon.tcp() as rpc:
             for kind in 'segv', 'exit':
