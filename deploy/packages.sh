@@ -24,8 +24,8 @@ PACKAGES_NPM=(nodejs npm)
 # port 9090. Without it these tests are skipped.
 PACKAGES_METRICS=(prometheus)
 
-# `tests/run.sh --all` needs these too.
-PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
+# `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
+PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 
 # Prints those of the named packages that are not installed.
 packages_missing()

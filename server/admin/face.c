@@ -21,6 +21,7 @@
 #include "proto/tasks.h"
 #include "server/admin/http.h"
 #include "server/admin/json.h"
+#include "server/admin/page.h"
 
 enum {
     OK = 200,
@@ -28,7 +29,7 @@ enum {
     BODY_MAX_BYTES = 64 * 1024 * 1024,
     TASK_MAX_BYTES = 1024 * 1024,
     CALLS = 0, /* place of its page */
-    HEAD_MAX_BYTES = 768,
+    HEAD_MAX_BYTES = 1024,
 };
 
 static const struct timeval step_time = {5, 0}, wait_time = {1, 0}, end_time = {1, 0};
@@ -160,6 +161,14 @@ static int put_tasks(struct knit_face *face, struct knit_buffer *text)
     return r != 0 ? r : text->error;
 }
 
+static int put_page_of_tables(struct knit_face *face, struct knit_buffer *text)
+{
+    struct knit_stats stats;
+
+    knit_stats_collect(face->sources.stats, &stats);
+    return knit_page_put(text, &stats, face->sources.stats->pool);
+}
+
 static int put_calls(struct knit_face *face, struct knit_buffer *text)
 {
     return face->sources.put_calls(face->sources.arg, text);
@@ -187,13 +196,15 @@ static const struct page {
     const char *path, *type;
     int (*put)(struct knit_face *face, struct knit_buffer *text);
     const char *(*why_not)(const struct knit_face *face); /* of a probe, which has no put */
+    const char *policy; /* of what a browser may do with it; NULL: nothing */
 } pages[] = {
-    [CALLS] = {"/calls", "application/json", put_calls, NULL},
-    {"/livez", "text/plain; charset=utf-8", NULL, always_alive},
-    {"/readyz", "text/plain; charset=utf-8", NULL, why_not_ready},
-    {"/stats", "application/json", put_stats, NULL},
-    {"/tasks", "application/json", put_tasks, NULL},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", put_metrics, NULL},
+    [CALLS] = {"/calls", "application/json", put_calls, NULL, NULL},
+    {"/", "text/html; charset=utf-8", put_page_of_tables, NULL, knit_page_policy},
+    {"/livez", "text/plain; charset=utf-8", NULL, always_alive, NULL},
+    {"/readyz", "text/plain; charset=utf-8", NULL, why_not_ready, NULL},
+    {"/stats", "application/json", put_stats, NULL, NULL},
+    {"/tasks", "application/json", put_tasks, NULL, NULL},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", put_metrics, NULL, NULL},
 };
 _Static_assert(sizeof(pages) / sizeof(pages[0]) <= KNIT_FACE_PAGES_MAX, "each has a place");
 
@@ -226,8 +237,8 @@ static struct knit_face_body *body_of(struct knit_face *face, size_t place)
 
 static void on_writable(evutil_socket_t fd, short events, void *arg);
 
-static void put_head(
-    struct knit_face_connection *connection, int status, const char *type, size_t len)
+static void put_head(struct knit_face_connection *connection, int status, const char *type,
+    const char *policy, size_t len)
 {
     int n = snprintf(connection->head, sizeof(connection->head),
         "HTTP/1.1 %d %s\r\n"
@@ -239,10 +250,11 @@ static void put_head(
         "X-Content-Type-Options: nosniff\r\n"
         "Cross-Origin-Resource-Policy: same-origin\r\n"
         "Referrer-Policy: no-referrer\r\n"
-        "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+        "Content-Security-Policy: %s\r\n"
         "\r\n",
         status, knit_http_reason(status), type, len,
-        status == KNIT_HTTP_METHOD_NOT_ALLOWED ? "Allow: GET, HEAD\r\n" : "");
+        status == KNIT_HTTP_METHOD_NOT_ALLOWED ? "Allow: GET, HEAD\r\n" : "",
+        policy != NULL ? policy : "default-src 'none'; frame-ancestors 'none'");
 
     connection->head_len = (size_t)n;
 }
@@ -250,7 +262,7 @@ static void put_head(
 /* One line, which stands behind the head. */
 static void put_line(struct knit_face_connection *connection, int status, const char *word)
 {
-    put_head(connection, status, "text/plain; charset=utf-8", strlen(word) + 1);
+    put_head(connection, status, "text/plain; charset=utf-8", NULL, strlen(word) + 1);
     if (!connection->is_head)
         connection->head_len += (size_t)snprintf(connection->head + connection->head_len,
             sizeof(connection->head) - connection->head_len, "%s\n", word);
@@ -273,7 +285,7 @@ static void put_page(struct knit_face_connection *connection)
         return;
     }
     connection->body->users++;
-    put_head(connection, OK, page->type, connection->body->text.len);
+    put_head(connection, OK, page->type, page->policy, connection->body->text.len);
 }
 
 static void end(struct knit_face_connection *connection)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The admin face: what the daemon says of itself by HTTP, to people, probes and Prometheus.
  *
+ *     /          a page for people, which updates itself where scripts run
  *     /livez     200 while the main thread runs
  *     /readyz    200 while a worker serves and the daemon does not drain; else 503 and why
  *     /stats     the value of `$/stats`, as JSON

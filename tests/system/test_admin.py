@@ -14,9 +14,9 @@ import tempfile
 import time
 import urllib.request
 
-from knit_harness import PATIENCE, Case, Daemon, main, wait_until, worker_with
+from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main, wait_until, worker_with
 
-PROMTOOL, PROMETHEUS = '/usr/bin/promtool', '/usr/bin/prometheus'
+PROMTOOL, PROMETHEUS, CHROMIUM = '/usr/bin/promtool', '/usr/bin/prometheus', '/usr/bin/chromium'
 PLACES = 64
 HEADERS = {'connection': 'close', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff',
            'cross-origin-resource-policy': 'same-origin', 'referrer-policy': 'no-referrer'}
@@ -466,6 +466,70 @@ class TakeOver(Case):
             self.assertNotEqual(newer.expected_status, 0)
             newer.__exit__(None)
             self.assertEqual(json.loads(get(elder, '/stats')[2])['pid'], elder.pid)
+
+
+class Page(Case):
+    """The page at `/`, as it comes, and as Chromium shows it."""
+
+    def cells(self, page):
+        return {key: text for key, text in re.findall(r'data-key="([^"]*)"[^>]*>([^<]*)<', page)}
+
+    def rows(self, page, table):
+        body = re.search(f'<table id="{table}">.*?<tbody>(.*?)</tbody>', page, re.S).group(1)
+        return [re.findall(r'<td[^>]*>([^<]*)</td>', row) for row in re.findall(r'<tr>(.*?)</tr>', body, re.S)]
+
+    def assert_agrees(self, page, daemon):
+        stats, tasks = (json.loads(get(daemon, path)[2]) for path in ('/stats', '/tasks'))
+        cells = self.cells(page)
+        self.assertGreater(len(cells), 10)
+        for key, text in cells.items():
+            value = stats
+            for part in key.split('.'):
+                value = value[part]
+            if key != 'uptime_ms':
+                self.assertEqual(text, str(value), key)
+        self.assertEqual([[row[0], row[1].split(',')[0], *row[2:4], row[8]] for row in self.rows(page, 'lanes')],
+                         [[str(i), lane['state'], str(lane['pid']), str(lane['calls']), str(lane['deaths'])]
+                          for i, lane in enumerate(stats['lanes'])])
+        self.assertEqual([row[:3] for row in self.rows(page, 'tasks')],
+                         [[run['task'], str(run['results']), str(run['errors'])] for run in tasks['runs']])
+
+    def test_it_is_a_table_without_scripts(self):
+        with Face() as daemon, daemon.tcp() as rpc:
+            for i in range(30):
+                rpc.call('add', i, 1)
+            self.assert_fails(600, rpc.call, 'fail')
+            status, headers, body = get(daemon, '/')
+            self.assertEqual((status, headers['content-type']), (200, 'text/html; charset=utf-8'))
+            self.assert_agrees(body.decode(), daemon)
+            policy = headers['content-security-policy']
+            self.assertIn("default-src 'none'; style-src 'sha256-", policy)
+            self.assertNotIn('unsafe', policy)
+            self.assertIn("frame-ancestors 'none'", policy)
+            self.assertIsNone(re.search(r'(src|href)="(?!/)', body.decode()))
+
+    def test_chromium_shows_what_stats_say(self):
+        if not os.path.exists(CHROMIUM):
+            self.skipTest('chromium is not there (Debian: chromium)')
+        with Face(workers=1) as daemon, daemon.tcp() as rpc, tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            for i in range(30):
+                rpc.call('add', i, 1)
+            self.assert_fails(600, rpc.call, 'fail')
+            rpc.request('sleep', int(60000 * SLOWDOWN))
+            wait_until(lambda: b'running' in get(daemon, '/calls')[2], 'the call')
+            done = subprocess.run(
+                [CHROMIUM, '--headless=new', '--no-sandbox', '--disable-gpu', f'--user-data-dir={folder}', '--enable-logging=stderr',
+                 '--virtual-time-budget=4000', '--dump-dom', daemon.admin], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                timeout=6 * PATIENCE, env={**os.environ, 'HOME': folder})
+            page = done.stdout
+            # Scripts have run, and the policy let them.
+            self.assertRegex(page, r'id="state"[^>]*>Version [0-9.]+, live\.<', done.stderr)
+            self.assertNotRegex(done.stderr, 'Refused to|Uncaught|Content Security Policy')
+            self.assertEqual([row[:4] for row in self.rows(page, 'calls')], [['sleep', 'anonymous', 'running', '0']])
+            self.assertIn('0 calls wait', page)
+            self.assert_agrees(page, daemon)
+            daemon.end(signal.SIGKILL)
+            daemon.expected_status = -signal.SIGKILL
 
 
 CONFIGURATION = '''
