@@ -3,6 +3,7 @@
 #include "server/policy/tokens.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,17 @@ static int check_owner(struct reading *reading)
     return 0;
 }
 
+/* Opening a FIFO would wait for somebody who writes it, and all callers with it. */
+static FILE *open_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+    if (file == NULL && fd >= 0)
+        (void)close(fd);
+    return file;
+}
+
 int knit_tokens_read(const char *path, struct knit_tokens **ret_tokens, struct knit_sentence *why)
 {
     struct reading *reading = calloc(1, sizeof(*reading));
@@ -140,7 +152,7 @@ int knit_tokens_read(const char *path, struct knit_tokens **ret_tokens, struct k
         r = knit_sentence_set(why, -ENOMEM, "out of memory");
     } else {
         *reading =
-            (struct reading){.tokens = tokens, .why = why, .path = path, .file = fopen(path, "re")};
+            (struct reading){.tokens = tokens, .why = why, .path = path, .file = open_file(path)};
         if (reading->file == NULL)
             r = knit_sentence_set(why, KNIT_TOKENS_E_REFUSED, "server.tokens: cannot open %s: %s",
                 path, strerror(errno));

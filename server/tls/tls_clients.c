@@ -121,6 +121,10 @@ static int read_trust(SSL_CTX *context, const struct knit_settings *settings, EV
         EVP_DigestUpdate(digest, &mode, sizeof(mode)) != 1)
         return -ENOMEM;
     if (settings->tls_client_ca != NULL)
+        r = knit_tls_parts_check_file("tls_client_ca", settings->tls_client_ca, why);
+    if (r == 0 && settings->tls_crl != NULL)
+        r = knit_tls_parts_check_file("tls_crl", settings->tls_crl, why);
+    if (r == 0 && settings->tls_client_ca != NULL)
         r = read_authorities(context, settings->tls_client_ca, digest, why);
     if (r == 0 && settings->tls_crl != NULL)
         r = read_revoked(context, settings->tls_crl, digest, why);

@@ -48,6 +48,12 @@ static int keep(SSL_CTX *context, struct knit_tls_parts *parts, const char *path
 static int read_one(SSL_CTX *context, struct knit_tls_parts *parts, const char *certificate,
     const char *key, struct knit_sentence *why)
 {
+    int r = knit_tls_parts_check_file("tls_certificate", certificate, why);
+
+    if (r == 0)
+        r = knit_tls_parts_check_file("tls_key", key, why);
+    if (r != 0)
+        return r;
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
         return knit_sentence_set(why, REFUSED,

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int place = -1; /* among the data of a context */
 
@@ -59,6 +60,16 @@ int knit_tls_parts_add(SSL_CTX *context, const struct knit_settings *settings)
 struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context)
 {
     return SSL_CTX_get_ex_data(context, place);
+}
+
+int knit_tls_parts_check_file(const char *setting, const char *path, struct knit_sentence *why)
+{
+    struct stat status;
+
+    if (stat(path, &status) < 0 || S_ISREG(status.st_mode))
+        return 0;
+    return knit_sentence_set(
+        why, KNIT_TLS_CONTEXT_E_REFUSED, "server.%s: %s is no regular file", setting, path);
 }
 
 size_t knit_tls_context_validities(

@@ -47,6 +47,11 @@ struct knit_tls_parts *knit_tls_parts_of(const SSL_CTX *context);
 struct knit_tls_validity *knit_tls_parts_note(
     struct knit_tls_parts *parts, const char *path, const ASN1_TIME *from, const ASN1_TIME *until);
 
+/* Whether the library may open the file, which it waits for if it is a FIFO, and all callers with
+ * it. What is not there the library says. Returns 0 or KNIT_TLS_CONTEXT_E_REFUSED. */
+KNIT_MUST_CHECK int knit_tls_parts_check_file(
+    const char *setting, const char *path, struct knit_sentence *why);
+
 /* tls_certificate and tls_key. Returns 0 or KNIT_TLS_CONTEXT_E_REFUSED. */
 KNIT_MUST_CHECK int knit_tls_identities_read(
     SSL_CTX *context, const struct knit_settings *settings, struct knit_sentence *why);

@@ -165,6 +165,11 @@ static void a_file_that_others_may_write_is_refused(void **state)
     assert_int_equal(knit_tokens_read("/tmp", &tokens, &why), KNIT_TOKENS_E_REFUSED);
     assert_int_equal(knit_tokens_read("/nowhere/x", &tokens, &why), KNIT_TOKENS_E_REFUSED);
     assert_non_null(strstr(why.text, "cannot open /nowhere/x: No such file"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(knit_tokens_read(path, &tokens, &why), KNIT_TOKENS_E_REFUSED);
+    assert_non_null(strstr(why.text, "is no regular file"));
+    assert_int_equal(unlink(path), 0);
 }
 
 static void tokens_are_replaced_as_a_whole(void **state)

@@ -655,6 +655,8 @@ class Settings(unittest.TestCase):
     def test_settings_that_do_not_fit_are_refused(self):
         pair = authority.pair
         encrypted = authority.path('encrypted.key')
+        fifo = authority.path('fifo')
+        os.mkfifo(fifo)
         subprocess.run(['openssl', 'pkey', '-in', authority.path('server.key'), '-aes256', '-passout', 'pass:x', '-out', encrypted],
                        check=True)
         for options, words in [
@@ -663,6 +665,11 @@ class Settings(unittest.TestCase):
                 ({'tls_key': authority.path('server_rsa.key')}, 'server.tls_key: expected the private key of '),
                 ({'tls_key': '/nowhere/at/all'}, 'server.tls_key: .*: No such file'),
                 ({'tls_key': encrypted}, 'server.tls_key: expected .* not encrypted, in .*/encrypted.key: '),
+                ({'tls_key': fifo}, 'server.tls_key: .*/fifo is no regular file'),
+                ({'tls_certificate': fifo}, 'server.tls_certificate: .*/fifo is no regular file'),
+                ({'tls_client': 'optional', 'tls_client_ca': fifo}, 'server.tls_client_ca: .*/fifo is no regular file'),
+                ({'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'tls_crl': fifo},
+                 'server.tls_crl: .*/fifo is no regular file'),
                 ({'tls_certificate': authority.path('server.key')}, 'server.tls_certificate: expected a certificate in PEM'),
                 ({'listen_tls': 'none'}, 'server.tls_certificate: means nothing without listen_tls'),
                 ({'listen_tls': '127.0.0.1:no'}, "server.listen_tls: expected ADDRESS:PORT or .*, not '127.0.0.1:no'"),
