@@ -128,6 +128,17 @@ static int refuse_file(const char *what, const char *path, struct knit_error *re
         "cannot use %s \"%s\": %s", what, path, reason != NULL ? reason : "it is damaged");
 }
 
+/* A pipe would be waited for, longer than any time that the caller gives. */
+static int check_file(const char *what, const char *path, struct knit_error *ret_error)
+{
+    struct stat status;
+
+    if (stat(path, &status) < 0 || (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode)))
+        return KNIT_OK;
+    return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+        "cannot use %s \"%s\": it is a pipe; expected a regular file", what, path);
+}
+
 /* OpenSSL would ask at the terminal. */
 static int refuse_password(char *room, int size, int is_writing, void *was_asked)
 {
@@ -139,8 +150,12 @@ static int refuse_password(char *room, int size, int is_writing, void *was_asked
 static int load_own(const struct knit_tls *tls, SSL_CTX *context, struct knit_error *ret_error)
 {
     bool was_asked = false;
-    int r;
+    int r = check_file("the certificate", tls->certificate_file, ret_error);
 
+    if (r == KNIT_OK)
+        r = check_file("the key", tls->key_file, ret_error);
+    if (r != KNIT_OK)
+        return r;
     if (SSL_CTX_use_certificate_chain_file(context, tls->certificate_file) != 1)
         return refuse_file("the certificate", tls->certificate_file, ret_error);
     SSL_CTX_set_default_passwd_cb(context, refuse_password);
@@ -157,6 +172,12 @@ static int load_own(const struct knit_tls *tls, SSL_CTX *context, struct knit_er
 
 static int load_files(const struct knit_tls *tls, SSL_CTX *context, struct knit_error *ret_error)
 {
+    int r = tls->ca_file != NULL
+                ? check_file("the certificates of authorities", tls->ca_file, ret_error)
+                : KNIT_OK;
+
+    if (r != KNIT_OK)
+        return r;
     ERR_clear_error();
     if (tls->ca_file != NULL && SSL_CTX_load_verify_file(context, tls->ca_file) != 1)
         return refuse_file("the certificates of authorities", tls->ca_file, ret_error);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -563,6 +564,7 @@ static void options_that_cannot_be_used_are_named(void **state)
 {
     char *none = knit_scratch_path(dir, "none"), *empty = knit_scratch_file(dir, "empty", "x", 1);
     char *pin = identity_pin(host), short_pin[64], *encrypted = knit_scratch_path(dir, "secret");
+    char *fifo = knit_scratch_path(dir, "fifo");
     BIO *secret = BIO_new_file(encrypted, "w");
     const struct {
         struct knit_tls_options options;
@@ -570,6 +572,9 @@ static void options_that_cannot_be_used_are_named(void **state)
     } cases[] = {
         {{.ca_file = none}, "none\": No such file"},
         {{.ca_file = empty}, "empty\": no certificate or crl"},
+        {{.ca_file = fifo}, "fifo\": it is a pipe; expected a regular file"},
+        {{.certificate_file = fifo}, "cannot use the certificate"},
+        {{.certificate_file = caller->certificate_path, .key_file = fifo}, "cannot use the key"},
         {{.certificate_file = none}, "cannot use the certificate"},
         {{.certificate_file = caller->certificate_path}, "cannot use the key"},
         {{.certificate_file = caller->certificate_path, .key_file = none}, "No such file"},
@@ -584,6 +589,7 @@ static void options_that_cannot_be_used_are_named(void **state)
     };
 
     (void)state;
+    assert_int_equal(mkfifo(fifo, 0600), 0);
     (void)snprintf(short_pin, sizeof(short_pin), "%s;", pin);
     assert_int_equal(PEM_write_bio_PrivateKey(
                          secret, caller->key, EVP_aes_256_cbc(), NULL, 0, NULL, (void *)"word"),
@@ -598,6 +604,7 @@ static void options_that_cannot_be_used_are_named(void **state)
     free(none);
     free(empty);
     free(encrypted);
+    free(fifo);
     free(pin);
 }
 
