@@ -52,6 +52,8 @@ static int parse_authority(const char *text, struct knit_url *url, const char **
     }
     if (len == 0 || len >= sizeof(url->host))
         return bad(ret_reason, len == 0 ? "no host is named" : "the host's name is too long");
+    if (strcspn(host, " \t\r\n") < len)
+        return bad(ret_reason, "a host has no blanks, and none stand beside it");
     memcpy(url->host, host, len);
     url->host[len] = '\0';
 

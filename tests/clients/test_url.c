@@ -48,6 +48,8 @@ static void several_hosts_stand_with_commas_between_them(void **state)
         const char *text, *reason;
     } wrong[] = {
         {"knit://a,", "no host is named"},
+        {"knit://a, b", "a host has no blanks, and none stand beside it"},
+        {"knit://a :1", "a host has no blanks, and none stand beside it"},
         {"knit://,a", "no host is named"},
         {"knit://a:0,b", "the port must be a number from 1 to 65535"},
         {"knit://a,b/c", "behind the host only :PORT may stand, and no path"},
