@@ -53,7 +53,7 @@ void knit_host_rights_enter(struct knit_host *pool, const struct knit_host_sessi
         knit_right_copy(&pool->rights.member[session->index], session->right);
     if (session->weight != NULL && pool->rights.weight != NULL)
         knit_weight_store(&pool->rights.weight[session->index],
-            atomic_load_explicit(session->weight, memory_order_relaxed));
+            KNIT_WEIGHT_ONE * atomic_load_explicit(session->weight, memory_order_relaxed));
 }
 
 void knit_host_rights_leave(struct knit_host *pool, struct knit_host_session *session)

@@ -71,8 +71,8 @@ void knit_lane_flows_begin(struct knit_lane *lane)
 /* What a round gives. */
 static int64_t quantum_of(const struct knit_lane_flow *flow)
 {
-    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS *
-           (flow->weight != NULL ? knit_weight_load(flow->weight) : 1);
+    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE *
+           (flow->weight != NULL ? knit_weight_load(flow->weight) : KNIT_WEIGHT_ONE);
 }
 
 void knit_lane_flow_take_rounds(const struct knit_lane_flows *flows, struct knit_lane_flow *flow)

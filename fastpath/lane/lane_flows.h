@@ -29,7 +29,7 @@
 #define KNIT_LANE_FLOW_DEBT_MAX_NS                                                                 \
     1000000000 /* a call that takes longer, or stood still, counts as this */
 #define KNIT_LANE_FLOW_ROUNDS_MAX                                                                  \
-    (KNIT_LANE_FLOW_DEBT_MAX_NS / KNIT_LANE_FLOW_QUANTUM_NS + 1) /* pay that */
+    (KNIT_LANE_FLOW_DEBT_MAX_NS / (KNIT_LANE_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE) + 1) /* pay that */
 
 /* Who owes so many rounds has had a long call: before its next one a worker looks for calls of
  * others in all lanes. */

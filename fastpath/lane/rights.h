@@ -49,7 +49,10 @@ struct knit_right {
     _Atomic uint64_t word;
 };
 
-/* What a flow (lane_flows.h) gets for each that others get; 0 = 1. It orders nothing. */
+/* What a flow (lane_flows.h) gets for each that others get, in parts of KNIT_WEIGHT_ONE: who calls
+ * in several loops has a part of its weight in each. 0 = KNIT_WEIGHT_ONE. It orders nothing. */
+enum { KNIT_WEIGHT_ONE = 64 };
+
 struct knit_weight {
     _Atomic uint32_t value;
 };
@@ -149,5 +152,5 @@ static inline uint32_t knit_weight_load(const struct knit_weight *weight)
 {
     const uint32_t value = atomic_load_explicit(&weight->value, memory_order_relaxed);
 
-    return value != 0 ? value : 1;
+    return value != 0 ? value : KNIT_WEIGHT_ONE;
 }

@@ -15,13 +15,14 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <knitting/code.h>
 
 #include "server/policy/credentials.h"
 #include "server/policy/principal.h"
 
-enum { KNIT_PRINCIPALS_BUCKETS = 256 };
+enum { KNIT_PRINCIPALS_BUCKETS = 256, KNIT_PRINCIPALS_WAITING = 4096 };
 
 /* A longer one is not taken: the caller stays who it was. */
 #define KNIT_PRINCIPAL_NAME_MAX 256
@@ -39,6 +40,8 @@ struct knit_principals {
     struct knit_principal *anonymous; /* always there */
     bool is_required;                 /* that callers say who they are */
     struct knit_principal_bucket buckets[KNIT_PRINCIPALS_BUCKETS];
+    /* By number: in how many loops it waits. Two of the same place count for each other. */
+    _Atomic uint32_t waiting[KNIT_PRINCIPALS_WAITING];
 };
 
 /* Under the first rule all may do everything. Returns 0 or -ENOMEM. */
@@ -68,3 +71,23 @@ void knit_principals_hold(struct knit_principals *principals, struct knit_princi
 
 /* Accepts NULL. */
 void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal);
+
+/* Callers of the principal with that number wait in one loop more, and in one less again; and in
+ * how many they wait now. Without the lock. relaxed: it is a count. */
+static inline void knit_principals_wait(struct knit_principals *principals, uint64_t number)
+{
+    atomic_fetch_add_explicit(
+        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+}
+
+static inline void knit_principals_wait_no_more(struct knit_principals *principals, uint64_t number)
+{
+    atomic_fetch_sub_explicit(
+        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+}
+
+static inline uint32_t knit_principals_waiting(struct knit_principals *principals, uint64_t number)
+{
+    return atomic_load_explicit(
+        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], memory_order_relaxed);
+}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fastpath/lane/rights.h"
+#include "server/policy/principals.h"
 
 void knit_flows_init(struct knit_flows *flows)
 {
@@ -32,7 +33,42 @@ void knit_flows_fini(struct knit_flows *flows)
 
 static int64_t quantum_of(const struct knit_flow *flow)
 {
-    return (int64_t)KNIT_FLOW_QUANTUM_NS * flow->weight;
+    return (int64_t)KNIT_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE * flow->weight;
+}
+
+/* Its part of the principal's weight in this loop, now. It is in turn. */
+static uint32_t part_of(const struct knit_flows *flows, const struct knit_flow *flow)
+{
+    const uint64_t whole = (uint64_t)KNIT_WEIGHT_ONE * flow->whole_weight;
+    const uint64_t part = flows->principals != NULL
+                              ? whole / knit_principals_waiting(flows->principals, flow->number)
+                              : whole;
+
+    return part == 0 ? 1 : part < UINT32_MAX ? (uint32_t)part : UINT32_MAX;
+}
+
+static void say_weight(const struct knit_flows *flows)
+{
+    if (flows->lane_weight != NULL)
+        knit_weight_store(flows->lane_weight, flows->weights);
+}
+
+/* Others may have begun to wait in other loops, or do no more. */
+static void weigh_again(struct knit_flows *flows)
+{
+    const uint64_t before = flows->weights;
+    struct knit_flow *flow;
+
+    if (flows->principals == NULL)
+        return;
+    flows->weights = 0;
+    TAILQ_FOREACH(flow, &flows->turn, in_turn)
+    {
+        flow->weight = part_of(flows, flow);
+        flows->weights += flow->weight;
+    }
+    if (flows->weights != before)
+        say_weight(flows);
 }
 
 /* Takes what rounds have given since the last look; whoever did not wait then gets no credit. */
@@ -82,7 +118,7 @@ static struct knit_flow *new_flow(struct knit_flows *flows, const char *name)
 
     if (flow == NULL)
         return NULL;
-    flow->weight = 1;
+    flow->weight = KNIT_WEIGHT_ONE;
     flow->round = flows->rounds;
     TAILQ_INIT(&flow->fresh);
     TAILQ_INIT(&flow->others);
@@ -126,12 +162,6 @@ static struct knit_share_queue *queue_of(struct knit_flow *flow, bool is_fresh)
     return is_fresh ? &flow->fresh : &flow->others;
 }
 
-static void say_weight(const struct knit_flows *flows)
-{
-    if (flows->lane_weight != NULL)
-        knit_weight_store(flows->lane_weight, flows->weights);
-}
-
 void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool is_fresh)
 {
     struct knit_flow *flow = caller->flow;
@@ -143,7 +173,12 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     if (flow->is_in_turn)
         return;
     renew(flows, flow);
-    flow->weight = caller->principal != NULL ? knit_quota_weight(&caller->principal->quota) : 1;
+    flow->number = caller->principal != NULL ? caller->principal->number : 0;
+    flow->whole_weight =
+        caller->principal != NULL ? knit_quota_weight(&caller->principal->quota) : 1;
+    if (flows->principals != NULL)
+        knit_principals_wait(flows->principals, flow->number);
+    flow->weight = part_of(flows, flow);
     flow->is_in_turn = true;
     flows->count++;
     flows->weights += flow->weight;
@@ -169,6 +204,8 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
         return;
     TAILQ_REMOVE(&flows->turn, flow, in_turn);
     flow->is_in_turn = false;
+    if (flows->principals != NULL)
+        knit_principals_wait_no_more(flows->principals, flow->number);
     flows->count--;
     flows->weights -= flow->weight;
     say_weight(flows);
@@ -197,6 +234,7 @@ static void give_rounds(struct knit_flows *flows)
     int64_t rounds = INT64_MAX;
     struct knit_flow *flow;
 
+    weigh_again(flows);
     TAILQ_FOREACH(flow, &flows->turn, in_turn)
     if (-flow->credit_ns / quantum_of(flow) + 1 < rounds)
         rounds = -flow->credit_ns / quantum_of(flow) + 1;
@@ -212,8 +250,10 @@ struct knit_flow *knit_flows_next(struct knit_flows *flows)
 {
     struct knit_flow *flow;
 
-    if (flows->count <= 1)
+    if (flows->count <= 1) {
+        weigh_again(flows);
         return TAILQ_FIRST(&flows->turn);
+    }
     flow = with_credit(flows);
     if (flow != NULL)
         return flow;

@@ -14,9 +14,10 @@
  * connection, so they give nobody an advantage over another principal.
  *
  * Threads: its loop's. Each loop has its own flows. For workers the loop's session is one flow
- * (fastpath/lane/lane_flows.h), whose weight is the sum of those that wait here. A loop with so
- * little to do that none waits weighs as one principal: what it has in the lanes is served in its
- * turn, and where that does not suffice some wait.
+ * (fastpath/lane/lane_flows.h), whose weight is the sum of those that wait here. A principal that
+ * waits in several loops has an equal part of its weight in each, or who connects often would get
+ * more. A loop with so little to do that none waits weighs as one principal: what it has in the
+ * lanes is served in its turn, and where that does not suffice some wait.
  */
 #pragma once
 
@@ -45,10 +46,12 @@ struct knit_flow {
     uint32_t passed;                /* turns of fresh ones while others waited */
     uint64_t work_ns;               /* of the calls that wait in them */
     uint32_t refs;                  /* callers that have it */
-    uint32_t weight;
-    int64_t credit_ns; /* below 0: debt */
-    uint64_t round;    /* as far as which it has taken what rounds give */
-    uint64_t left_ns;  /* when it waited last */
+    uint64_t number;                /* of its principal */
+    uint32_t whole_weight;          /* that of its principal, */
+    uint32_t weight;                /* and the part of it for this loop, of KNIT_WEIGHT_ONE */
+    int64_t credit_ns;              /* below 0: debt */
+    uint64_t round;                 /* as far as which it has taken what rounds give */
+    uint64_t left_ns;               /* when it waited last */
     bool is_in_turn;
     TAILQ_ENTRY(knit_flow) in_turn;
     LIST_ENTRY(knit_flow) in_all;
@@ -62,7 +65,8 @@ struct knit_flows {
     uint64_t weights; /* their sum, */
     uint32_t waiting; /* and their callers */
     uint64_t rounds;
-    struct knit_weight *lane_weight; /* what workers give the loop's session by; NULL: nothing */
+    struct knit_weight *lane_weight;    /* what workers give the loop's session by; NULL: nothing */
+    struct knit_principals *principals; /* NULL: there is one loop */
 };
 
 void knit_flows_init(struct knit_flows *flows);

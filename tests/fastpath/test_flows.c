@@ -38,7 +38,7 @@ static struct knit_session *add_session(uint64_t flow, uint32_t weight)
     struct lanes_session *session = lanes_add_session(&lanes, SLOTS, 65536, 0);
 
     session->flow = flow;
-    knit_weight_store(&session->weight, weight);
+    knit_weight_store(&session->weight, KNIT_WEIGHT_ONE * (uint64_t)weight);
     return session->session;
 }
 
@@ -154,7 +154,7 @@ static void a_weight_may_change(void **state)
     pretend(LANES_ECHO, COST);
     for (uint32_t i = 0; i < 2 * TURNS; i++) {
         if (i == TURNS) {
-            knit_weight_store(&lanes.session[1].weight, 3);
+            knit_weight_store(&lanes.session[1].weight, 3 * KNIT_WEIGHT_ONE);
             one_ns = other_ns = 0;
         }
         fill(one, LANES_ECHO, 0);

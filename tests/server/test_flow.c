@@ -119,17 +119,54 @@ static void workers_are_told_the_weight_of_all_that_wait(void **state)
     (void)state;
     flows.lane_weight = &weight;
     (void)wait(0, "token:heavy");
-    assert_int_equal(weight.value, 1);
+    assert_int_equal(weight.value, KNIT_WEIGHT_ONE);
     rest(&callers[0]);
     assert_int_equal(weight.value, 0);
     knit_quota_set(&callers[0].principal->quota, &limits);
     (void)wait(0, "token:heavy");
     (void)wait(1, "token:light");
     (void)wait(2, "token:light");
-    assert_int_equal(weight.value, 4);
+    assert_int_equal(weight.value, 4 * KNIT_WEIGHT_ONE);
     rest(&callers[0]);
-    assert_int_equal(weight.value, 1);
+    assert_int_equal(weight.value, KNIT_WEIGHT_ONE);
     flows.lane_weight = NULL;
+}
+
+/* Who connects to all loops has no more than who connects to one. */
+static void who_waits_in_several_loops_has_a_part_in_each(void **state)
+{
+    struct knit_weight here = {0}, there = {0};
+    struct knit_flows first = {.rounds = 0}, *second = &flows;
+
+    (void)state;
+    knit_flows_init(&first);
+    first.principals = second->principals = &principals;
+    first.lane_weight = &here;
+    second->lane_weight = &there;
+    (void)wait(1, "token:modest");
+    (void)wait(2, "token:greedy");
+    assert_int_equal(there.value, 2 * KNIT_WEIGHT_ONE);
+    /* The same principal in the other loop. */
+    callers[3].turn = &turn;
+    callers[3].principal = knit_principals_named(&principals, KNIT_PRINCIPAL_TOKEN, "token:greedy");
+    assert_non_null(knit_flow_of(&first, &callers[3]));
+    knit_flow_enter(&first, &callers[3], true);
+    assert_int_equal(here.value, KNIT_WEIGHT_ONE / 2);
+    /* The first one learns it with its next round. */
+    assert_non_null(knit_flows_next(second));
+    assert_int_equal(there.value, 3 * KNIT_WEIGHT_ONE / 2);
+    knit_flow_leave(&first, &callers[3], true);
+    knit_flow_settle(&first, callers[3].flow, turn.now_ns);
+    knit_flow_drop(&first, &callers[3]);
+    (void)knit_flow_charge(second, callers[1].flow, MS);
+    (void)knit_flow_charge(second, callers[2].flow, MS);
+    assert_non_null(knit_flows_next(second));
+    assert_int_equal(there.value, 2 * KNIT_WEIGHT_ONE);
+    second->lane_weight = NULL;
+    rest(&callers[1]);
+    rest(&callers[2]);
+    second->principals = NULL;
+    knit_flows_fini(&first);
 }
 
 static void weights_divide_it(void **state)
@@ -145,7 +182,7 @@ static void weights_divide_it(void **state)
     knit_quota_set(&callers[0].principal->quota, &limits);
     heavy = wait(0, "token:heavy");
     (void)wait(1, "token:light");
-    assert_int_equal(flows.weights, 4);
+    assert_int_equal(flows.weights, 4 * KNIT_WEIGHT_ONE);
     heavy_ns = charged_ns(heavy, work_ns, 4000);
     assert_in_range(heavy_ns, 2980 * 50 * US, 3020 * 50 * US);
 }
@@ -259,6 +296,7 @@ int main(void)
         TEST(connections_of_one_principal_are_one_flow),
         TEST(time_is_shared_and_not_calls),
         TEST(workers_are_told_the_weight_of_all_that_wait),
+        TEST(who_waits_in_several_loops_has_a_part_in_each),
         TEST(weights_divide_it),
         TEST(a_turn_comes_after_a_quantum_of_each_other),
         TEST(whoever_waits_alone_is_next_whatever_it_owes),
