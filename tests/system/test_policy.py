@@ -64,13 +64,13 @@ class Limits(Case):
         text = section(UID, '* $/stats') + section('anonymous', '*') + 'calls_in_flight = 1\n'
         with daemon_with(text) as daemon, daemon.tcp() as one, daemon.tcp() as two:
             two.hello()
-            first = one.request('sleep', 500, options={'key': 'k'})
+            first = one.request('sleep', 2000, options={'key': 'k'})
             wait_until(lambda: daemon.stats()['loops']['calls_published'] == 1, 'it to begin')
-            again = two.request('sleep', 500, options={'key': 'k'})
+            again = two.request('sleep', 2000, options={'key': 'k'})
             for options in {'key': 'l'}, None:
-                self.assert_fails(QUOTA, two.result, two.request('sleep', 500, options=options))
+                self.assert_fails(QUOTA, two.result, two.request('sleep', 2000, options=options))
             self.assertEqual(two.result(again), one.result(first))
-            self.assertEqual(two.call('sleep', 500, options={'key': 'k'}), one.call('echo', None))
+            self.assertEqual(two.call('sleep', 2000, options={'key': 'k'}), one.call('echo', None))
             loops = daemon.stats()['loops']
             self.assertEqual((loops['keys_joined'], loops['keys_repeated'], loops['calls_over_quota']), (1, 1, 2))
 
@@ -80,8 +80,9 @@ class Limits(Case):
             rpc.hello()
             for _ in range(3):
                 rpc.call('sleep', 200)
-            rpc.request('sleep', 200)
+            held = rpc.request('sleep', 3600000)
             error = self.assert_fails(QUOTA, rpc.call, 'echo', 1)
+            rpc.notify('$/cancel', held)
             self.assertGreater(error.details['retry_after_ms'], 150)
             self.assertLessEqual(error.details['retry_after_ms'], 10001)
 
@@ -93,9 +94,9 @@ class Limits(Case):
                 with daemon.tcp() as rpc:
                     rpc.hello()
                     if options is None:
-                        rpc.notify('sleep', 300)
+                        rpc.notify('sleep', 2000)
                     else:
-                        rpc.request('sleep', 300, options=options)
+                        rpc.request('sleep', 2000, options=options)
                     wait_until(lambda: daemon.stats()['loops']['calls_published'] > number, 'it to begin')
             self.assert_fails(QUOTA, after.call, 'echo', 1)
             wait_until(lambda: after.response(after.request('echo', 1))[0] is None, 'one to end')
