@@ -13,6 +13,7 @@ that the seed decides, until its seconds are over; the long form takes each pass
 
 import errno
 import functools
+import http.client
 import mmap
 import os
 import random
@@ -23,6 +24,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, wait_until
 from knit_witness import LONG, descriptors, seed
@@ -301,6 +303,18 @@ LOG_REASON = re.compile(r'level=error|reason="[^"]|error=|knitting(d|-worker): '
 WRONG = (AssertionError, OSError, EOFError, KeyError, subprocess.TimeoutExpired)
 
 
+def ask_face(daemon):
+    """What of the admin face was not answered; '' where there is none, or all was."""
+    refused = ''
+    for path in ('', 'readyz', 'stats', 'tasks', 'calls', 'metrics') if daemon.admin else ():
+        try:
+            with urllib.request.urlopen(daemon.admin + path, timeout=PATIENCE) as answer:
+                answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            refused += f'refused /{path}: {error}\n'
+    return refused
+
+
 def has_workers(daemon, without=None):
     """Whether all workers serve, none of them as that process. The request itself may be refused once."""
     try:
@@ -343,6 +357,8 @@ class Failing:
         for url in self.daemon.urls:
             status, output = run_session(url, '--strict')
             assert status == 0, f'{url}: status {status}\n{output}'
+        refused = ask_face(self.daemon)
+        assert refused == '', refused
 
     def end(self):
         """Ends it and removes its folder."""
@@ -421,7 +437,7 @@ class Scenes(Case):
             except (EOFError, OSError):
                 refused += 'the connection was closed\n'
         wait_until(lambda: has_workers(daemon, killed), 'workers')
-        return refused
+        return refused + ask_face(daemon)
 
     def serving_goes_on(self, title, seconds):
         with Findings(self, title) as findings:

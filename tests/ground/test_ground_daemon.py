@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon on a machine that fails once: while it starts, while it serves a session over each transport and loses a
-worker, and while it stops. What was not refused goes on, and for the next caller everything works.
+"""The daemon on a machine that fails once: while it starts, while it serves a session over each transport, shows its admin
+face and loses a worker, and while it stops. What was not refused goes on, and for the next caller everything works.
 """
 
 import os
@@ -12,7 +12,7 @@ from knit_witness import is_alive
 
 class Server(Scenes):
     def fresh(self, book):
-        return Failing(book, environment=book.environment('knittingd'))
+        return Failing(book, environment=book.environment('knittingd'), admin='127.0.0.1:0')
 
     def test_a_start_is_refused_with_a_sentence_or_succeeds(self):
         self.starts_are_refused_with_a_sentence_or_succeed('daemon, starting', seconds=8)
