@@ -229,13 +229,30 @@ static int check_name(
     return 0;
 }
 
+/* Of two patterns: a name may begin and end as both of them do. */
+static bool have_same_ends(const char *one, const char *other)
+{
+    size_t one_len = strlen(one), other_len = strlen(other);
+
+    for (size_t at = 0; one[at] != '*' && other[at] != '*'; at++)
+        if (one[at] != other[at])
+            return false;
+    while (one[one_len - 1] != '*' && other[other_len - 1] != '*')
+        if (one[--one_len] != other[--other_len])
+            return false;
+    return true;
+}
+
 /* Whether there may be a name that both patterns stand for. What of both has been matched moves on
- * in either of them or in both; a star takes whatever the other one has next. */
+ * in either of them or in both; a star takes whatever the other one has next. Of many patterns most
+ * differ at an end, which is seen at once. */
 static bool overlap(const char *one, const char *other)
 {
     const size_t len = strlen(other);
     bool here[KNIT_POLICY_NAME_MAX + 2] = {true}, next[KNIT_POLICY_NAME_MAX + 2];
 
+    if (!have_same_ends(one, other))
+        return false;
     for (;; one++) {
         memset(next, 0, sizeof(next));
         for (size_t at = 0; at <= len; at++) {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -283,6 +284,43 @@ static void patterns_of_groups_with_other_limits_are_compared(void **state)
     }
 }
 
+/* Of processor time, with a thousand members in each of two groups with other limits. */
+static double seconds_of_check(const char *begin, const char *one, const char *other)
+{
+    enum { MEMBERS = 1000, LINE = 64 };
+    const char *const ends[] = {one, other};
+    char *text = malloc(2 * (MEMBERS + 2) * LINE);
+    struct knit_policy_file file;
+    size_t len = 0;
+    clock_t began;
+
+    for (int group = 0; group < 2; group++) {
+        len += (size_t)snprintf(
+            text + len, LINE, "[group %c]\nweight = %d\nmembers =", 'a' + group, group + 2);
+        for (int i = 0; i < MEMBERS; i++)
+            len += (size_t)snprintf(text + len, LINE, " %s%d%s", begin, i, ends[group]);
+        len += (size_t)snprintf(text + len, LINE, "\n");
+    }
+    began = clock();
+    file = read_text(text);
+    knit_policy_file_fini(&file);
+    free(text);
+    return (double)(clock() - began) / CLOCKS_PER_SEC;
+}
+
+/* Patterns that differ at an end cost about what a pattern and a name cost. */
+static void many_patterns_are_compared_soon(void **state)
+{
+    const double names = seconds_of_check("token:team-", "-of-one-*", "-of-other-1");
+    const double begins = seconds_of_check("token:team-", "-of-one-*", "-of-other-*");
+    const double ends = seconds_of_check("token:*-", "-of-one", "-of-other");
+
+    (void)state;
+    printf("names %.3f s, patterns %.3f s and %.3f s\n", names, begins, ends);
+    assert_true(begins < 10 * names + 0.01);
+    assert_true(ends < 10 * names + 0.01);
+}
+
 static void comments_and_blanks_are_no_rules(void **state)
 {
     struct knit_policy_file file =
@@ -361,6 +399,7 @@ int main(void)
         cmocka_unit_test(names_of_users_are_their_ids),
         cmocka_unit_test(comments_and_blanks_are_no_rules),
         cmocka_unit_test(patterns_of_groups_with_other_limits_are_compared),
+        cmocka_unit_test(many_patterns_are_compared_soon),
         cmocka_unit_test(any_bytes_are_read_or_refused),
         cmocka_unit_test(there_are_bounds),
     };
