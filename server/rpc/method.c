@@ -194,7 +194,7 @@ static void refuse_unknown(
     struct knit_caller *caller, const struct knit_message *message, struct knit_span name)
 {
     char text[KNIT_NAME_BYTES_MAX + 64];
-    int shown = name.len < KNIT_NAME_BYTES_MAX ? (int)name.len : KNIT_NAME_BYTES_MAX;
+    int shown = (int)knit_text_cut(name.bytes, name.len, KNIT_NAME_BYTES_MAX);
 
     (void)snprintf(text, sizeof(text), "$/lift: there is no task '%.*s'", shown,
         name.len > 0 ? (const char *)name.bytes : "");

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "proto/text.h"
 #include "server/base/log.h"
 #include "server/policy/policy.h"
 #include "server/policy/principals.h"
@@ -66,8 +67,7 @@ void knit_permit_refuse_task(struct knit_caller *caller, const struct knit_messa
             said, sizeof(said), "task number %llu", (unsigned long long)message->method.id);
     else
         (void)snprintf(said, sizeof(said), "%.*s",
-            name.len < sizeof(said) ? (int)name.len : (int)sizeof(said) - 1,
-            (const char *)name.bytes);
+            (int)knit_text_cut(name.bytes, name.len, sizeof(said) - 1), (const char *)name.bytes);
     refuse(caller, message, said, task != NULL ? task->name : "there is none");
 }
 

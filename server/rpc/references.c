@@ -13,6 +13,7 @@
 #include "proto/cancel.h"
 #include "proto/limits.h"
 #include "proto/options.h"
+#include "proto/text.h"
 #include "proto/types.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
@@ -87,7 +88,7 @@ static void fail_by(struct knit_references *references, struct knit_bound *bound
         knit_failure_decode(knit_buffer_span(&copy), &root) != 0)
         root = knit_failure(KNIT_INTERNAL, "not enough memory");
     (void)snprintf(text, sizeof(text), "argument %u, the result of request %u, has failed: %.*s",
-        index + 1, why->msgid, root.message.len < 256 ? (int)root.message.len : 256,
+        index + 1, why->msgid, (int)knit_text_cut(root.message.bytes, root.message.len, 256),
         (const char *)root.message.bytes);
     failure = knit_failure(KNIT_DEPENDENCY, text);
     failure.cause = root.code == KNIT_DEPENDENCY && root.cause.bytes != NULL

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "fastpath/lane/bell.h"
+#include "proto/text.h"
 
 enum {
     SHARE = 8, /* one part of so many */
@@ -42,7 +43,7 @@ void knit_suggest_explain(struct knit_suggest *suggest, const struct knit_regist
 {
     const struct knit_registry_task *nearest = NULL;
     struct knit_span name = method->name;
-    int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
+    int shown = (int)knit_text_cut(name.bytes, name.len, NAME_SHOWN_MAX);
 
     if (name.bytes == NULL) {
         (void)snprintf(ret_text, KNIT_SUGGEST_TEXT_MAX, "there is no task of the number %llu",

@@ -253,6 +253,12 @@ class Sockets(Case):
             self.assertEqual(daemon.stats()['loops']['calls_denied'], 45)
             self.assertRegex(daemon.log(), 'msg=denied .* let anonymous call sleep" principal=anonymous task=sleep ')
             self.assertRegex(daemon.log(), 'msg=denied .* let anonymous call sleeq" principal=anonymous task="there is none" ')
+            # A name is shown as far as it is, but no part of a character: a strict reader of strings reads all of them.
+            for name in 'x' * 127 + 'é', 'x' * 126 + '√', 'add' + 'e' * 60 + 'é':
+                msgid = rpc.request(name)
+                with self.assertRaises(RpcError) as caught:
+                    rpc.result(msgid)
+                self.assertTrue(caught.exception.text.encode('utf-8', 'strict').rstrip(b"'")[-2:] in (b'xx', b'ee'))
             # While calls wait as well, with what a task itself says of timeouts and of how long it takes.
             held = [rpc.request('echo', 1) for _ in range(20)]
             waiting = [rpc.request(name, 1, options={'timeout': 5}) for name in ('sleep', 'sleeq')]
