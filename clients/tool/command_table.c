@@ -30,9 +30,9 @@ enum {
     OPTION_RETRIES,
 };
 
-#define ASKING "call batch tasks describe ping health stats lift drain"
+#define ASKING "call batch tasks describe ping health stats lift drain reload policy"
 /* Those that say who calls. */
-#define CONNECTING ASKING " reload policy bench"
+#define CONNECTING ASKING " bench"
 
 enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535, RETRIES_MAX = 1000 };
 

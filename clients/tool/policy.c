@@ -172,8 +172,18 @@ static int print_answer(const struct knit_tool *tool, const void *map, size_t ma
     return written != KNIT_TOOL_OK ? written : status;
 }
 
+static struct knit_call_options options_of(const struct knit_tool *tool)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+
+    if (tool->has_timeout)
+        options.timeout_ms = tool->timeout_ms;
+    return options;
+}
+
 static int ask(const struct knit_tool *tool, struct knit_buffer *names, const char *task)
 {
+    const struct knit_call_options options = options_of(tool);
     struct knit_error error;
     struct knit *k;
     const void *map;
@@ -182,8 +192,8 @@ static int ask(const struct knit_tool *tool, struct knit_buffer *names, const ch
 
     if (status != KNIT_TOOL_OK)
         return status;
-    if (knit_call(k, &error, "$/why", "(any, str) -> map", (const void *)names->bytes, names->len,
-            task, &map, &len) != KNIT_OK)
+    if (knit_call_with(k, &options, &error, "$/why", "(any, str) -> map",
+            (const void *)names->bytes, names->len, task, &map, &len) != KNIT_OK)
         status = knit_tool_report(tool, &error);
     else
         status = print_answer(tool, map, len);
@@ -228,6 +238,7 @@ int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv)
 
 int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
 {
+    const struct knit_call_options options = options_of(tool);
     struct knit_error error;
     struct knit *k;
     int status = argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "reload takes no arguments");
@@ -237,7 +248,7 @@ int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
         status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK)
         return status;
-    if (knit_call(k, &error, "$/reload", "() -> nil") != KNIT_OK)
+    if (knit_call_with(k, &options, &error, "$/reload", "() -> nil") != KNIT_OK)
         status = knit_tool_report(tool, &error);
     knit_close(k);
     return status;

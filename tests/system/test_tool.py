@@ -233,6 +233,9 @@ class Tool(DaemonCase):
         for command in ('bench', 'check', 'help', 'version'):
             self.assertIn(f'{command} has no option --timeout; it is for: call batch',
                           self.knit('-t', '5', command, status=USAGE).stderr)
+        for words in (['reload'], ['policy', 'why', 'anonymous', 'add']):
+            self.knit('-t', '5000', *words)
+            self.assertIn('TIMEOUT', self.knit('-t', '0', *words, status=TIMEOUT).stderr)
         self.assertEqual(self.knit('--priority', 'urgent', '--affinity', '7', 'call', 'add', '2', '3').stdout, '5\n')
         self.assertIn('urgent, normal or background', self.knit('--priority', 'high', 'call', 'add', '2', '3', status=USAGE).stderr)
         self.assertIn('a number from 1', self.knit('--affinity', '0', 'call', 'add', '2', '3', status=USAGE).stderr)
