@@ -71,8 +71,7 @@ void knit_lane_flows_begin(struct knit_lane *lane)
 /* What a round gives. */
 static int64_t quantum_of(const struct knit_lane_flow *flow)
 {
-    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE *
-           (flow->weight != NULL ? knit_weight_load(flow->weight) : KNIT_WEIGHT_ONE);
+    return (int64_t)KNIT_LANE_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE * knit_lane_flow_weight(flow);
 }
 
 void knit_lane_flow_take_rounds(const struct knit_lane_flows *flows, struct knit_lane_flow *flow)

@@ -62,6 +62,12 @@ struct knit_lane_flows {
     uint32_t due; /* after a turn: what the one owes that is next in the home rings, in rounds */
 };
 
+/* In parts of KNIT_WEIGHT_ONE. */
+static inline uint32_t knit_lane_flow_weight(const struct knit_lane_flow *flow)
+{
+    return flow->weight != NULL ? knit_weight_load(flow->weight) : KNIT_WEIGHT_ONE;
+}
+
 static inline bool knit_lane_flow_is_of_loop(const struct knit_lane_flow *flow)
 {
     return (flow->number & KNIT_LANE_FLOW_OF_LOOP) != 0;

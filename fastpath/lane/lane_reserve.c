@@ -121,24 +121,19 @@ static bool find_active(
 
 /* ---- how many may run ---- */
 
-static uint32_t weight_of(const struct knit_lane_flow *flow)
-{
-    return flow->weight != NULL ? knit_weight_load(flow->weight) : 1;
-}
-
 /* Its part of so many workers among those that are active. */
 static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flow *flow,
     const struct active *active, uint32_t workers)
 {
-    uint64_t all = weight_of(flow);
+    uint64_t all = knit_lane_flow_weight(flow);
 
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
         const struct knit_lane_flow *other = &lane->flows.flow[i];
 
         if (other != flow && other->sessions != 0 && is_among(active, mark_of(other)))
-            all += weight_of(other);
+            all += knit_lane_flow_weight(other);
     }
-    return (uint32_t)((uint64_t)workers * weight_of(flow) / all);
+    return (uint32_t)((uint64_t)workers * knit_lane_flow_weight(flow) / all);
 }
 
 /* What that lane's word says, when it has decided, where this one is to wait for that. */
