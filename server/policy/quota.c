@@ -44,6 +44,11 @@ uint32_t knit_quota_weight(const struct knit_quota *quota)
     return weight == 0 ? 1 : weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
 }
 
+bool knit_quota_has_rates(const struct knit_quota *quota)
+{
+    return load(&quota->calls_per_second) != 0 || load(&quota->bytes_per_second) != 0;
+}
+
 static uint64_t price_ns(uint64_t amount, uint64_t per_second)
 {
     return amount < UINT64_MAX / SECOND_NS ? amount * SECOND_NS / per_second : SECOND_NS;

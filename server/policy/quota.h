@@ -11,8 +11,9 @@
  * Sessions by shared memory (`$/attach`) have slots, and no more calls in flight than those. All
  * slots of a principal's sessions together are at most as many as the limit of calls in flight was
  * when each got its own. They are counted apart from the calls by connections, since a session may
- * hold all it has for as long as it likes. Its calls and bytes a second are not limited: what its
+ * hold all it has for as long as it likes. Its calls and bytes a second cannot be limited: what its
  * caller writes into a lane no loop sees, and workers would share a word that each call changes.
+ * So a principal with such a limit gets no session.
  *
  * Loops look before they take, and others may take in between: the limit is exceeded by a call for
  * each loop at most.
@@ -74,6 +75,9 @@ static inline void knit_quota_note_waiting(struct knit_quota *quota, int more)
 }
 
 uint32_t knit_quota_weight(const struct knit_quota *quota);
+
+/* Whether its calls or bytes a second are limited. */
+bool knit_quota_has_rates(const struct knit_quota *quota);
 
 /* Whether one more call is over a limit; changes nothing. */
 KNIT_MUST_CHECK bool knit_quota_is_over(

@@ -114,6 +114,9 @@ static const char *why_not(const struct knit_caller *caller)
     if (!knit_access_may_attach(caller->router->backend->access, &caller->credentials))
         return "$/attach: server.attach_users and server.attach_groups of the daemon let others "
                "call through shared memory, not this user; unix:// is open to it";
+    if (knit_quota_has_rates(&caller->principal->quota))
+        return "$/attach: the policy limits the caller's calls or bytes a second, which are not "
+               "counted in shared memory; unix:// is open to it";
     return NULL;
 }
 

@@ -164,6 +164,12 @@ class Limits(Case):
             daemon.reload(section(UID, '* $/stats'))
             self.assertEqual(two.response(waiting), [None, 3])
 
+    def test_who_has_a_limit_a_second_does_not_attach(self):
+        for limit in ('calls_per_second = 1000000', 'bytes_per_second = 1GiB'):
+            with self.subTest(limit=limit), daemon_with(section(UID, '* $/attach') + limit + '\n') as daemon, daemon.unix() as rpc:
+                self.assertIn('a second', self.assert_fails(DENIED, grant, rpc).text)
+                self.assertEqual(rpc.call('echo', 1), 1)
+
     def test_sessions_of_a_principal_have_no_more_slots_than_calls_in_flight(self):
         def attaches(rpc, expected, **options):
             result, fds = attach(rpc, **options)
