@@ -4,14 +4,13 @@
 #include "server/admin/metrics.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "fastpath/host/pool.h"
 #include "fastpath/host/running.h"
 #include "fastpath/host/runs.h"
 #include "fastpath/lane/runs.h"
+#include "server/admin/text.h"
 
 #define NS_A_SECOND UINT64_C(1000000000)
 
@@ -21,48 +20,34 @@ struct metrics {
     const struct knit_metrics_main *more;
 };
 
-__attribute__((format(printf, 2, 3))) static void put(
-    const struct metrics *metrics, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    int len;
-
-    va_start(arguments, format);
-    len = vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    if (len > 0)
-        (void)knit_buffer_append(
-            metrics->buffer, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
-}
-
 static void begin(
     const struct metrics *metrics, const char *name, const char *type, const char *help)
 {
-    put(metrics, "# HELP knitting_%s %s\n# TYPE knitting_%s %s\n", name, help, name, type);
+    knit_text_put(
+        metrics->buffer, "# HELP knitting_%s %s\n# TYPE knitting_%s %s\n", name, help, name, type);
 }
 
 /* A name with its first label, whose value may be any text; more may follow. */
 static void put_name(
     const struct metrics *metrics, const char *name, const char *label, const char *value)
 {
-    put(metrics, "knitting_%s{%s=\"", name, label);
+    knit_text_put(metrics->buffer, "knitting_%s{%s=\"", name, label);
     for (; *value != '\0'; value++) {
         if (*value == '\n')
-            put(metrics, "\\n");
+            knit_text_put(metrics->buffer, "\\n");
         else if (*value == '"' || *value == '\\')
-            put(metrics, "\\%c", *value);
+            knit_text_put(metrics->buffer, "\\%c", *value);
         else
             (void)knit_buffer_append(metrics->buffer, value, 1);
     }
-    put(metrics, "\"");
+    knit_text_put(metrics->buffer, "\"");
 }
 
 static void put_sample(const struct metrics *metrics, const char *name, const char *label,
     const char *value, uint64_t number)
 {
     put_name(metrics, name, label, value);
-    put(metrics, "} %" PRIu64 "\n", number);
+    knit_text_put(metrics->buffer, "} %" PRIu64 "\n", number);
 }
 
 /* ---- one sample each ----------------------------------------------------------------------- */
@@ -120,7 +105,7 @@ static void put_rows(
 
         memcpy(&value, (const char *)metrics->stats + rows[i].at, sizeof(value));
         begin(metrics, rows[i].name, type, rows[i].help);
-        put(metrics, "knitting_%s %" PRIu64 "\n", rows[i].name, value);
+        knit_text_put(metrics->buffer, "knitting_%s %" PRIu64 "\n", rows[i].name, value);
     }
 }
 
@@ -185,22 +170,23 @@ static void put_daemon(const struct metrics *metrics)
     begin(metrics, "build_info", "gauge", "The version that runs.");
     put_sample(metrics, "build_info", "version", metrics->stats->version, 1);
     begin(metrics, "uptime_seconds", "gauge", "Since the daemon serves.");
-    put(metrics, "knitting_uptime_seconds %" PRIu64 ".%03u\n", metrics->stats->uptime_ms / 1000,
-        (unsigned)(metrics->stats->uptime_ms % 1000));
+    knit_text_put(metrics->buffer, "knitting_uptime_seconds %" PRIu64 ".%03u\n",
+        metrics->stats->uptime_ms / 1000, (unsigned)(metrics->stats->uptime_ms % 1000));
     begin(metrics, "connections_accepted_total", "counter", "Connections that were accepted.");
     for (size_t i = 0; i < KNIT_METRICS_TRANSPORTS; i++)
         put_sample(metrics, "connections_accepted_total", "transport", transports[i],
             metrics->more->accepted[i]);
     begin(metrics, "connections_turned_away_total", "counter",
         "Connections for which there was no place.");
-    put(metrics, "knitting_connections_turned_away_total %" PRIu64 "\n",
+    knit_text_put(metrics->buffer, "knitting_connections_turned_away_total %" PRIu64 "\n",
         metrics->more->turned_away);
     begin(metrics, "waiting_work_seconds", "gauge",
         "Estimated work of the calls that wait in their connections.");
-    put(metrics, "knitting_waiting_work_seconds %" PRIu64 ".%06u\n",
+    knit_text_put(metrics->buffer, "knitting_waiting_work_seconds %" PRIu64 ".%06u\n",
         loops->work_waiting_us / 1000000, (unsigned)(loops->work_waiting_us % 1000000));
     begin(metrics, "admin_requests_total", "counter", "Requests by HTTP, this one included.");
-    put(metrics, "knitting_admin_requests_total %" PRIu64 "\n", metrics->more->requests);
+    knit_text_put(
+        metrics->buffer, "knitting_admin_requests_total %" PRIu64 "\n", metrics->more->requests);
 }
 
 static void put_workers(const struct metrics *metrics)
@@ -227,7 +213,7 @@ static void put_workers(const struct metrics *metrics)
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
         put_sample(metrics, "worker_deaths_total", "reason", reasons[i], host->pool.deaths_by[i]);
     begin(metrics, "degraded", "gauge", "1 while workers die before they finish a call.");
-    put(metrics, "knitting_degraded %d\n", host->pool.is_degraded);
+    knit_text_put(metrics->buffer, "knitting_degraded %d\n", host->pool.is_degraded);
 }
 
 static void put_sessions(const struct metrics *metrics)
@@ -239,7 +225,7 @@ static void put_sessions(const struct metrics *metrics)
     put_sample(metrics, "sessions", "kind", "loop", pool->sessions - pool->foreign_sessions);
     put_sample(metrics, "sessions", "kind", "shm", pool->foreign_sessions);
     begin(metrics, "sessions_closing", "gauge", "Sessions that have ended and are held still.");
-    put(metrics, "knitting_sessions_closing %u\n", pool->closing_sessions);
+    knit_text_put(metrics->buffer, "knitting_sessions_closing %u\n", pool->closing_sessions);
 }
 
 static void put_lanes(const struct metrics *metrics)
@@ -273,10 +259,11 @@ static void put_lanes(const struct metrics *metrics)
 
             memcpy(&value, (const char *)&host->lanes[lane] + rows[i].at, sizeof(value));
             if (rows[i].is_ns)
-                put(metrics, "knitting_%s{lane=\"%u\"} %" PRIu64 ".%09u\n", rows[i].name, lane,
-                    value / NS_A_SECOND, (unsigned)(value % NS_A_SECOND));
+                knit_text_put(metrics->buffer, "knitting_%s{lane=\"%u\"} %" PRIu64 ".%09u\n",
+                    rows[i].name, lane, value / NS_A_SECOND, (unsigned)(value % NS_A_SECOND));
             else
-                put(metrics, "knitting_%s{lane=\"%u\"} %" PRIu64 "\n", rows[i].name, lane, value);
+                knit_text_put(metrics->buffer, "knitting_%s{lane=\"%u\"} %" PRIu64 "\n",
+                    rows[i].name, lane, value);
         }
     }
 }
@@ -286,7 +273,7 @@ static void put_deaths(const struct metrics *metrics)
     const struct knit_host_snapshot *host = &metrics->stats->host;
 
     begin(metrics, "tasks_quarantined", "gauge", "Tasks that are refused at the moment.");
-    put(metrics, "knitting_tasks_quarantined %u\n", host->pool.quarantined);
+    knit_text_put(metrics->buffer, "knitting_tasks_quarantined %u\n", host->pool.quarantined);
     begin(metrics, "task_worker_deaths_total", "counter",
         "Workers that the task took down by its own fault.");
     for (uint32_t i = 0; i < host->deaths_count; i++)
@@ -327,7 +314,8 @@ static void read_tasks(struct knit_host *pool, struct task_rows *ret_rows)
 
 static void put_seconds(const struct metrics *metrics, uint64_t ns)
 {
-    put(metrics, "%" PRIu64 ".%09u", ns / NS_A_SECOND, (unsigned)(ns % NS_A_SECOND));
+    knit_text_put(
+        metrics->buffer, "%" PRIu64 ".%09u", ns / NS_A_SECOND, (unsigned)(ns % NS_A_SECOND));
 }
 
 static void put_histogram(
@@ -339,17 +327,17 @@ static void put_histogram(
         below += runs->bucket[i];
         put_name(metrics, "task_run_seconds_bucket", "task", task);
         if (i + 1 < KNIT_RUN_BUCKETS) {
-            put(metrics, ",le=\"");
+            knit_text_put(metrics->buffer, ",le=\"");
             put_seconds(metrics, knit_runs_limit_ns(i));
         } else {
-            put(metrics, ",le=\"+Inf");
+            knit_text_put(metrics->buffer, ",le=\"+Inf");
         }
-        put(metrics, "\"} %" PRIu64 "\n", below);
+        knit_text_put(metrics->buffer, "\"} %" PRIu64 "\n", below);
     }
     put_name(metrics, "task_run_seconds_sum", "task", task);
-    put(metrics, "} ");
+    knit_text_put(metrics->buffer, "} ");
     put_seconds(metrics, runs->sum_ns);
-    put(metrics, "\n");
+    knit_text_put(metrics->buffer, "\n");
     put_sample(metrics, "task_run_seconds_count", "task", task, runs->count);
 }
 
@@ -367,7 +355,8 @@ static void put_task_calls(const struct metrics *metrics, const struct task_rows
     for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++) {
         for (uint32_t i = 0; rows->names[row] != NULL && i < KNIT_RUN_OUTCOMES; i++) {
             put_name(metrics, "task_calls_total", "task", rows->names[row]);
-            put(metrics, ",outcome=\"%s\"} %" PRIu64 "\n", outcomes[i], rows->runs[row].outcome[i]);
+            knit_text_put(metrics->buffer, ",outcome=\"%s\"} %" PRIu64 "\n", outcomes[i],
+                rows->runs[row].outcome[i]);
         }
     }
 }

@@ -4,31 +4,16 @@
 #include "server/admin/page.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "fastpath/host/pool.h"
 #include "fastpath/host/runs.h"
+#include "server/admin/text.h"
 
 #define UNKNOWN "\342\200\223"
 
 #define LOOP(member)  offsetof(struct knit_stats, counters.member)
 #define STATS(member) offsetof(struct knit_stats, member)
-
-__attribute__((format(printf, 2, 3))) static void put(
-    struct knit_buffer *buffer, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    int len;
-
-    va_start(arguments, format);
-    len = vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    (void)knit_buffer_append(
-        buffer, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
-}
 
 static void put_part(struct knit_buffer *buffer, size_t part)
 {
@@ -39,7 +24,7 @@ static void put_text(struct knit_buffer *buffer, const char *text)
 {
     for (; *text != '\0'; text++) {
         if (strchr("<>&\"'", *text) != NULL)
-            put(buffer, "&#%d;", *text);
+            knit_text_put(buffer, "&#%d;", *text);
         else
             (void)knit_buffer_append(buffer, text, 1);
     }
@@ -70,11 +55,12 @@ static void put_daemon(struct knit_buffer *buffer, const struct knit_stats *stat
         uint64_t value;
 
         memcpy(&value, (const char *)stats + rows[i].at, sizeof(value));
-        put(buffer, "<tr><th scope=\"row\">%s</th><td data-key=\"%s\">%" PRIu64 "</td>%s</tr>\n",
+        knit_text_put(buffer,
+            "<tr><th scope=\"row\">%s</th><td data-key=\"%s\">%" PRIu64 "</td>%s</tr>\n",
             rows[i].what, rows[i].key, value,
             rows[i].has_rate ? "<td data-rate=\"1\">" UNKNOWN "</td>" : "<td></td>");
     }
-    put(buffer,
+    knit_text_put(buffer,
         "<tr><th scope=\"row\">sessions by shm://</th><td data-key=\"pool.foreign_sessions\">%u"
         "</td><td></td></tr>\n",
         stats->host.pool.foreign_sessions);
@@ -90,7 +76,7 @@ static void put_lanes(struct knit_buffer *buffer, const struct knit_host_snapsho
     for (uint32_t i = 0; i < host->pool.lanes; i++) {
         const struct knit_host_lane_stats *lane = &host->lanes[i];
 
-        put(buffer,
+        knit_text_put(buffer,
             "<tr><td>%u</td><td>%s%s</td><td>%d</td><td>%" PRIu64 "</td><td>" UNKNOWN
             "</td><td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>" UNKNOWN "</td><td>%" PRIu64
             "</td></tr>\n",
@@ -114,15 +100,15 @@ static void put_task(
         knit_host_task_deaths(pool, row, &deaths);
     ended = runs.outcome[KNIT_RUN_RESULT] + runs.outcome[KNIT_RUN_ERROR] +
             runs.outcome[KNIT_RUN_DEFERRED];
-    put(buffer, "<tr><td>");
+    knit_text_put(buffer, "<tr><td>");
     put_text(buffer, name);
-    put(buffer, "</td><td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>" UNKNOWN "</td>",
+    knit_text_put(buffer, "</td><td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>" UNKNOWN "</td>",
         runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR]);
     if (ended != 0)
-        put(buffer, "<td>%.1f</td>", (double)runs.sum_ns / 1000 / (double)ended);
+        knit_text_put(buffer, "<td>%.1f</td>", (double)runs.sum_ns / 1000 / (double)ended);
     else
-        put(buffer, "<td>" UNKNOWN "</td>");
-    put(buffer, "<td>%" PRIu64 "%s</td></tr>\n", deaths.deaths,
+        knit_text_put(buffer, "<td>" UNKNOWN "</td>");
+    knit_text_put(buffer, "<td>%" PRIu64 "%s</td></tr>\n", deaths.deaths,
         deaths.is_quarantined ? ", quarantined" : "");
 }
 

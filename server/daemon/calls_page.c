@@ -5,7 +5,6 @@
  */
 #include "server/daemon/calls_page.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +12,7 @@
 #include "fastpath/host/running.h"
 #include "fastpath/lane/bell.h"
 #include "server/admin/json.h"
+#include "server/admin/text.h"
 #include "server/daemon/loop.h"
 
 #define MS_NS UINT64_C(1000000)
@@ -56,23 +56,9 @@ void knit_calls_page_fill(struct knit_loop *loop, uint64_t ticket)
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void put(
-    const struct join *join, const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    int len;
-
-    va_start(arguments, format);
-    len = vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    (void)knit_buffer_append(
-        join->buffer, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
-}
-
 static void begin_row(struct join *join)
 {
-    put(join, join->is_behind ? ",{" : "{");
+    knit_text_put(join->buffer, join->is_behind ? ",{" : "{");
     join->is_behind = true;
 }
 
@@ -83,14 +69,16 @@ static void put_call(struct join *join, uint32_t task, const char *principal,
         knit_registry_at(knit_host_registry(join->page->pool), task);
 
     begin_row(join);
-    put(join, "\"task\":");
+    knit_text_put(join->buffer, "\"task\":");
     knit_json_put_text(join->buffer, knit_span_text(entry != NULL ? entry->name : "?"));
-    put(join, ",\"state\":\"%s\",\"principal\":", running != NULL ? "running" : "queued");
+    knit_text_put(
+        join->buffer, ",\"state\":\"%s\",\"principal\":", running != NULL ? "running" : "queued");
     knit_json_put_text(join->buffer, knit_span_text(principal));
     if (running != NULL)
-        put(join, ",\"age_ms\":%llu,\"worker\":%u,\"pid\":%d",
+        knit_text_put(join->buffer, ",\"age_ms\":%llu,\"worker\":%u,\"pid\":%d",
             (unsigned long long)(running->age_ns / MS_NS), running->lane, (int)running->pid);
-    put(join, ",\"session\":%llu,\"slot\":%u}", (unsigned long long)session, slot);
+    knit_text_put(
+        join->buffer, ",\"session\":%llu,\"slot\":%u}", (unsigned long long)session, slot);
 }
 
 /* Where it runs; NULL: it does not. */
@@ -170,9 +158,9 @@ static void put_waiting(struct join *join, uint64_t *left_out)
                 waiting->since_ns < join->now_ns ? join->now_ns - waiting->since_ns : 0;
 
             begin_row(join);
-            put(join, "\"principal\":");
+            knit_text_put(join->buffer, "\"principal\":");
             knit_json_put_text(join->buffer, knit_span_text(waiting->principal));
-            put(join, ",\"count\":%u,\"age_ms\":%llu}", waiting->count,
+            knit_text_put(join->buffer, ",\"count\":%u,\"age_ms\":%llu}", waiting->count,
                 (unsigned long long)(age_ns / MS_NS));
         }
         if (calls == NULL)
@@ -188,11 +176,11 @@ int knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer *
     uint64_t left_out = 0;
 
     join.running_count = knit_host_running(page->pool, join.running);
-    put(&join, "{\"calls\":[");
+    knit_text_put(join.buffer, "{\"calls\":[");
     put_calls(&join);
     join.is_behind = false;
-    put(&join, "],\"waiting\":[");
+    knit_text_put(join.buffer, "],\"waiting\":[");
     put_waiting(&join, &left_out);
-    put(&join, "],\"left_out\":%llu}", (unsigned long long)left_out);
+    knit_text_put(join.buffer, "],\"left_out\":%llu}", (unsigned long long)left_out);
     return buffer->error;
 }
