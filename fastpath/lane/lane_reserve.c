@@ -125,7 +125,8 @@ static bool find_active(
 static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flow *flow,
     const struct active *active, uint32_t workers)
 {
-    uint64_t all = knit_lane_flow_weight(flow);
+    const uint64_t own = knit_lane_flow_weight(flow);
+    uint64_t all = own;
 
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
         const struct knit_lane_flow *other = &lane->flows.flow[i];
@@ -133,7 +134,7 @@ static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flo
         if (other != flow && other->sessions != 0 && is_among(active, mark_of(other)))
             all += knit_lane_flow_weight(other);
     }
-    return (uint32_t)((uint64_t)workers * knit_lane_flow_weight(flow) / all);
+    return (uint32_t)(workers * own / all);
 }
 
 /* What that lane's word says, when it has decided, where this one is to wait for that. */
