@@ -24,6 +24,10 @@ PACKAGES_NPM=(nodejs npm)
 # port 9090. Without it these tests are skipped.
 PACKAGES_METRICS=(prometheus)
 
+# Of all tests but the quick ones: what makes a root of Debian's packages and boots its systemd. Without it, and where a machine
+# does not let it boot, these tests are skipped.
+PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
+
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 

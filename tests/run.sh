@@ -134,6 +134,7 @@ fetch_npm()
 packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
 [ "$quick" = yes ] || { command -v npm && command -v node; } >/dev/null || packages+=("${PACKAGES_NPM[@]}")
 [ "$quick" = yes ] || command -v promtool >/dev/null || packages+=("${PACKAGES_METRICS[@]}")
+[ "$quick" = yes ] || packages+=("${PACKAGES_BOOT[@]}")
 [ "$all" = no ] || packages+=("${PACKAGES_ALL[@]}")
 if ! packages_need "$install" "${packages[@]}"; then
   note failed packages
