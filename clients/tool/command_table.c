@@ -30,7 +30,7 @@ enum {
     OPTION_RETRIES,
 };
 
-#define ASKING "call batch tasks describe ping health stats lift drain reload policy"
+#define ASKING "call batch tasks describe ping health stats calls sessions lift drain reload policy"
 /* Those that say who calls. */
 #define CONNECTING ASKING " bench"
 
@@ -58,6 +58,11 @@ const struct knit_tool_command knit_tool_commands[] = {
     {"health", "", "the same as a probe: exit status 0 ready, 1 degraded, 2 not reachable", "", "",
         false, knit_tool_health},
     {"stats", "", "print the daemon's counters", "", "", false, knit_tool_stats},
+    {"calls", "", "list what runs and waits; for root and the daemon's user",
+        "A call's address is SESSION.SLOT.GENERATION; no other call ever has the same.\n", "",
+        false, knit_tool_calls},
+    {"sessions", "", "list who is attached by shared memory, and the daemon's event loops",
+        "For root and the daemon's user.\n", "", false, knit_tool_sessions},
     {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "", "task",
         false, knit_tool_lift},
     {"drain", "", "let the daemon finish its calls and end; for root and its own user",

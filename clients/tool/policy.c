@@ -172,18 +172,9 @@ static int print_answer(const struct knit_tool *tool, const void *map, size_t ma
     return written != KNIT_TOOL_OK ? written : status;
 }
 
-static struct knit_call_options options_of(const struct knit_tool *tool)
-{
-    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-
-    if (tool->has_timeout)
-        options.timeout_ms = tool->timeout_ms;
-    return options;
-}
-
 static int ask(const struct knit_tool *tool, struct knit_buffer *names, const char *task)
 {
-    const struct knit_call_options options = options_of(tool);
+    const struct knit_call_options options = knit_tool_method_options(tool);
     struct knit_error error;
     struct knit *k;
     const void *map;
@@ -238,7 +229,7 @@ int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv)
 
 int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
 {
-    const struct knit_call_options options = options_of(tool);
+    const struct knit_call_options options = knit_tool_method_options(tool);
     struct knit_error error;
     struct knit *k;
     int status = argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "reload takes no arguments");

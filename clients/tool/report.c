@@ -360,6 +360,15 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     return knit_open(tool->url, &own, ret, ret_error);
 }
 
+struct knit_call_options knit_tool_method_options(const struct knit_tool *tool)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+
+    if (tool->has_timeout)
+        options.timeout_ms = tool->timeout_ms;
+    return options;
+}
+
 int knit_tool_open(
     const struct knit_tool *tool, const struct knit_open_options *options, struct knit **ret)
 {

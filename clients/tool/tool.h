@@ -55,6 +55,8 @@ int knit_tool_drain(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_calls(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_sessions(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);
@@ -70,6 +72,9 @@ KNIT_MUST_CHECK int knit_tool_try_open(const struct knit_tool *tool,
 /* The same; on failure reports it. Returns the exit status. */
 KNIT_MUST_CHECK int knit_tool_open(
     const struct knit_tool *tool, const struct knit_open_options *options, struct knit **ret);
+
+/* For a call of one of the daemon's own methods. */
+struct knit_call_options knit_tool_method_options(const struct knit_tool *tool);
 
 /* One line about the error on stderr. Returns the exit status that goes with its code. */
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error);

@@ -32,10 +32,11 @@ static bool look(struct knit_host *pool, struct knit_worker *worker, uint64_t no
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
     const struct knit_host_session *session = knit_host_session_find(pool, running.session);
     uint32_t task = knit_board_task(&pool->board, worker->lane);
-    uint64_t claim, age_ns;
+    uint64_t claim, age_ns, gen;
 
     if (running.session == 0 || session == NULL || running.slot >= session->view.geometry.slots ||
-        knit_registry_at(pool->registry, task) == NULL)
+        knit_registry_at(pool->registry, task) == NULL ||
+        !knit_recovery_holds(&session->view, running.slot, worker->owner, &gen))
         return false;
     claim = knit_recovery_claim(&session->view, running.slot);
     age_ns = now_ns - seen_ns(worker, &running, claim, now_ns);
@@ -46,6 +47,7 @@ static bool look(struct knit_host *pool, struct knit_worker *worker, uint64_t no
         .pid = worker->process.pid,
         .session = running.session,
         .slot = running.slot,
+        .gen = gen,
         .task = task,
         .age_ns = age_ns,
         .is_foreign = session->is_foreign,

@@ -18,6 +18,7 @@ struct knit_host_running {
     pid_t pid;        /* of its worker; 0: it is a thread */
     uint64_t session; /* id, and slot, of its place */
     uint32_t slot;
+    uint64_t gen;    /* of the slot's calls, which one it is */
     uint32_t task;   /* id in the registry */
     uint64_t age_ns; /* at least: since a look first found it */
     bool is_foreign; /* it came by shared memory, from a process of: */

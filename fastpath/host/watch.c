@@ -49,9 +49,10 @@ struct knit_host_session *knit_watch_call(
 {
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
     struct knit_host_session *session = knit_host_session_find(pool, running.session);
+    uint64_t gen;
 
     if (session == NULL || running.slot >= session->view.geometry.slots ||
-        !knit_recovery_holds(&session->view, running.slot, worker->owner))
+        !knit_recovery_holds(&session->view, running.slot, worker->owner, &gen))
         return NULL;
     *ret_slot = running.slot;
     return session;

@@ -107,7 +107,7 @@ static void answer(const struct knit_host_session_view *session, uint32_t slot, 
  * the answer must be exactly one generation behind: between the two loads an answered slot may be
  * used again, and then the answer is ahead. One behind is stable, because only the host moves
  * it. */
-static bool is_held(
+bool knit_recovery_holds(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
 {
     uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
@@ -120,12 +120,16 @@ static bool is_held(
     return knit_gen_next(knit_word_gen(word)) == *ret_gen;
 }
 
-bool knit_recovery_holds(
-    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner)
+uint32_t knit_recovery_count_claimed(const struct knit_host_session_view *session)
 {
-    uint64_t gen;
+    uint32_t count = 0;
 
-    return is_held(session, slot, owner, &gen);
+    for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {
+        uint64_t gen, claim = knit_recovery_claim(session, slot);
+
+        count += knit_recovery_holds(session, slot, knit_claim_owner(claim), &gen);
+    }
+    return count;
 }
 
 uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint32_t slot)
@@ -140,7 +144,7 @@ bool knit_recovery_is_aborted(
     uint64_t gen;
 
     /* relaxed: the caller may store it at any time; the host looks again. */
-    return has_requests(session) && is_held(session, slot, owner, &gen) &&
+    return has_requests(session) && knit_recovery_holds(session, slot, owner, &gen) &&
            atomic_load_explicit(&session->request.abort[slot], memory_order_relaxed) == gen;
 }
 
@@ -151,7 +155,7 @@ uint32_t knit_recovery_answer(
     uint64_t gen;
 
     for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {
-        if (!is_held(session, slot, death->owner, &gen))
+        if (!knit_recovery_holds(session, slot, death->owner, &gen))
             continue;
         answer(session, slot, gen, death->lane,
             slot == death->special_slot ? death->special : death->error);

@@ -58,9 +58,13 @@ struct knit_recovery_death {
 uint32_t knit_recovery_answer(
     const struct knit_host_session_view *session, const struct knit_recovery_death *death);
 
-/* Whether `owner` has claimed the slot's call and not answered it. slot < geometry.slots. */
-bool knit_recovery_holds(
-    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
+/* Whether `owner` has claimed the slot's call and not answered it, and which one that is. slot <
+ * geometry.slots. */
+KNIT_MUST_CHECK bool knit_recovery_holds(
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen);
+
+/* How many calls are claimed, by whomever, and not answered. */
+uint32_t knit_recovery_count_claimed(const struct knit_host_session_view *session);
 
 /* The slot's claim: of two calls of one slot each has another. slot < geometry.slots. */
 uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint32_t slot);

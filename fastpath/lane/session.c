@@ -160,6 +160,11 @@ bool knit_session_is_closed(const struct knit_session *session)
     return !knit_state_is_served(knit_state_read(&session->reply));
 }
 
+uint64_t knit_session_gen_of(const struct knit_session *session, uint32_t index)
+{
+    return knit_session_gen(session, index);
+}
+
 /* ---- abort and settle ----------------------------------------------------------------------- */
 
 void knit_session_abort(struct knit_session *session, uint32_t index)

@@ -175,6 +175,9 @@ bool knit_session_is_watching(const struct knit_session *session);
 /* Release a held outcome: its payload may not be read any more, and the slot is free. */
 void knit_session_release(struct knit_session *session, uint32_t slot);
 
+/* The generation of the slot's call, or its last one: of its calls, which one it is. */
+uint64_t knit_session_gen_of(const struct knit_session *session, uint32_t slot);
+
 /* Set the call's abort flag: a queued call is answered CANCELLED, a running one sees
  * knit_aborted(). The outcome still comes. Idempotent. */
 void knit_session_abort(struct knit_session *session, uint32_t slot);

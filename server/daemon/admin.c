@@ -136,14 +136,21 @@ static void collect(void *arg, struct knit_metrics_main *ret_main)
             (struct knit_metrics_expiry){validities[i].path, validities[i].until};
 }
 
+static void on_listed(void *arg)
+{
+    knit_face_answer_calls(&((struct knit_admin *)arg)->face);
+}
+
 static bool ask_calls(void *arg)
 {
-    return knit_calls_page_ask(&((struct knit_admin *)arg)->calls);
+    struct knit_admin *admin = arg;
+
+    return knit_lists_ask(admin->knows.lists, on_listed, admin);
 }
 
 static int put_calls(void *arg, struct knit_buffer *text)
 {
-    return knit_calls_page_put(&((const struct knit_admin *)arg)->calls, text);
+    return knit_lists_put_json(((const struct knit_admin *)arg)->knows.lists, text);
 }
 
 static void close_connection(void *arg, int fd)
@@ -205,8 +212,6 @@ int knit_admin_start(struct knit_admin *admin, struct event_base *base)
     if (admin->fd < 0 && admin->retry_ms == 0)
         return 0;
     admin->base = base;
-    admin->calls =
-        (struct knit_calls_page){.loops = admin->knows.loops, .pool = admin->knows.stats->pool};
     knit_face_init(&admin->face, base, &sources);
     if (admin->fd >= 0)
         return listen_on(admin);
@@ -225,12 +230,6 @@ static void close_place(struct knit_admin *admin)
     else if (admin->fd >= 0)
         (void)close(admin->fd);
     admin->fd = -1;
-}
-
-void knit_admin_note_calls(struct knit_admin *admin, uint64_t ticket)
-{
-    if (admin->base != NULL && knit_calls_page_note(&admin->calls, ticket))
-        knit_face_answer_calls(&admin->face);
 }
 
 void knit_admin_drain(struct knit_admin *admin)

@@ -24,7 +24,7 @@
 #include "proto/sentence.h"
 #include "server/admin/face.h"
 #include "server/config/setting.h"
-#include "server/daemon/calls_page.h"
+#include "server/daemon/lists.h"
 #include "server/net/endpoint.h"
 #include "server/net/listener.h"
 #include "server/net/socket_file.h"
@@ -44,7 +44,7 @@ enum {
 /* What it tells of. */
 struct knit_admin_knows {
     const struct knit_stats_sources *stats;
-    struct knit_loops *loops;
+    struct knit_lists *lists;
     const struct knit_dealer *dealer;
     const struct knit_certificates *certificates;
     struct knit_closer *closer; /* NULL: none is needed */
@@ -56,7 +56,6 @@ struct knit_admin {
     struct event_base *base; /* once it was started */
     struct knit_face face;
     struct knit_admin_knows knows;
-    struct knit_calls_page calls;
     struct knit_listener listener;
     struct knit_socket_file socket; /* .fd = -1: it has no path */
     int fd;                         /* that it listens on; -1 = none */
@@ -83,9 +82,6 @@ KNIT_MUST_CHECK int knit_admin_open(struct knit_admin *admin, const struct knit_
 
 /* Serves from now on; admin->knows is filled. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_admin_start(struct knit_admin *admin, struct event_base *base);
-
-/* A loop has listed its calls, as it was asked by that ticket. */
-void knit_admin_note_calls(struct knit_admin *admin, uint64_t ticket);
 
 /* The daemon drains, as the face says from now on. */
 void knit_admin_drain(struct knit_admin *admin);

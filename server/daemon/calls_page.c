@@ -1,30 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* {calls: [{task, state, principal, age_ms?, worker?, pid?, session, slot}], waiting: [{principal,
- *  count, age_ms}], left_out}. A call is `running`, then it has a worker and an age, or `queued`:
- * in a lane, or answered and not collected yet. `waiting` are those that have not come to a lane.
+/* {calls: [{task, state, principal, age_ms?, worker?, pid?, session, slot, generation}], waiting:
+ *  [{principal, count, age_ms}], left_out}. A call is `running`, then it has a worker and an age,
+ * or `queued`: in a lane, or answered and not collected yet. `waiting` are those that have not come
+ * to a lane.
+ *
+ * {sessions: [{session, kind, principal?, uid?, pid?, state, slots, running, queued,
+ *  memory_bytes}]}. Its kind is `shm`, then it has the last three, or `loop`.
  */
 #include "server/daemon/calls_page.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/host/listed.h"
 #include "fastpath/host/pool.h"
 #include "fastpath/host/running.h"
 #include "fastpath/lane/bell.h"
-#include "server/admin/json.h"
-#include "server/admin/text.h"
+#include "proto/text.h"
+#include "proto/writer.h"
 #include "server/daemon/loop.h"
 
 #define MS_NS UINT64_C(1000000)
 
+enum { QUEUED_MAX = 256 };
+
+struct row {
+    uint32_t task;
+    const struct knit_host_running *running; /* NULL: it waits */
+    uint64_t session, gen;
+    uint32_t slot;
+    char principal[KNIT_CALLS_NAME];
+};
+
 struct join {
     const struct knit_calls_page *page;
-    struct knit_buffer *buffer;
     struct knit_host_running running[KNIT_LANES_MAX];
     bool was_put[KNIT_LANES_MAX];
     uint32_t running_count;
-    bool is_behind; /* something stands in the list already */
-    uint64_t now_ns;
+    struct knit_host_queued queued[QUEUED_MAX]; /* of shared memory */
+    uint32_t row_count;
+    uint64_t now_ns, left_out;
+    struct row rows[];
 };
 
 bool knit_calls_page_ask(struct knit_calls_page *page)
@@ -54,31 +72,55 @@ void knit_calls_page_fill(struct knit_loop *loop, uint64_t ticket)
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_CALLS, -1, ticket});
 }
 
-/* ---- rows ---------------------------------------------------------------------------------- */
-
-static void begin_row(struct join *join)
+/* What the loop has answered in time, locked; NULL: nothing. */
+static struct knit_calls *lock(const struct knit_calls_page *page, uint32_t loop)
 {
-    knit_text_put(join->buffer, join->is_behind ? ",{" : "{");
-    join->is_behind = true;
+    struct knit_calls *calls = &page->loops->calls[loop];
+
+    (void)pthread_mutex_lock(&calls->mutex);
+    if (calls->ticket == page->ticket)
+        return calls;
+    (void)pthread_mutex_unlock(&calls->mutex);
+    return NULL;
 }
 
-static void put_call(struct join *join, uint32_t task, const char *principal,
-    const struct knit_host_running *running, uint64_t session, uint32_t slot)
+static void unlock(struct knit_calls *calls)
 {
-    const struct knit_registry_task *entry =
-        knit_registry_at(knit_host_registry(join->page->pool), task);
+    if (calls != NULL)
+        (void)pthread_mutex_unlock(&calls->mutex);
+}
 
-    begin_row(join);
-    knit_text_put(join->buffer, "\"task\":");
-    knit_json_put_text(join->buffer, knit_span_text(entry != NULL ? entry->name : "?"));
-    knit_text_put(
-        join->buffer, ",\"state\":\"%s\",\"principal\":", running != NULL ? "running" : "queued");
-    knit_json_put_text(join->buffer, knit_span_text(principal));
-    if (running != NULL)
-        knit_text_put(join->buffer, ",\"age_ms\":%llu,\"worker\":%u,\"pid\":%d",
-            (unsigned long long)(running->age_ns / MS_NS), running->lane, (int)running->pid);
-    knit_text_put(
-        join->buffer, ",\"session\":%llu,\"slot\":%u}", (unsigned long long)session, slot);
+/* Of a session over shared memory: as its connection's loop says, else its user. */
+static void name_foreign(
+    const struct knit_calls_page *page, uint64_t session, uid_t uid, char ret_name[KNIT_CALLS_NAME])
+{
+    (void)snprintf(ret_name, KNIT_CALLS_NAME, "uid:%u", (unsigned)uid);
+    for (uint32_t i = 0; i < page->loops->count; i++) {
+        struct knit_calls *calls = lock(page, i);
+
+        for (uint32_t k = 0; calls != NULL && k < calls->named_count; k++)
+            if (calls->named[k].session == session)
+                memcpy(ret_name, calls->named[k].principal, KNIT_CALLS_NAME);
+        unlock(calls);
+    }
+}
+
+/* Names are cut, and may be anything. */
+static void put_name(struct knit_writer *writer, const char *key, const char *name)
+{
+    knit_writer_member_str(writer, key, knit_span(name, knit_text_valid(name, strlen(name))));
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+static struct row *add_row(struct join *join, uint32_t task, uint64_t session, uint32_t slot,
+    uint64_t gen, const struct knit_host_running *running)
+{
+    struct row *row = &join->rows[join->row_count++];
+
+    *row = (struct row){
+        .task = task, .running = running, .session = session, .slot = slot, .gen = gen};
+    return row;
 }
 
 /* Where it runs; NULL: it does not. */
@@ -89,7 +131,7 @@ static const struct knit_host_running *take_running(
         const struct knit_host_running *running = &join->running[i];
 
         if (!join->was_put[i] && running->session == session && running->slot == row->slot &&
-            running->task == row->task) {
+            running->gen == row->gen) {
             join->was_put[i] = true;
             return running;
         }
@@ -97,90 +139,179 @@ static const struct knit_host_running *take_running(
     return NULL;
 }
 
-/* What the loop has answered in time, locked; NULL: nothing. */
-static struct knit_calls *lock(const struct join *join, uint32_t loop)
-{
-    struct knit_calls *calls = &join->page->loops->calls[loop];
-
-    (void)pthread_mutex_lock(&calls->mutex);
-    if (calls->ticket == join->page->ticket)
-        return calls;
-    (void)pthread_mutex_unlock(&calls->mutex);
-    return NULL;
-}
-
-/* One that no loop has listed: by shared memory, or nobody waits for it. */
-static void put_other(struct join *join, const struct knit_host_running *running)
-{
-    char name[KNIT_CALLS_NAME] = "gone";
-
-    if (running->is_foreign)
-        (void)snprintf(name, sizeof(name), "uid:%u", (unsigned)running->uid);
-    for (uint32_t i = 0; running->is_foreign && i < join->page->loops->count; i++) {
-        struct knit_calls *calls = lock(join, i);
-
-        for (uint32_t k = 0; calls != NULL && k < calls->named_count; k++)
-            if (calls->named[k].session == running->session)
-                memcpy(name, calls->named[k].principal, sizeof(name));
-        if (calls != NULL)
-            (void)pthread_mutex_unlock(&calls->mutex);
-    }
-    put_call(join, running->task, name, running, running->session, running->slot);
-}
-
-static void put_calls(struct join *join)
+static void add_of_loops(struct join *join)
 {
     for (uint32_t i = 0; i < join->page->loops->count; i++) {
-        struct knit_calls *calls = lock(join, i);
+        struct knit_calls *calls = lock(join->page, i);
 
         for (uint32_t k = 0; calls != NULL && k < calls->row_count; k++) {
-            const struct knit_calls_row *row = &calls->rows[k];
+            const struct knit_calls_row *from = &calls->rows[k];
+            struct row *row = add_row(join, from->task, calls->session, from->slot, from->gen,
+                take_running(join, calls->session, from));
 
-            put_call(join, row->task, row->principal, take_running(join, calls->session, row),
-                calls->session, row->slot);
+            memcpy(row->principal, from->principal, sizeof(row->principal));
         }
-        if (calls != NULL)
-            (void)pthread_mutex_unlock(&calls->mutex);
+        unlock(calls);
     }
-    for (uint32_t i = 0; i < join->running_count; i++)
-        if (!join->was_put[i])
-            put_other(join, &join->running[i]);
 }
 
-static void put_waiting(struct join *join, uint64_t *left_out)
+/* Those that no loop has listed: by shared memory, or nobody waits for them. */
+static void add_others(struct join *join)
+{
+    uint32_t queued = knit_host_queued(join->page->pool, join->queued, QUEUED_MAX, &join->left_out);
+
+    for (uint32_t i = 0; i < join->running_count; i++) {
+        const struct knit_host_running *running = &join->running[i];
+        struct row *row;
+
+        if (join->was_put[i])
+            continue;
+        row = add_row(join, running->task, running->session, running->slot, running->gen, running);
+        if (running->is_foreign)
+            name_foreign(join->page, running->session, running->uid, row->principal);
+        else
+            (void)snprintf(row->principal, sizeof(row->principal), "gone");
+    }
+    for (uint32_t i = 0; i < queued; i++) {
+        const struct knit_host_queued *from = &join->queued[i];
+        struct row *row =
+            add_row(join, from->call.task, from->session, from->call.slot, from->call.gen, NULL);
+
+        name_foreign(join->page, from->session, from->uid, row->principal);
+    }
+}
+
+static void put_row(struct knit_writer *writer, const struct join *join, const struct row *row)
+{
+    const struct knit_registry_task *task =
+        knit_registry_at(knit_host_registry(join->page->pool), row->task);
+
+    knit_writer_map(writer, row->running != NULL ? 9 : 6);
+    knit_writer_text(writer, "task");
+    knit_writer_text(writer, task != NULL ? task->name : "?");
+    knit_writer_text(writer, "state");
+    knit_writer_text(writer, row->running != NULL ? "running" : "queued");
+    put_name(writer, "principal", row->principal);
+    if (row->running != NULL) {
+        knit_writer_member_uint(writer, "age_ms", row->running->age_ns / MS_NS);
+        knit_writer_member_uint(writer, "worker", row->running->lane);
+        knit_writer_member_uint(writer, "pid", (uint64_t)row->running->pid);
+    }
+    knit_writer_member_uint(writer, "session", row->session);
+    knit_writer_member_uint(writer, "slot", row->slot);
+    knit_writer_member_uint(writer, "generation", row->gen);
+}
+
+/* ---- what waits outside of the lanes -------------------------------------------------------- */
+
+static uint32_t count_waiting(struct join *join)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < join->page->loops->count; i++) {
+        struct knit_calls *calls = lock(join->page, i);
+
+        count += calls != NULL ? calls->waiting_count : 0;
+        join->left_out += calls != NULL ? calls->left_out : 0;
+        unlock(calls);
+    }
+    return count;
+}
+
+/* `count` of them: a loop lists anew only when it is asked. */
+static void put_waiting(struct knit_writer *writer, const struct join *join)
 {
     for (uint32_t i = 0; i < join->page->loops->count; i++) {
-        struct knit_calls *calls = lock(join, i);
+        struct knit_calls *calls = lock(join->page, i);
 
         for (uint32_t k = 0; calls != NULL && k < calls->waiting_count; k++) {
             const struct knit_calls_waiting *waiting = &calls->waiting[k];
             uint64_t age_ns =
                 waiting->since_ns < join->now_ns ? join->now_ns - waiting->since_ns : 0;
 
-            begin_row(join);
-            knit_text_put(join->buffer, "\"principal\":");
-            knit_json_put_text(join->buffer, knit_span_text(waiting->principal));
-            knit_text_put(join->buffer, ",\"count\":%u,\"age_ms\":%llu}", waiting->count,
-                (unsigned long long)(age_ns / MS_NS));
+            knit_writer_map(writer, 3);
+            put_name(writer, "principal", waiting->principal);
+            knit_writer_member_uint(writer, "count", waiting->count);
+            knit_writer_member_uint(writer, "age_ms", age_ns / MS_NS);
         }
-        if (calls == NULL)
-            continue;
-        *left_out += calls->left_out;
-        (void)pthread_mutex_unlock(&calls->mutex);
+        unlock(calls);
     }
 }
 
-int knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer *buffer)
+static struct join *new_join(const struct knit_calls_page *page)
 {
-    struct join join = {.page = page, .buffer = buffer, .now_ns = knit_clock_ns()};
-    uint64_t left_out = 0;
+    const size_t rows = (size_t)page->loops->count * KNIT_CALLS_MAX + KNIT_LANES_MAX + QUEUED_MAX;
+    struct join *join = calloc(1, sizeof(*join) + rows * sizeof(join->rows[0]));
 
-    join.running_count = knit_host_running(page->pool, join.running);
-    knit_text_put(join.buffer, "{\"calls\":[");
-    put_calls(&join);
-    join.is_behind = false;
-    knit_text_put(join.buffer, "],\"waiting\":[");
-    put_waiting(&join, &left_out);
-    knit_text_put(join.buffer, "],\"left_out\":%llu}", (unsigned long long)left_out);
-    return buffer->error;
+    if (join != NULL) {
+        join->page = page;
+        join->now_ns = knit_clock_ns();
+        join->running_count = knit_host_running(page->pool, join->running);
+    }
+    return join;
+}
+
+void knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer *buffer)
+{
+    struct join *join = new_join(page);
+    struct knit_writer writer;
+
+    if (join == NULL) {
+        buffer->error = -ENOMEM;
+        return;
+    }
+    add_of_loops(join);
+    add_others(join);
+    knit_writer_init(&writer, buffer);
+    knit_writer_map(&writer, 3);
+    knit_writer_text(&writer, "calls");
+    knit_writer_array(&writer, join->row_count);
+    for (uint32_t i = 0; i < join->row_count; i++)
+        put_row(&writer, join, &join->rows[i]);
+    knit_writer_text(&writer, "waiting");
+    knit_writer_array(&writer, count_waiting(join));
+    put_waiting(&writer, join);
+    knit_writer_member_uint(&writer, "left_out", join->left_out);
+    free(join);
+    (void)knit_writer_commit(&writer);
+}
+
+/* ---- sessions ------------------------------------------------------------------------------- */
+
+static void put_session(struct knit_writer *writer, const struct knit_calls_page *page,
+    const struct knit_host_session_row *row)
+{
+    char name[KNIT_CALLS_NAME];
+
+    knit_writer_map(writer, row->is_foreign ? 10 : 7);
+    knit_writer_member_uint(writer, "session", row->id);
+    knit_writer_text(writer, "kind");
+    knit_writer_text(writer, row->is_foreign ? "shm" : "loop");
+    if (row->is_foreign) {
+        name_foreign(page, row->id, row->uid, name);
+        put_name(writer, "principal", name);
+        knit_writer_member_uint(writer, "uid", row->uid);
+        knit_writer_member_uint(writer, "pid", (uint64_t)row->pid);
+    }
+    knit_writer_text(writer, "state");
+    knit_writer_text(writer, row->state);
+    knit_writer_member_uint(writer, "slots", row->slots);
+    knit_writer_member_uint(writer, "running", row->running);
+    knit_writer_member_uint(writer, "queued", row->queued);
+    knit_writer_member_uint(writer, "memory_bytes", row->memory_bytes);
+}
+
+void knit_calls_page_put_sessions(const struct knit_calls_page *page, struct knit_buffer *buffer)
+{
+    struct knit_host_session_row rows[KNIT_HOST_SESSIONS_MAX];
+    uint32_t count = knit_host_sessions(page->pool, rows, KNIT_HOST_SESSIONS_MAX);
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_map(&writer, 1);
+    knit_writer_text(&writer, "sessions");
+    knit_writer_array(&writer, count);
+    for (uint32_t i = 0; i < count; i++)
+        put_session(&writer, page, &rows[i]);
+    (void)knit_writer_commit(&writer);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `/calls` of the admin face: what runs and waits at this moment. The board says what runs, each
+/* What runs and waits at this moment, and whose sessions there are. The board says what runs, each
  * loop lists what it has in the lanes and who waits (server/rpc/calls.h), and the two are joined by
- * session and slot. Loops answer between two turns; one that does not in time is left out.
+ * session, slot and generation. Loops answer between two turns; one that does not in time is left
+ * out.
  *
  * Threads: the main thread's, but for knit_calls_page_fill().
  */
@@ -35,6 +36,7 @@ KNIT_MUST_CHECK bool knit_calls_page_note(struct knit_calls_page *page, uint64_t
 /* As a loop, on its thread: lists what it has, and says so. */
 void knit_calls_page_fill(struct knit_loop *loop, uint64_t ticket);
 
-/* The page, of what was answered. Returns 0 or an error as knit_json_put() has them. */
-KNIT_MUST_CHECK int knit_calls_page_put(
-    const struct knit_calls_page *page, struct knit_buffer *buffer);
+/* What `$/calls` and `$/sessions` answer, of what the loops have listed. An error stays in the
+ * buffer. */
+void knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer *buffer);
+void knit_calls_page_put_sessions(const struct knit_calls_page *page, struct knit_buffer *buffer);

@@ -25,6 +25,7 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/daemon/calls_page.h"
+#include "server/daemon/lists.h"
 #include "server/net/connection.h"
 #include "server/net/listener.h"
 #include "server/net/lookahead.h"
@@ -127,7 +128,7 @@ static void answer_reloads(struct knit_loop *loop, uint32_t ticket)
     struct knit_sentence why;
     bool has_failed = knit_reload_outcome_get(loop->all->outcome, &why);
 
-    knit_reloads_answer(&loop->router, ticket, has_failed ? why.text : NULL);
+    knit_asked_reloaded(&loop->router, ticket, has_failed ? why.text : NULL);
 }
 
 void knit_loop_read_inbox(struct knit_loop *loop)
@@ -160,7 +161,11 @@ void knit_loop_read_inbox(struct knit_loop *loop)
         case KNIT_MAILBOX_RELOADED:
             answer_reloads(loop, (uint32_t)message.value);
             break;
+        case KNIT_MAILBOX_LISTED:
+            knit_listed_answer(loop->all->listed, &loop->router, (uint32_t)message.value);
+            break;
         case KNIT_MAILBOX_RELOAD:
+        case KNIT_MAILBOX_LIST:
         case KNIT_MAILBOX_OUTCOMES:
         case KNIT_MAILBOX_ASKED:
         case KNIT_MAILBOX_DRAINS:

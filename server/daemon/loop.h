@@ -37,6 +37,8 @@
 #include "server/rpc/keyed.h"
 #include "server/rpc/router.h"
 
+struct knit_listed;
+
 enum knit_loop_state {
     KNIT_LOOP_SERVING,
     KNIT_LOOP_YIELDING,  /* callers are told to go elsewhere; those that cannot be are served */
@@ -59,6 +61,7 @@ struct knit_loops {
     struct knit_stats_sources stats;
     struct knit_calls *calls;            /* [count]: what each has listed */
     struct knit_reload_outcome *outcome; /* of `$/reload` */
+    struct knit_listed *listed;          /* for `$/calls` and `$/sessions` */
     struct knit_loop *items;
     uint32_t count;
 };

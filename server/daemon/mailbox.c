@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "fastpath/lane/fd.h"
@@ -38,6 +39,14 @@ bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message
         n = write(mailbox->write_fd, &message, sizeof(message));
     while (n < 0 && errno == EINTR);
     return n == (ssize_t)sizeof(message);
+}
+
+void knit_mailbox_send_surely(struct knit_mailbox *mailbox, struct knit_mailbox_message message)
+{
+    struct pollfd poll_fd = {mailbox->write_fd, POLLOUT, 0};
+
+    for (int attempt = 0; attempt < 50 && !knit_mailbox_send(mailbox, message); attempt++)
+        (void)poll(&poll_fd, 1, 100);
 }
 
 bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message)

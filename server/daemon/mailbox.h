@@ -22,9 +22,11 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
     KNIT_MAILBOX_CALLS,      /* list your calls; value = ticket. Back: they are listed */
     KNIT_MAILBOX_RELOADED,   /* value = the last ticket of `$/reload` that this answers */
+    KNIT_MAILBOX_LISTED,     /* the same of `$/calls` and `$/sessions` */
     /* To the main thread. */
     KNIT_MAILBOX_ASKED,    /* `$/drain` came */
     KNIT_MAILBOX_RELOAD,   /* value = loop << 32 | ticket of its `$/reload` */
+    KNIT_MAILBOX_LIST,     /* the same of its `$/calls` or `$/sessions` */
     KNIT_MAILBOX_DRAINS,   /* this loop takes no more calls */
     KNIT_MAILBOX_FINISHED, /* this loop's thread ends */
 };
@@ -48,6 +50,10 @@ void knit_mailbox_close(struct knit_mailbox *mailbox);
 
 /* False when the mailbox is full: the message was not sent. */
 bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message message);
+
+/* The same to one that is full for moments only, as a loop's may be while thousands of connections
+ * wait in it: waits until there is room, for seconds at most. */
+void knit_mailbox_send_surely(struct knit_mailbox *mailbox, struct knit_mailbox_message message);
 
 /* False when there is none. */
 KNIT_MUST_CHECK bool knit_mailbox_receive(

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +31,7 @@
 #include "server/daemon/dealer.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/identity.h"
+#include "server/daemon/lists.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 #include "server/daemon/notify.h"
@@ -62,6 +62,8 @@ struct service {
     struct knit_ready_file ready;
     struct knit_rules rules;
     struct knit_reload_outcome outcome;
+    struct knit_listed listed;
+    struct knit_lists lists;
     enum service_state state;
 
     struct event_base *base;
@@ -103,19 +105,11 @@ static int refuse_memory(struct knit_sentence *why)
 
 /* ---- messages and the end ------------------------------------------------------------------- */
 
-/* A loop's mailbox is full only while thousands of connections wait in it; the loop empties it. */
-static void send_surely(struct knit_loop *loop, struct knit_mailbox_message message)
-{
-    struct pollfd poll_fd = {loop->inbox.write_fd, POLLOUT, 0};
-
-    for (int attempt = 0; attempt < 50 && !knit_loop_send(loop, message); attempt++)
-        (void)poll(&poll_fd, 1, 100);
-}
-
 static void send_to_all(struct service *service, enum knit_mailbox_kind kind, uint64_t value)
 {
     for (uint32_t i = 0; i < service->loops.count; i++)
-        send_surely(&service->loops.items[i], (struct knit_mailbox_message){kind, -1, value});
+        knit_mailbox_send_surely(
+            &service->loops.items[i].inbox, (struct knit_mailbox_message){kind, -1, value});
 }
 
 static void begin_drain(struct service *service)
@@ -193,10 +187,13 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
             service->listening.socket.leaves_files |= message.value != 0;
             begin_drain(service);
         } else if (message.kind == KNIT_MAILBOX_CALLS) {
-            knit_admin_note_calls(&service->admin, message.value);
+            knit_lists_note(&service->lists, message.value);
+        } else if (message.kind == KNIT_MAILBOX_LIST) {
+            knit_lists_ask_for(&service->lists, (uint32_t)(message.value >> 32),
+                (uint32_t)(message.value & UINT32_MAX));
         } else if (message.kind == KNIT_MAILBOX_RELOAD) {
             reload(service);
-            send_surely(&service->loops.items[message.value >> 32],
+            knit_mailbox_send_surely(&service->loops.items[message.value >> 32].inbox,
                 (struct knit_mailbox_message){
                     KNIT_MAILBOX_RELOADED, -1, message.value & UINT32_MAX});
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
@@ -237,13 +234,14 @@ static void on_takeover_end(void *arg)
     knit_takeover_give_back(&service->takeover);
 }
 
-/* `$/reload`, on a loop's thread. */
-static bool ask_reload(void *arg, uint32_t loop, uint32_t ticket)
+static bool ask(void *arg, enum knit_asked_kind kind, uint32_t loop, uint32_t ticket)
 {
     struct service *service = arg;
 
-    return knit_mailbox_send(&service->outbox,
-        (struct knit_mailbox_message){KNIT_MAILBOX_RELOAD, -1, (uint64_t)loop << 32 | ticket});
+    return knit_mailbox_send(
+        &service->outbox, (struct knit_mailbox_message){
+                              kind == KNIT_ASKED_RELOAD ? KNIT_MAILBOX_RELOAD : KNIT_MAILBOX_LIST,
+                              -1, (uint64_t)loop << 32 | ticket});
 }
 
 /* ---- signals ------------------------------------------------------------------------------- */
@@ -405,9 +403,10 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .on_drain = on_drain,
             .on_takeover = on_takeover,
             .on_takeover_end = on_takeover_end,
-            .ask_reload = ask_reload,
+            .ask = ask,
             .arg = service},
         .outcome = &service->outcome,
+        .listed = &service->listed,
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->loops.calls = calloc(count, sizeof(*service->loops.calls));
@@ -434,8 +433,10 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 
 static int start_admin(struct service *service, struct knit_sentence *why)
 {
+    if (knit_lists_start(&service->lists, service->base, &service->loops) != 0)
+        return refuse_memory(why);
     service->admin.knows = (struct knit_admin_knows){.stats = &service->loops.stats,
-        .loops = &service->loops,
+        .lists = &service->lists,
         .dealer = &service->dealer,
         .certificates = &service->certificates,
         .closer = service->has_closer ? &service->closer : NULL};
@@ -593,6 +594,7 @@ static void stop(struct service *service)
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_admin_close(&service->admin);
+    knit_lists_stop(&service->lists);
     stop_loops(service);
     knit_rules_end(&service->rules);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
@@ -613,6 +615,7 @@ static void stop(struct service *service)
     if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
+    knit_listed_fini(&service->listed);
     knit_identity_fini(&service->identity);
     knit_certificates_fini(&service->certificates);
     knit_access_fini(&service->access);
@@ -644,6 +647,7 @@ int knit_service_run(const struct knit_settings *settings,
     knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     knit_reload_outcome_init(&service.outcome);
+    knit_listed_init(&service.listed);
     r = start(&service, why);
     if (r == 0) {
         knit_notify("READY=1");

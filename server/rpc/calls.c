@@ -36,7 +36,9 @@ void knit_calls_begin(struct knit_calls *calls, uint64_t ticket, const struct kn
             calls->left_out++;
             continue;
         }
-        *row = (struct knit_calls_row){.slot = slot, .task = record->task};
+        *row = (struct knit_calls_row){.slot = slot,
+            .task = record->task,
+            .gen = knit_session_gen_of(router->session->session, slot)};
         name(row->principal, record->charged_to);
         calls->row_count++;
     }

@@ -24,6 +24,7 @@ struct knit_router;
 /* A call in the lanes. */
 struct knit_calls_row {
     uint32_t slot, task;
+    uint64_t gen;                    /* of the slot's calls, which one it is */
     char principal[KNIT_CALLS_NAME]; /* cut; of all that follow too */
 };
 

@@ -20,10 +20,10 @@
 #include "server/admin/stats.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/identify.h"
 #include "server/rpc/permit.h"
-#include "server/rpc/reloads.h"
 #include "server/rpc/router.h"
 #include "server/rpc/takeover.h"
 #include "server/rpc/why.h"
@@ -284,10 +284,12 @@ static const struct {
     {"$/hello", hello, false, false},
     {"$/tasks", list_tasks, true, false},
     {"$/stats", stats, true, false},
+    {"$/calls", knit_asked_calls, true, true},
+    {"$/sessions", knit_asked_sessions, true, true},
     {"$/lift", lift, false, true},
     {"$/drain", drain, false, true},
     {"$/takeover", knit_takeover_handle, false, true},
-    {"$/reload", knit_reloads_handle, true, true},
+    {"$/reload", knit_asked_reload, true, true},
     {"$/why", knit_why_handle, true, true},
     {"$/attach", knit_attach_handle, false, false},
     {"$/attached", knit_attach_confirm, false, false},
@@ -318,5 +320,6 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/lift, $/drain, $/takeover, $/reload, $/why, $/attach and $/attached");
+        "$/calls, $/sessions, $/lift, $/drain, $/takeover, $/reload, $/why, $/attach and "
+        "$/attached");
 }

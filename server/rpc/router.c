@@ -53,7 +53,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .slots = slots,
         .record_count = slots,
         .next_ns = UINT64_MAX};
-    knit_reloads_init(&router->reloads);
+    knit_asked_init(&router->asked);
     TAILQ_INIT(&router->references);
     TAILQ_INIT(&router->due_references);
     TAILQ_INIT(&router->kept_until);
@@ -160,7 +160,7 @@ void knit_router_forget(struct knit_caller *caller)
     knit_share_part(&router->share, caller);
     knit_references_forget(caller);
     knit_keyed_forget(caller);
-    knit_reloads_forget(caller);
+    knit_asked_forget(caller);
     /* What is left of the account are outcomes that the caller has not released yet. */
     for (uint32_t slot = 0; slot < router->record_count && caller->account.slots > 0; slot++) {
         struct knit_record *record = &router->records[slot];

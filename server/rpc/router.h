@@ -25,9 +25,9 @@
 #include "proto/message.h"
 #include "server/base/due.h"
 #include "server/config/setting.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/backlog.h"
 #include "server/rpc/caller.h"
-#include "server/rpc/reloads.h"
 #include "server/rpc/share.h"
 #include "server/rpc/suggest.h"
 
@@ -90,8 +90,9 @@ struct knit_router_backend {
      * its caller nobody else gets them. */
     uint32_t (*on_takeover)(void *arg, int ret_fds[KNIT_ROUTER_SOCKETS_MAX]);
     void (*on_takeover_end)(void *arg);
-    /* `$/reload`; knit_reloads_answer() follows. False: not now. */
-    bool (*ask_reload)(void *arg, uint32_t loop, uint32_t ticket);
+    /* `$/reload`, `$/calls`, `$/sessions`; knit_asked_reloaded() or knit_asked_listed() follows.
+     * False: not now. */
+    bool (*ask)(void *arg, enum knit_asked_kind kind, uint32_t loop, uint32_t ticket);
     void *arg;
 };
 
@@ -116,7 +117,7 @@ struct knit_router {
     struct knit_share share;
     struct knit_keyed *keyed; /* NULL: keys mean nothing */
     struct knit_suggest suggest;
-    struct knit_reloads reloads;
+    struct knit_asked asked;
     TAILQ_HEAD(, knit_references)
     references, due_references;         /* of callers: all; with some that are ready */
     size_t referenced_bytes;            /* what they keep */

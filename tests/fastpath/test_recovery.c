@@ -112,9 +112,10 @@ static void an_error_of_any_length_fits_a_cell(void **state)
 static uint32_t count_held(const struct knit_host_session_view *view, uint32_t owner)
 {
     uint32_t count = 0;
+    uint64_t gen;
 
     for (uint32_t slot = 0; slot < view->geometry.slots; slot++)
-        count += knit_recovery_holds(view, slot, owner);
+        count += knit_recovery_holds(view, slot, owner, &gen);
     return count;
 }
 

@@ -268,7 +268,7 @@ class Calls(Case):
             self.assertEqual({row['worker'] for row in running}, {0, 1})
             for row in running:
                 self.assertEqual(row['pid'], lanes[row['worker']]['pid'])
-                self.assertEqual(set(row), {'task', 'state', 'principal', 'age_ms', 'worker', 'pid', 'session', 'slot'})
+                self.assertEqual(set(row), {'task', 'state', 'principal', 'age_ms', 'worker', 'pid', 'session', 'slot', 'generation'})
             self.assertEqual({row['task'] for row in shown['calls']}, {'sleep'})
             self.assertLessEqual({row['principal'] for row in shown['calls']}, {'anonymous', f'uid:{os.getuid()}'})
             self.assertEqual({row['principal'] for row in shown['waiting']}, {f'uid:{os.getuid()}'})

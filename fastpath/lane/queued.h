@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls of a session that are published and not claimed, as whoever maps its segments finds
+ * them: for those who look at a pool, or who mean one call of it.
+ *
+ * Threads: any; workers and the caller go on meanwhile, so a call may be claimed at once.
+ * Security: request memory is hostile. A look reads a bounded number of cells, whatever they say;
+ * what a caller hides so are its own calls. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fastpath/lane/recovery.h"
+
+struct knit_queued {
+    uint32_t lane, slot, task;
+    uint64_t gen;
+};
+
+/* Returns how many there are; the first `max` of them are filled in. */
+uint32_t knit_queued_list(
+    const struct knit_host_session_view *session, struct knit_queued *ret_calls, uint32_t max);
+
+/* Whether this one is among them. */
+bool knit_queued_has(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
