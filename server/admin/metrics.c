@@ -63,6 +63,8 @@ struct row {
 
 static const struct row counters[] = {
     {"log_lines_dropped_total", "Lines of the log that could not be written.", STATS(log_dropped)},
+    {"log_lines_left_out_total", "Lines of the log that were left out, of kinds that have many.",
+        STATS(log_left_out)},
     {"received_bytes_total", "Bytes received from callers by sockets.", LOOP(bytes_in)},
     {"sent_bytes_total", "Bytes sent to callers by sockets.", LOOP(bytes_out)},
     {"tls_handshakes_total", "TLS handshakes that were completed.", LOOP(handshakes_done)},

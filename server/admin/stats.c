@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* {version, uptime_ms, pid, connections, log_dropped, loops: {counters, summed}, pool: {...},
- *  tasks: [{task, deaths, signal, quarantined}], lanes: [{...}], worker: {...}, modules: [{...}]}.
+/* {version, uptime_ms, pid, connections, log_dropped, log_left_out, loops: {counters, summed},
+ *  pool: {...}, tasks: [{task, deaths, signal, quarantined}], lanes: [{...}], worker: {...},
+ *  modules: [{...}]}.
  * Names of counters are those of counters.h.
  */
 #include "server/admin/stats.h"
@@ -37,6 +38,7 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
         .pid = getpid(),
         .uptime_ms = (knit_clock_ns() - sources->started_ns) / 1000000,
         .log_dropped = knit_log_dropped(sources->log),
+        .log_left_out = knit_log_left_out(sources->log),
         .loops = sources->loops};
     for (uint32_t i = 0; i < sources->loops; i++)
         knit_counters_sum(&stats->counters, sources->counters[i]);
@@ -49,13 +51,14 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 6 + KNIT_HOST_SNAPSHOT_MEMBERS);
+    knit_writer_map(&writer, 7 + KNIT_HOST_SNAPSHOT_MEMBERS);
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, stats->version);
     knit_writer_member_uint(&writer, "pid", (uint64_t)stats->pid);
     knit_writer_member_uint(&writer, "uptime_ms", stats->uptime_ms);
     knit_writer_member_uint(&writer, "connections", stats->connections);
     knit_writer_member_uint(&writer, "log_dropped", stats->log_dropped);
+    knit_writer_member_uint(&writer, "log_left_out", stats->log_left_out);
     put_loops(&writer, stats->loops, &stats->counters);
     knit_host_snapshot_put(&writer, &stats->host);
     return knit_writer_end(&writer);

@@ -33,8 +33,8 @@ struct knit_stats {
     const char *version;
     pid_t pid;
     uint64_t uptime_ms;
-    uint64_t connections; /* open now */
-    uint64_t log_dropped; /* lines */
+    uint64_t connections;               /* open now */
+    uint64_t log_dropped, log_left_out; /* lines */
     uint32_t loops;
     struct knit_counter_values counters; /* of all loops, summed */
     struct knit_host_snapshot host;

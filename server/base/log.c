@@ -18,8 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "proto/text.h"
-
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
 /* What the journal takes off the front of a line and keeps as its priority (sd-daemon(3)). */
@@ -67,103 +65,16 @@ void knit_log_fini(struct knit_log *log)
     *log = (struct knit_log){.fd = -1};
 }
 
-/* A line under construction. */
-struct line {
-    char bytes[KNIT_LOG_LINE_MAX];
-    size_t len;
-};
-
-static size_t room(const struct line *line)
-{
-    return sizeof(line->bytes) - 1 - line->len; /* one is for the newline */
-}
-
-static void put(struct line *line, const char *text, size_t len)
-{
-    if (len > room(line))
-        len = room(line);
-    memcpy(line->bytes + line->len, text, len);
-    line->len += len;
-}
-
-static void put_text(struct line *line, const char *text)
-{
-    put(line, text, strlen(text));
-}
-
-/* Bare where logfmt allows it, quoted with escapes otherwise; bytes beyond ASCII stay as they are
- * if all of it is UTF-8, except what a terminal obeys. A value is cut rather than the fields
- * behind it. */
-static void put_value(struct line *line, const char *text, size_t len)
-{
-    enum { VALUE_MAX = 2048 };
-    bool is_cut = len > VALUE_MAX, is_bare = len > 0, is_utf8;
-    uint32_t code = 0;
-
-    if (is_cut)
-        len = knit_text_cut(text, len, VALUE_MAX);
-    is_utf8 = knit_text_is_utf8(text, len);
-    for (size_t i = 0; i < len && is_bare; i++)
-        is_bare = (unsigned char)text[i] > ' ' && (unsigned char)text[i] < 0x7f && text[i] != '"' &&
-                  text[i] != '=' && text[i] != '\\';
-    if (is_bare && !is_cut) {
-        put(line, text, len);
-        return;
-    }
-    put(line, "\"", 1);
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        size_t hidden = c > 0x7f && is_utf8 ? knit_text_hidden(text + i, len - i, &code) : 0;
-        char escape[8];
-
-        if (room(line) <= 10) {
-            is_cut = true;
-            break;
-        }
-        if (hidden != 0) {
-            (void)snprintf(escape, sizeof(escape), "\\u%04x", code & 0xffff);
-            put(line, escape, 6);
-            i += hidden - 1;
-        } else if (c == '"' || c == '\\') {
-            put(line, (const char[]){'\\', (char)c}, 2);
-        } else if (c == '\n') {
-            put(line, "\\n", 2);
-        } else if (c < ' ' || c == 0x7f || (c > 0x7f && !is_utf8)) {
-            (void)snprintf(escape, sizeof(escape), "\\x%02x", c);
-            put(line, escape, 4);
-        } else {
-            put(line, (const char *)&text[i], 1);
-        }
-    }
-    put(line, is_cut ? "...\"" : "\"", is_cut ? 4 : 1);
-}
-
-static void put_number(struct line *line, uint64_t number)
-{
-    char digits[24];
-
-    put(line, digits, (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number));
-}
-
-static void put_head(
-    struct line *line, const struct knit_log *log, enum knit_log_level level, const char *message)
+static void begin_line(struct knit_log_line *line, const struct knit_log *log,
+    enum knit_log_level level, const char *message)
 {
     struct timespec now;
-    struct tm parts;
-    char text[64];
-    size_t len;
 
-    if (log->is_journal)
-        put_text(line, level_prefixes[level]);
+    knit_log_line_begin(line, log->is_json, log->is_journal ? level_prefixes[level] : "");
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)gmtime_r(&now.tv_sec, &parts);
-    len = strftime(text, sizeof(text), "ts=%Y-%m-%dT%H:%M:%S", &parts);
-    put(line, text, len);
-    (void)snprintf(text, sizeof(text), ".%03dZ level=", (int)(now.tv_nsec / 1000000));
-    put_text(line, text);
-    put_text(line, level_names[level]);
-    put_text(line, " msg=");
-    put_value(line, message, strlen(message));
+    knit_log_line_time(line, "ts", &now);
+    knit_log_line_text(line, "level", level_names[level], strlen(level_names[level]));
+    knit_log_line_text(line, "msg", message, strlen(message));
 }
 
 static ssize_t write_some(struct knit_log *log, const char *bytes, size_t len)
@@ -185,11 +96,11 @@ static ssize_t write_some(struct knit_log *log, const char *bytes, size_t len)
 }
 
 /* Whether the whole line was written. */
-static bool write_line(struct knit_log *log, struct line *line)
+static bool write_line(struct knit_log *log, struct knit_log_line *line)
 {
     ssize_t n;
 
-    line->bytes[line->len++] = '\n';
+    knit_log_line_end(line);
     if (log->is_torn) {
         if (write_some(log, "\n", 1) != 1)
             return false;
@@ -203,11 +114,10 @@ static bool write_line(struct knit_log *log, struct line *line)
 
 static bool report_dropped(struct knit_log *log)
 {
-    struct line line = {.len = 0};
+    struct knit_log_line line;
 
-    put_head(&line, log, KNIT_LOG_WARNING, "log lines were dropped");
-    put_text(&line, " lines=");
-    put_number(&line, log->dropped_unreported);
+    begin_line(&line, log, KNIT_LOG_WARNING, "log lines were dropped");
+    knit_log_line_number(&line, "lines", log->dropped_unreported);
     if (!write_line(log, &line))
         return false;
     log->dropped_unreported = 0;
@@ -217,21 +127,19 @@ static bool report_dropped(struct knit_log *log)
 void knit_log_write(struct knit_log *log, enum knit_log_level level, const char *message,
     const struct knit_log_field *fields, size_t count)
 {
-    struct line line;
+    struct knit_log_line line;
 
     if (!knit_log_is_on(log, level))
         return;
-    line.len = 0;
-    put_head(&line, log, level, message);
+    begin_line(&line, log, level, message);
     for (size_t i = 1; i <= count; i++) {
-        put(&line, " ", 1);
-        put_text(&line, fields[i].key);
-        put(&line, "=", 1);
-        if (fields[i].text != NULL)
-            put_value(&line, fields[i].text,
-                fields[i].text_len == SIZE_MAX ? strlen(fields[i].text) : fields[i].text_len);
+        const struct knit_log_field *field = &fields[i];
+
+        if (field->text == NULL)
+            knit_log_line_number(&line, field->key, field->number);
         else
-            put_number(&line, fields[i].number);
+            knit_log_line_text(&line, field->key, field->text,
+                field->text_len == SIZE_MAX ? strlen(field->text) : field->text_len);
     }
     (void)pthread_mutex_lock(&log->mutex);
     if ((log->dropped_unreported > 0 && !report_dropped(log)) || !write_line(log, &line)) {
@@ -239,4 +147,43 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
         (void)atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&log->mutex);
+}
+
+/* ---- lines that others can bring about ------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    uint32_t most;
+} kinds[KNIT_LOG_KINDS] = {
+#define KNIT_LOG_KIND_ROW(name, text, most) [KNIT_LOG_##name] = {(text), (most)},
+    KNIT_LOG_EACH_KIND(KNIT_LOG_KIND_ROW)
+#undef KNIT_LOG_KIND_ROW
+};
+
+bool knit_log_may(struct knit_log *log, enum knit_log_kind kind)
+{
+    /* relaxed, as all of these: numbers that order nothing. */
+    const uint32_t before =
+        atomic_fetch_add_explicit(&log->in_second[kind], 1, memory_order_relaxed);
+
+    atomic_store_explicit(&log->is_counting, true, memory_order_relaxed);
+    if (before < kinds[kind].most)
+        return true;
+    (void)atomic_fetch_add_explicit(&log->left_out, 1, memory_order_relaxed);
+    return false;
+}
+
+void knit_log_end_second(struct knit_log *log)
+{
+    if (!atomic_exchange_explicit(&log->is_counting, false, memory_order_relaxed))
+        return;
+    for (int i = 0; i < KNIT_LOG_KINDS; i++) {
+        const uint32_t lines =
+            atomic_exchange_explicit(&log->in_second[i], 0, memory_order_relaxed);
+
+        if (lines > kinds[i].most)
+            knit_log(log, KNIT_LOG_WARNING, "lines were left out",
+                KNIT_LOG_TEXT("kind", kinds[i].name),
+                KNIT_LOG_NUMBER("lines", lines - kinds[i].most));
+    }
 }

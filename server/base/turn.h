@@ -17,18 +17,11 @@
 #include "fastpath/lane/bell.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
+#include "server/base/log.h"
 
-struct knit_log;
 struct knit_principals;
 struct knit_rights_view;
 struct knit_settings;
-
-/* Calls that are refused for want of room. */
-enum knit_turn_refusal {
-    KNIT_TURN_QUOTA,
-    KNIT_TURN_OVERLOADED,
-    KNIT_TURN_REFUSALS, /* how many there are */
-};
 
 struct knit_turn {
     const struct knit_settings *settings;
@@ -40,9 +33,7 @@ struct knit_turn {
     uint64_t input_until_ns; /* what of the turn is for input ends; 0 = none has come */
     bool had_events;         /* a module sets it when an event came: the loop does not sleep yet */
     bool needs_sweep;        /* a module sets it when something must be checked once a second */
-    uint32_t warnings;       /* about peers, logged in this second */
-    uint32_t refusals[KNIT_TURN_REFUSALS]; /* in this second */
-    struct knit_buffer scratch;            /* for the message that is encoded just now */
+    struct knit_buffer scratch; /* for the message that is encoded just now */
     struct knit_counters counters;
 };
 
@@ -52,13 +43,11 @@ static inline void knit_turn_tick(struct knit_turn *turn)
     turn->now_ns = knit_clock_ns();
 }
 
-/* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
- * fill a disk. */
-KNIT_MUST_CHECK bool knit_turn_may_warn(struct knit_turn *turn);
-
-/* The same of a refusal: one of each kind a second. They are no misbehaviour, and may be so many
- * that they would leave no room for lines about that. */
-KNIT_MUST_CHECK bool knit_turn_may_say(struct knit_turn *turn, enum knit_turn_refusal refusal);
-
-/* The second is over: logs how many lines were left out. */
-void knit_turn_end_second(struct knit_turn *turn);
+/* Whether a line of that kind may be logged: a few a second, so that no peer can fill a disk. The
+ * loop's next sweep ends the second. */
+KNIT_MUST_CHECK static inline bool knit_turn_may_say(
+    struct knit_turn *turn, enum knit_log_kind kind)
+{
+    turn->needs_sweep = true;
+    return knit_log_may(turn->log, kind);
+}

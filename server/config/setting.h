@@ -183,7 +183,8 @@ struct knit_settings {
     uint64_t core_max_bytes;
     uint64_t file_max_bytes;
     /* [log] */
-    uint64_t level; /* enum knit_log_level */
+    uint64_t level;      /* enum knit_log_level */
+    uint64_t log_format; /* enum knit_log_format */
     struct knit_list debug;
     /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
      * knit_settings_resolve(). */

@@ -22,6 +22,7 @@ static const char *const scopes[] = {"worker", "pool", NULL};
 static const char *const arena_modes[] = {"growable", "fixed", NULL};
 static const char *const clients[] = {"none", "optional", "required", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
+static const char *const log_formats[] = {"logfmt", "json", NULL}; /* enum knit_log_format */
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
 const struct knit_setting knit_setting_table[] = {
@@ -324,6 +325,8 @@ const struct knit_setting knit_setting_table[] = {
     {"log", "level", "log-level", KNIT_SETTING_CHOICE, AT(level), 0, 0, levels, "info", "LEVEL",
         "Least important lines that are written: error, warning, info or debug, which is info and "
         "all that log.debug can name."},
+    {"log", "format", "log-format", KNIT_SETTING_CHOICE, AT(log_format), 0, 0, log_formats,
+        "logfmt", "FORMAT", "How lines are written: logfmt, or json, an object a line."},
     {"log", "debug", NULL, KNIT_SETTING_LIST, AT(debug), 0, 8, NULL, NULL, "NAMESPACE...",
         "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
         "adds to it."},

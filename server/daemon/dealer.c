@@ -10,6 +10,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "server/base/log.h"
+#include "server/daemon/second.h"
 #include "server/net/closer.h"
 #include "server/net/endpoint.h"
 
@@ -29,15 +30,14 @@ void knit_dealer_fini(struct knit_dealer *dealer)
     dealer->dealt = NULL;
 }
 
-/* At most once a second, whatever comes in. */
 static void warn(struct knit_dealer *dealer, const char *message, const char *reason, int fd)
 {
     char peer[KNIT_ENDPOINT_TEXT_MAX];
-    time_t now = (time_t)(knit_clock_ns() / 1000000000);
+    bool may_say = knit_log_may(dealer->log, KNIT_LOG_TURNED_AWAY);
 
-    if (now == dealer->warned_at)
+    knit_second_note(dealer->second);
+    if (!may_say)
         return;
-    dealer->warned_at = now;
     if (fd < 0 || knit_endpoint_peer_name(fd, peer) != 0)
         (void)snprintf(peer, sizeof(peer), fd < 0 ? "any" : "gone");
     knit_log(dealer->log, KNIT_LOG_WARNING, message, KNIT_LOG_TEXT("reason", reason),

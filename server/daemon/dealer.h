@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include <knitting/code.h>
 
@@ -17,13 +16,13 @@
 
 struct knit_dealer {
     struct knit_log *log;
+    struct knit_second *second;
     struct knit_loops *loops;
     const struct knit_descriptors *descriptors;
     struct knit_closer *closer;             /* of unix connections; NULL: none is needed */
     uint64_t *dealt;                        /* connections handed to each loop */
     uint64_t accepted[KNIT_LISTENER_KINDS]; /* of each kind; those that were dealt */
     uint64_t turned_away;
-    time_t warned_at; /* second */
 };
 
 /* dealer: log, loops and descriptors are set, and the loops run. Returns 0 or -ENOMEM. */

@@ -58,7 +58,7 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     knit_turn_tick(&loop->turn);
-    knit_turn_end_second(&loop->turn);
+    knit_log_end_second(loop->turn.log);
     knit_keyed_sweep(&loop->router);
     knit_connections_sweep(&loop->net);
 }

@@ -8,8 +8,6 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 
-enum { EVICTED_A_SECOND = 10 };
-
 static const char *task_name(struct knit_host *pool, uint32_t task)
 {
     const struct knit_registry_task *entry = pool != NULL && task != KNIT_HOST_TASK_NONE
@@ -109,9 +107,26 @@ static void log_denied(
         KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("peer", peer));
 }
 
-void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
-    const struct knit_host_event *event, uint32_t *evicted)
+/* Callers and tasks bring these about at will. False: too many of its kind have a line. */
+static bool may_say(struct knit_log *log, const struct knit_host_event *event)
 {
+    const enum knit_host_event_kind kind = event->kind;
+
+    if ((kind == KNIT_HOST_WORKER_STARTED && event->is_replacement) ||
+        kind == KNIT_HOST_WORKER_DIED || kind == KNIT_HOST_WORKER_REFUSED)
+        return knit_log_may(log, KNIT_LOG_WORKER);
+    if (kind == KNIT_HOST_HARD_TIMEOUT || kind == KNIT_HOST_TASK_SLOW)
+        return knit_log_may(log, KNIT_LOG_TASK);
+    if (kind == KNIT_HOST_SESSION_EVICTED)
+        return knit_log_may(log, KNIT_LOG_EVICTED);
+    return kind != KNIT_HOST_CALL_DENIED || knit_log_may(log, KNIT_LOG_DENIED);
+}
+
+void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
+    const struct knit_host_event *event)
+{
+    if (!may_say(log, event))
+        return;
     switch (event->kind) {
     case KNIT_HOST_WORKER_STARTED:
         if (event->is_replacement || debug_bits & KNIT_DEBUG_LIFECYCLE)
@@ -147,8 +162,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
         log_quarantine(log, pool, event);
         break;
     case KNIT_HOST_SESSION_EVICTED:
-        if ((*evicted)++ < EVICTED_A_SECOND)
-            log_evicted(log, event);
+        log_evicted(log, event);
         break;
     case KNIT_HOST_CALL_DENIED:
         log_denied(log, pool, event);
@@ -177,12 +191,4 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
     case KNIT_HOST_STOPPED:
         break;
     }
-}
-
-void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted)
-{
-    if (*evicted > EVICTED_A_SECOND)
-        knit_log(log, KNIT_LOG_WARNING, "more sessions ended for their memory",
-            KNIT_LOG_NUMBER("lines_left_out", *evicted - EVICTED_A_SECOND));
-    *evicted = 0;
 }

@@ -16,14 +16,10 @@ struct knit_host_event;
 void knit_pool_log_output(struct knit_log *log, struct knit_host *pool,
     const struct knit_host_event *from, const struct knit_log_field *line, bool truncated);
 
-/* debug_bits: enum knit_debug. pool may be NULL while it opens. `evicted` counts the sessions
- * evicted in this second: callers bring that about at will, so a few lines a second are written.
- */
+/* debug_bits: enum knit_debug. pool may be NULL while it opens. What callers and tasks bring about
+ * at will has a few lines a second, by its kind. */
 void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
-    const struct knit_host_event *event, uint32_t *evicted);
-
-/* The second is over: logs how many lines were left out. */
-void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted);
+    const struct knit_host_event *event);
 
 /* What a lane has done so far. */
 void knit_pool_log_lane(struct knit_log *log, struct knit_host *pool, uint32_t lane);

@@ -4,8 +4,6 @@
 
 #include "server/base/log.h"
 
-enum { SAID_A_SECOND = 10 };
-
 int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_log *log,
     struct knit_sentence *why)
 {
@@ -34,7 +32,7 @@ void knit_reload_outcome_init(struct knit_reload_outcome *outcome)
 bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_reload_part *parts,
     size_t count, struct knit_log *log)
 {
-    bool is_said = outcome->in_second++ < SAID_A_SECOND;
+    bool is_said = knit_log_may(log, KNIT_LOG_RELOAD);
     struct knit_sentence why = {""};
     int r = knit_reload(parts, count, is_said ? log : NULL, &why);
 
@@ -48,14 +46,6 @@ bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_relo
     else if (is_said)
         knit_log(log, KNIT_LOG_INFO, "reloaded");
     return r == 0;
-}
-
-void knit_reload_end_second(struct knit_reload_outcome *outcome, struct knit_log *log)
-{
-    if (outcome->in_second > SAID_A_SECOND)
-        knit_log(log, KNIT_LOG_WARNING, "more reloads were not logged",
-            KNIT_LOG_NUMBER("reloads", outcome->in_second - SAID_A_SECOND));
-    outcome->in_second = 0;
 }
 
 bool knit_reload_outcome_get(struct knit_reload_outcome *outcome, struct knit_sentence *ret_why)

@@ -41,16 +41,13 @@ struct knit_reload_outcome {
     pthread_mutex_t mutex;
     bool has_failed;
     struct knit_sentence why;
-    uint32_t in_second; /* reloads; the main thread's */
 };
 
 void knit_reload_outcome_init(struct knit_reload_outcome *outcome);
-/* Reloads and says how that ended. Whoever may ask for it can ask in a loop, so ten in a second are
- * in the log. Returns whether something has changed. */
+/* Reloads and says how that ended. Whoever may ask for it can ask in a loop, so a few in a second
+ * are in the log. Returns whether something has changed. */
 bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_reload_part *parts,
     size_t count, struct knit_log *log);
-/* The second since the first one is over: says how many were left out. */
-void knit_reload_end_second(struct knit_reload_outcome *outcome, struct knit_log *log);
 
 /* Whether it has failed, and why. From any thread. */
 KNIT_MUST_CHECK bool knit_reload_outcome_get(

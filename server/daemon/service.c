@@ -39,6 +39,7 @@
 #include "server/daemon/ready_file.h"
 #include "server/daemon/reload.h"
 #include "server/daemon/rules.h"
+#include "server/daemon/second.h"
 #include "server/daemon/signals.h"
 #include "server/daemon/takeover.h"
 #include "server/daemon/workers.h"
@@ -69,8 +70,7 @@ struct service {
     struct event_base *base;
     struct knit_signals signals;
     struct event *pool_event;
-    struct event *second_event; /* after a session was evicted, or a reload */
-    uint32_t evicted;           /* since that was last set */
+    struct knit_second second;
     struct event *outbox_event;
     struct knit_mailbox outbox;
 
@@ -147,15 +147,6 @@ static void end_if_stopped(struct service *service)
     send_to_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
-/* In which some lines are written, and the rest of them counted. */
-static void begin_second(struct service *service)
-{
-    static const struct timeval second = {1, 0};
-
-    if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
-        (void)event_add(service->second_event, &second);
-}
-
 /* Settings are read at start alone; files that they name are read again. */
 static void reload(struct service *service)
 {
@@ -164,7 +155,7 @@ static void reload(struct service *service)
 
     if (knit_reload_say(&service->outcome, parts, sizeof(parts) / sizeof(parts[0]), &service->log))
         send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
-    begin_second(service);
+    knit_second_note(&service->second);
 }
 
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
@@ -318,26 +309,15 @@ static void on_pool_event(void *arg, const struct knit_host_event *event)
 {
     struct service *service = arg;
 
-    knit_pool_log_event(
-        &service->log, service->pool, service->settings->debug_bits, event, &service->evicted);
+    knit_pool_log_event(&service->log, service->pool, service->settings->debug_bits, event);
+    knit_second_note(&service->second);
     if (event->kind == KNIT_HOST_SESSION_DAMAGED)
         give_up(service);
     if (event->kind == KNIT_HOST_HARD_TIMEOUT &&
         service->settings->hard_timeout_scope == KNIT_SCOPE_CHOICE_POOL)
         close_at_once(service);
-    if (event->kind != KNIT_HOST_SESSION_EVICTED)
-        return;
-    send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
-    begin_second(service);
-}
-
-static void on_second(evutil_socket_t fd, short events, void *arg)
-{
-    struct service *service = arg;
-
-    (void)fd, (void)events;
-    knit_pool_log_end_second(&service->log, &service->evicted);
-    knit_reload_end_second(&service->outcome, &service->log);
+    if (event->kind == KNIT_HOST_SESSION_EVICTED)
+        send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
 }
 
 static void on_pool(evutil_socket_t fd, short events, void *arg)
@@ -425,6 +405,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         service->loops.count = i + 1;
     }
     service->dealer = (struct knit_dealer){.log = &service->log,
+        .second = &service->second,
         .loops = &service->loops,
         .descriptors = &service->descriptors,
         .closer = service->listening.socket.closer};
@@ -469,9 +450,8 @@ static int make_base(struct service *service, struct knit_sentence *why)
         return refuse_memory(why);
     service->outbox_event =
         event_new(service->base, service->outbox.read_fd, EV_READ | EV_PERSIST, on_outbox, service);
-    service->second_event = evtimer_new(service->base, on_second, service);
-    if (service->outbox_event == NULL || service->second_event == NULL ||
-        event_add(service->outbox_event, NULL) < 0)
+    if (service->outbox_event == NULL || event_add(service->outbox_event, NULL) < 0 ||
+        knit_second_init(&service->second, service->base, &service->log) != 0)
         return refuse_memory(why);
     return 0;
 }
@@ -604,8 +584,7 @@ static void stop(struct service *service)
     free_event(&service->pool_event);
     service->inline_tasks = knit_inline_tasks_close(service->inline_tasks);
     service->pool = knit_host_free(service->pool);
-    on_second(-1, 0, service);
-    free_event(&service->second_event);
+    knit_second_fini(&service->second);
     knit_listening_close(&service->listening);
     if (service->has_closer)
         knit_closer_stop(&service->closer);
@@ -646,6 +625,7 @@ int knit_service_run(const struct knit_settings *settings,
 
     knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
+    service.log.is_json = settings->log_format == KNIT_LOG_JSON;
     knit_reload_outcome_init(&service.outcome);
     knit_listed_init(&service.listed);
     r = start(&service, why);

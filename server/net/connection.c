@@ -61,7 +61,7 @@ static struct knit_credentials credentials_of(const struct knit_transport *trans
 /* Its peer sees a connection that ends, and no more. */
 static void log_lack(struct knit_turn *turn, int fd, const char *peer, const char *name)
 {
-    if (knit_turn_may_warn(turn))
+    if (knit_turn_may_say(turn, KNIT_LOG_NO_MEMORY))
         knit_log(turn->log, KNIT_LOG_ERROR, "connection closed: out of memory",
             KNIT_LOG_NUMBER("fd", fd), KNIT_LOG_TEXT("peer", peer),
             KNIT_LOG_TEXT("name", name[0] != '\0' ? name : "none"));
@@ -414,7 +414,7 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
 static void end_for_gift(struct knit_connection *connection)
 {
     KNIT_COUNT(connection->net->turn, messages_bad);
-    if (knit_turn_may_warn(connection->net->turn))
+    if (knit_turn_may_say(connection->net->turn, KNIT_LOG_GIFT))
         knit_log(connection->net->turn->log, KNIT_LOG_WARNING,
             "connection closed: its peer sent descriptors",
             KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));

@@ -264,7 +264,7 @@ void knit_connections_recheck(struct knit_net *net)
         next = TAILQ_NEXT(connection, in_all);
         if (knit_identify_holds(&connection->caller))
             continue;
-        if (knit_turn_may_warn(net->turn))
+        if (knit_turn_may_say(net->turn, KNIT_LOG_TOKEN_GONE))
             knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its token is gone",
                 KNIT_LOG_TEXT("principal", connection->caller.principal->name),
                 KNIT_LOG_CALLER(&connection->caller));

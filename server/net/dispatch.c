@@ -46,7 +46,7 @@ static void end_bad_stream(
     struct knit_net *net = connection->net;
 
     KNIT_COUNT(net->turn, messages_bad);
-    if (knit_turn_may_warn(net->turn))
+    if (knit_turn_may_say(net->turn, KNIT_LOG_BAD_MESSAGE))
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
             KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));

@@ -101,7 +101,7 @@ static void fail(struct knit_handshake *handshake, const char *reason)
         knit_endpoint_text(&handshake->from, peer);
     else if (knit_endpoint_peer_name(handshake->fd, peer) != 0)
         (void)snprintf(peer, sizeof(peer), "gone");
-    if (knit_turn_may_warn(turn))
+    if (knit_turn_may_say(turn, KNIT_LOG_HANDSHAKE))
         knit_log(turn->log, KNIT_LOG_WARNING,
             handshake->header != NULL ? "PROXY header refused" : "TLS handshake failed",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("fd", handshake->fd),

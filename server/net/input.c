@@ -245,7 +245,7 @@ static void drop(struct knit_connection *connection, const char *message)
     struct knit_net *net = connection->net;
 
     KNIT_COUNT(net->turn, inputs_dropped);
-    if (knit_turn_may_warn(net->turn))
+    if (knit_turn_may_say(net->turn, KNIT_LOG_SLOW_INPUT))
         knit_log(net->turn->log, KNIT_LOG_WARNING, message,
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(

@@ -429,7 +429,7 @@ void knit_output_drop_reader(struct knit_connection *connection)
     struct knit_net *net = connection->net;
 
     KNIT_COUNT(net->turn, readers_dropped);
-    if (knit_turn_may_warn(net->turn))
+    if (knit_turn_may_say(net->turn, KNIT_LOG_NOT_READ))
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
             KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));

@@ -81,7 +81,7 @@ static uint32_t code_of(int error)
 
 static void refuse(struct knit_caller *caller, uint32_t msgid, uint32_t code, const char *reason)
 {
-    if (knit_turn_may_warn(caller->turn))
+    if (knit_turn_may_say(caller->turn, KNIT_LOG_ATTACH))
         knit_log(caller->turn->log, KNIT_LOG_WARNING, "attach refused",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_CALLER(caller));
     knit_caller_refuse(caller, msgid, code, reason);

@@ -28,7 +28,7 @@ bool knit_identify_note_failure(struct knit_caller *caller, const char *reason)
 
     if (authentication != NULL)
         verdict = knit_authentication_failed(authentication, caller->address, caller->turn->now_ns);
-    if (verdict.may_log && knit_turn_may_warn(caller->turn))
+    if (verdict.may_log && knit_turn_may_say(caller->turn, KNIT_LOG_AUTHENTICATION))
         knit_log(caller->turn->log, KNIT_LOG_WARNING, "connection closed: authentication failed",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("failures", verdict.count),
             KNIT_LOG_CALLER(caller));

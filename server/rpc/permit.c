@@ -49,7 +49,7 @@ static void refuse(struct knit_caller *caller, const struct knit_message *messag
     else
         (void)snprintf(text, sizeof(text), "%s may call no task", principal);
     KNIT_COUNT(caller->turn, calls_denied);
-    if (knit_turn_may_warn(caller->turn))
+    if (knit_turn_may_say(caller->turn, KNIT_LOG_DENIED))
         knit_log(caller->turn->log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("reason", text),
             KNIT_LOG_TEXT("principal", principal), KNIT_LOG_TEXT("task", task),
             KNIT_LOG_CALLER(caller));

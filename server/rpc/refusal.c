@@ -20,9 +20,8 @@ enum {
 bool knit_refuse_may_say(struct knit_caller *caller, const struct knit_failure *failure)
 {
     if (failure->code == KNIT_QUOTA)
-        return knit_turn_may_say(caller->turn, KNIT_TURN_QUOTA);
-    return failure->code == KNIT_OVERLOADED &&
-           knit_turn_may_say(caller->turn, KNIT_TURN_OVERLOADED);
+        return knit_turn_may_say(caller->turn, KNIT_LOG_QUOTA);
+    return failure->code == KNIT_OVERLOADED && knit_turn_may_say(caller->turn, KNIT_LOG_OVERLOADED);
 }
 
 /* As the caller names it, or by its number. */

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "proto/text.h"
 #include "server/base/log.h"
 
 static size_t take(int fd, char *text, size_t size)
@@ -48,6 +50,124 @@ static void a_line_is_logfmt(void **state)
     assert_null(strstr(text, "not written"));
     /* The descriptor that others share is not made non-blocking behind their backs. */
     assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK);
+    knit_log_fini(&log);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* What a peer might choose, with what stands for it in each format. */
+static const struct {
+    const char *text;
+    size_t len;
+    const char *logfmt, *json;
+} values[] = {
+    {"plain", 5, "plain", "\"plain\""},
+    {"", 0, "\"\"", "\"\""},
+    {"a b", 3, "\"a b\"", "\"a b\""},
+    {"a=b", 3, "\"a=b\"", "\"a=b\""},
+    {"\"", 1, "\"\\\"\"", "\"\\\"\""},
+    {"\\", 1, "\"\\\\\"", "\"\\\\\""},
+    {"a\nlevel=error", 13, "\"a\\nlevel=error\"", "\"a\\nlevel=error\""},
+    {"\0\t\r\x1b[2J\x7f", 8, "\"\\x00\\x09\\x0d\\x1b[2J\\x7f\"",
+        "\"\\u0000\\u0009\\u000d\\u001b[2J\\u007f\""},
+    {"\xc3\xa9", 2, "\"\xc3\xa9\"", "\"\xc3\xa9\""},
+    {"\xf0\x9f\x98\x80", 4, "\"\xf0\x9f\x98\x80\"", "\"\xf0\x9f\x98\x80\""},
+    {"\xc3\xa9\xff", 3, "\"\\xc3\\xa9\\xff\"", "\"\\\\xc3\\\\xa9\\\\xff\""},
+    {"\xed\xa0\x80", 3, "\"\\xed\\xa0\\x80\"", "\"\\\\xed\\\\xa0\\\\x80\""},
+    {"\xe2\x80\xae", 3, "\"\\u202e\"", "\"\\u202e\""},
+};
+
+static void a_value_is_escaped_as_the_format_has_it(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        for (int is_json = 0; is_json < 2; is_json++) {
+            const char *value = is_json != 0 ? values[i].json : values[i].logfmt;
+            struct knit_log_line line;
+            char expected[128];
+            int len = snprintf(expected, sizeof(expected),
+                is_json != 0 ? "{\"v\":%s,\"n\":%d}\n" : "v=%s n=%d\n", value, 7);
+
+            knit_log_line_begin(&line, is_json != 0, "");
+            knit_log_line_text(&line, "v", values[i].text, values[i].len);
+            knit_log_line_number(&line, "n", 7);
+            knit_log_line_end(&line);
+            assert_int_equal(line.len, len);
+            assert_memory_equal(line.bytes, expected, line.len);
+        }
+    }
+}
+
+/* Its quotes, braces and escapes are those of one object. */
+static void expect_whole_object(const char *text, size_t len)
+{
+    bool is_quoted = false;
+
+    assert_int_equal(text[0], '{');
+    assert_memory_equal(text + len - 2, "}\n", 2);
+    for (size_t i = 0; i < len - 1; i++) {
+        assert_true((unsigned char)text[i] >= ' ');
+        if (is_quoted && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            is_quoted = !is_quoted;
+    }
+    assert_false(is_quoted);
+}
+
+/* Lengths around those at which values and lines are cut, of bytes that take one to six. */
+static void a_line_that_is_cut_is_whole(void **state)
+{
+    static const char *const parts[] = {"a", "\"", "\x01", "\xff", "\xc3\xa9", "\xf0\x9f\x98\x80"};
+    char text[4200];
+
+    (void)state;
+    for (size_t part = 0; part < sizeof(parts) / sizeof(parts[0]); part++) {
+        const size_t size = strlen(parts[part]);
+
+        for (size_t at = 0; at + size <= sizeof(text); at += size)
+            memcpy(text + at, parts[part], size);
+        /* Many that are far from any, and all that are near. */
+        for (size_t len = 600; len + size <= 4200; len += size * (len % 1024 < 900 ? 31 : 1)) {
+            struct knit_log_line line;
+
+            knit_log_line_begin(&line, true, "");
+            knit_log_line_text(&line, "v", text, len);
+            knit_log_line_text(&line, "w", text, len);
+            knit_log_line_number(&line, "n", UINT64_MAX);
+            knit_log_line_end(&line);
+            assert_true(line.len <= sizeof(line.bytes));
+            expect_whole_object(line.bytes, line.len);
+            assert_true(knit_text_is_utf8(line.bytes, line.len));
+        }
+    }
+}
+
+static void lines_of_a_kind_are_limited_and_counted(void **state)
+{
+    struct knit_log log;
+    char text[4096];
+    int fds[2];
+    unsigned said = 0;
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    knit_log_init(&log, fds[1], KNIT_LOG_INFO);
+    log.is_json = true;
+    assert_false(knit_log_is_counting(&log));
+    for (int i = 0; i < 25; i++)
+        said += knit_log_may(&log, KNIT_LOG_DENIED);
+    assert_true(knit_log_may(&log, KNIT_LOG_QUOTA));
+    assert_true(knit_log_is_counting(&log));
+    assert_int_equal(said, 10);
+    knit_log_end_second(&log);
+    assert_false(knit_log_is_counting(&log));
+    take(fds[0], text, sizeof(text));
+    assert_non_null(strstr(text, "\"level\":\"warning\",\"msg\":\"lines were left out\",\"kind\":"
+                                 "\"denied\",\"lines\":15}\n"));
+    assert_null(strstr(text, "QUOTA"));
+    assert_int_equal(knit_log_left_out(&log), 15);
+    assert_true(knit_log_may(&log, KNIT_LOG_DENIED));
     knit_log_fini(&log);
     close(fds[0]);
     close(fds[1]);
@@ -179,6 +299,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_logfmt),
+        cmocka_unit_test(a_value_is_escaped_as_the_format_has_it),
+        cmocka_unit_test(a_line_that_is_cut_is_whole),
+        cmocka_unit_test(lines_of_a_kind_are_limited_and_counted),
         cmocka_unit_test(a_value_is_cut_and_the_line_ends),
         cmocka_unit_test(a_full_pipe_drops_lines),
         cmocka_unit_test(a_full_socket_drops_lines),

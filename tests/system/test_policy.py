@@ -134,7 +134,7 @@ class Limits(Case):
 
             def lines():
                 log = daemon.log()
-                left_out = re.findall('msg="more calls were refused so" code=QUOTA calls=([0-9]+)', log)
+                left_out = re.findall('msg="lines were left out" kind="call refused: QUOTA" lines=([0-9]+)', log)
                 return log.count('msg="call refused"') + sum(map(int, left_out)) == 500
             wait_until(lines, 'the count of those left out')
             self.assertLess(daemon.log().count('refused'), 50)
@@ -339,11 +339,11 @@ class Sockets(Case):
         with daemon_with(section('anonymous', '$/reload no_such_task')) as daemon, daemon.tcp() as rpc:
             for _ in range(200):
                 rpc.call('$/reload')
-            wait_until(lambda: 'more reloads were not logged' in daemon.log(), 'the count of those left out')
+            wait_until(lambda: 'kind="reloaded, or not"' in daemon.log(), 'the count of those left out')
 
             def lines():
                 log = daemon.log()
-                left_out = re.findall('msg="more reloads were not logged" reloads=([0-9]+)', log)
+                left_out = re.findall('kind="reloaded, or not" lines=([0-9]+)', log)
                 return log.count('msg=reloaded') + sum(map(int, left_out)) == 200
             wait_until(lines, 'the rest of the count')
             self.assertLessEqual(daemon.log().count('msg=reloaded'), 100)

@@ -153,6 +153,32 @@ class WithOutcome(DaemonCase):
                 self.assertEqual(knit('call', 'say', '"out"', '""', '""', 'false'), (0, '5\n', ''))
 
 
+class Json(Case):
+    def test_each_line_is_an_object_whatever_peers_and_tasks_write(self):
+        with Daemon(module=PRINT, workers=1, log_format='json', log_level='debug') as daemon:
+            for i in range(30):
+                with daemon.tcp() as rpc:
+                    rpc.call('$/hello', {'name': 'a"\n\x1b\u202e{\\'})
+                    rpc.send(b'\xc1')
+                    self.assertTrue(rpc.is_closed_by_peer())
+            with daemon.tcp() as rpc:
+                rpc.call('print', 'odd "\t\x1b\\ \xe9\n', 1)
+
+            def lines():
+                return [json.loads(line) for line in daemon.log().splitlines()]
+            wait_until(lambda: any(line['msg'] == 'lines were left out' for line in lines()), 'the count of those left out')
+            wait_until(lambda: any(line.get('line', '').startswith('odd') for line in lines()), 'what the task printed')
+            all_lines = lines()
+            self.assertTrue(all(list(line)[:3] == ['ts', 'level', 'msg'] for line in all_lines))
+            closed = [line for line in all_lines if line['msg'] == 'connection closed for a bad message']
+            left_out = [line for line in all_lines if line['msg'] == 'lines were left out']
+            self.assertEqual({line['name'] for line in closed}, {'a"\n\x1b\u202e{\\'})
+            self.assertEqual(len(closed) + sum(line['lines'] for line in left_out), 30)
+            self.assertEqual({line['kind'] for line in left_out}, {'connection closed for a bad message'})
+            self.assertEqual([line['line'] for line in all_lines if line.get('line', '').startswith('odd')], ['odd "\t\x1b\\ \xe9'])
+            self.assertEqual(daemon.stats()['log_left_out'], sum(line['lines'] for line in left_out))
+
+
 class Chatter(Case):
     def test_a_child_that_prints_without_end_holds_no_call(self):
         with Daemon(module=PRINT, workers=1) as daemon, daemon.tcp() as rpc:
