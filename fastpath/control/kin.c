@@ -2,11 +2,17 @@
 /* /proc/PID/environ holds the variables that a process was started with, or that its parent was if
  * it has started no program since. System calls alone, without the library's lists and streams: a
  * worker that is to end may hang in malloc().
+ *
+ * In the midst of execve() a process has neither: the old memory is gone, with all descriptors that
+ * are close-on-exec, and the new one has no variables yet. So one that has a program, and nothing
+ * to be read of its environment, is looked at again until there is something, or a command line,
+ * which comes at the same moment.
  */
 #include "fastpath/control/kin.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +24,8 @@
 
 #define ENVIRONMENT_MAX (16u << 20)
 #define SWEEPS_MAX      100
+#define LOOKS_MAX       200
+#define EMPTY_MAX       4 /* of these, beside a command line */
 
 static const char begin[] = KNIT_KIN_VARIABLE "=";
 
@@ -54,26 +62,73 @@ static bool take(struct reading *reading, char byte)
     return false;
 }
 
-bool knit_kin_mark_of(pid_t pid, char *ret_mark)
+static int open_of(pid_t pid, const char *name)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+enum look { FOUND, NONE, CUT };
+
+/* CUT: its end was not there, as it always is of an environment that nobody writes. */
+static enum look look_at(pid_t pid, char *ret_mark)
 {
     struct reading reading = {.mark = ret_mark};
-    char path[64], bytes[4096];
-    bool is_found = false;
+    char bytes[4096];
+    enum look look = CUT;
     uint32_t total = 0;
     ssize_t got;
-    int fd;
+    int fd = open_of(pid, "environ");
 
-    (void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return false;
-    while (!is_found && total < ENVIRONMENT_MAX && (got = read(fd, bytes, sizeof(bytes))) > 0) {
-        for (ssize_t i = 0; i < got && !is_found; i++)
-            is_found = take(&reading, bytes[i]);
+        return NONE;
+    while (look != FOUND && total < ENVIRONMENT_MAX && (got = read(fd, bytes, sizeof(bytes))) > 0) {
+        look = bytes[got - 1] == '\0' ? NONE : CUT;
+        for (ssize_t i = 0; i < got && look != FOUND; i++)
+            look = take(&reading, bytes[i]) ? FOUND : look;
         total += (uint32_t)got;
     }
     knit_fd_close(&fd);
-    return is_found;
+    return look;
+}
+
+/* A thread of the kernel has none, nor has what has ended. */
+static bool has_program(pid_t pid)
+{
+    char path[64], byte;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    return readlink(path, &byte, 1) > 0;
+}
+
+static bool has_command_line(pid_t pid)
+{
+    int fd = open_of(pid, "cmdline");
+    char byte;
+    bool has = fd >= 0 && read(fd, &byte, 1) > 0;
+
+    knit_fd_close(&fd);
+    return has;
+}
+
+/* One that has a command line may have begun with the next program by the time of the look, though
+ * hardly each time. */
+bool knit_kin_mark_of(pid_t pid, char *ret_mark)
+{
+    enum look look = look_at(pid, ret_mark);
+
+    for (int i = 0, empty = 0; look == CUT && i < LOOKS_MAX && empty < EMPTY_MAX; i++) {
+        if (!has_program(pid))
+            return false;
+        if (has_command_line(pid))
+            empty++;
+        else
+            (void)sched_yield();
+        look = look_at(pid, ret_mark);
+    }
+    return look == FOUND;
 }
 
 bool knit_kin_visit_all(knit_kin_visit *visit, void *arg)

@@ -18,7 +18,8 @@
 /* serial: of all processes of the host. */
 void knit_kin_make_mark(char *ret_mark, pid_t host, uint32_t serial);
 
-/* The mark that a process bears; false: none. */
+/* The mark that a process bears, also in the midst of execve(), for whose end it yields the
+ * processor, though not for ever; false: none. */
 bool knit_kin_mark_of(pid_t pid, char *ret_mark);
 
 /* Calls back for each process there is. False: they cannot be listed. */
