@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -167,6 +168,7 @@ void knit_loop_read_inbox(struct knit_loop *loop)
         case KNIT_MAILBOX_RELOAD:
         case KNIT_MAILBOX_LIST:
         case KNIT_MAILBOX_OUTCOMES:
+        case KNIT_MAILBOX_TURN:
         case KNIT_MAILBOX_ASKED:
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
@@ -495,6 +497,7 @@ static int make_parts(struct knit_loop *loop)
 /* The main thread alone gets signals. */
 static int start_thread(struct knit_loop *loop)
 {
+    char name[16]; /* as long as the kernel takes it */
     sigset_t all, before;
     int r;
 
@@ -502,6 +505,9 @@ static int start_thread(struct knit_loop *loop)
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_create(&loop->thread, NULL, run, loop);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)snprintf(name, sizeof(name), "knit-loop-%u", loop->turn.loop);
+    if (r == 0)
+        (void)pthread_setname_np(loop->thread, name);
     return -r;
 }
 

@@ -23,6 +23,7 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_CALLS,      /* list your calls; value = ticket. Back: they are listed */
     KNIT_MAILBOX_RELOADED,   /* value = the last ticket of `$/reload` that this answers */
     KNIT_MAILBOX_LISTED,     /* the same of `$/calls` and `$/sessions` */
+    KNIT_MAILBOX_TURN,       /* turn: the main thread wants to see it */
     /* To the main thread. */
     KNIT_MAILBOX_ASKED,    /* `$/drain` came */
     KNIT_MAILBOX_RELOAD,   /* value = loop << 32 | ticket of its `$/reload` */

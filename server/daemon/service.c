@@ -34,13 +34,13 @@
 #include "server/daemon/lists.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
-#include "server/daemon/notify.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
 #include "server/daemon/reload.h"
 #include "server/daemon/rules.h"
 #include "server/daemon/second.h"
 #include "server/daemon/signals.h"
+#include "server/daemon/status.h"
 #include "server/daemon/takeover.h"
 #include "server/daemon/workers.h"
 #include "server/net/closer.h"
@@ -88,6 +88,7 @@ struct service {
     struct knit_loops loops;
     struct knit_dealer dealer;
     struct knit_admin admin;
+    struct knit_status status;
     uint64_t drain_until_ns;
     bool is_hurried;  /* it was asked twice to end */
     bool is_given_up; /* the daemon was asked to end while its parts started */
@@ -131,7 +132,7 @@ static void begin_drain(struct service *service)
     service->drain_until_ns = knit_clock_ns() + settings->drain_ms * UINT64_C(1000000);
     knit_host_refuse_callers(service->pool);
     knit_admin_drain(&service->admin);
-    knit_notify("STOPPING=1");
+    knit_status_drain(&service->status, settings->drain_ms);
     knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
@@ -144,6 +145,7 @@ static void end_if_stopped(struct service *service)
     if (service->state != DRAINING || !knit_host_is_stopped(service->pool))
         return;
     service->state = ENDING;
+    knit_status_end(&service->status);
     send_to_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
@@ -152,9 +154,13 @@ static void reload(struct service *service)
 {
     const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates),
         knit_identity_part(&service->identity), knit_rules_part(&service->rules)};
+    struct knit_sentence why;
 
+    knit_status_reload(&service->status);
     if (knit_reload_say(&service->outcome, parts, sizeof(parts) / sizeof(parts[0]), &service->log))
         send_to_all(service, KNIT_MAILBOX_RECHECK, 0);
+    knit_status_reloaded(
+        &service->status, knit_reload_outcome_get(&service->outcome, &why) ? why.text : NULL);
     knit_second_note(&service->second);
 }
 
@@ -424,6 +430,14 @@ static int start_admin(struct service *service, struct knit_sentence *why)
     return knit_admin_start(&service->admin, service->base) == 0 ? 0 : refuse_memory(why);
 }
 
+static int say_ready(struct service *service, struct knit_sentence *why)
+{
+    service->status.log = &service->log;
+    service->status.loops = &service->loops;
+    service->status.pool = service->pool;
+    return knit_status_ready(&service->status, service->base) == 0 ? 0 : refuse_memory(why);
+}
+
 static void stop_loops(struct service *service)
 {
     if (service->state != ENDING)
@@ -556,6 +570,8 @@ static int start(struct service *service, struct knit_sentence *why)
         r = announce(service, why);
     if (r == 0)
         knit_takeover_offer(&service->takeover, &service->listening);
+    if (r == 0)
+        r = say_ready(service, why);
     return r;
 }
 
@@ -585,6 +601,7 @@ static void stop(struct service *service)
     service->inline_tasks = knit_inline_tasks_close(service->inline_tasks);
     service->pool = knit_host_free(service->pool);
     knit_second_fini(&service->second);
+    knit_status_close(&service->status);
     knit_listening_close(&service->listening);
     if (service->has_closer)
         knit_closer_stop(&service->closer);
@@ -623,6 +640,7 @@ int knit_service_run(const struct knit_settings *settings,
         .signals = {.stop_fd = -1}};
     int r;
 
+    knit_status_init(&service.status);
     knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     service.log.is_json = settings->log_format == KNIT_LOG_JSON;
@@ -630,7 +648,6 @@ int knit_service_run(const struct knit_settings *settings,
     knit_listed_init(&service.listed);
     r = start(&service, why);
     if (r == 0) {
-        knit_notify("READY=1");
         take_over(&service);
         (void)event_base_dispatch(service.base);
     }

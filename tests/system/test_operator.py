@@ -212,10 +212,10 @@ class Service(Case):
                 manager.bind('\0' + path if abstract else path)
                 manager.settimeout(PATIENCE)
                 with Daemon(environment={'NOTIFY_SOCKET': ('@' if abstract else '') + path}) as daemon:
-                    self.assertEqual(manager.recv(100), b'READY=1')
+                    self.assertRegex(manager.recv(1000), b'^READY=1\n')
                     self.assertTrue(os.path.exists(daemon.ready_file))
                     daemon.send_signal(signal.SIGTERM)
-                    self.assertEqual(manager.recv(100), b'STOPPING=1')
+                    self.assertRegex(manager.recv(1000), b'^STOPPING=1\n')
                     daemon.wait()
 
     def test_the_socket_is_in_the_folder_of_the_service(self):
