@@ -16,8 +16,8 @@
 
 #define BLANKS " \t\r\v\f"
 
-const char *const knit_policy_methods[] = {"$/attach", "$/calls", "$/drain", "$/lift", "$/reload",
-    "$/sessions", "$/stats", "$/tasks", "$/why", NULL};
+const char *const knit_policy_methods[] = {"$/attach", "$/calls", "$/drain", "$/kill", "$/lift",
+    "$/reload", "$/sessions", "$/stats", "$/stop", "$/tasks", "$/why", NULL};
 
 struct reading {
     struct knit_policy_file *file;

@@ -28,13 +28,16 @@ enum {
     OPTION_TLS_PIN_ONLY,
     OPTION_KEY,
     OPTION_RETRIES,
+    OPTION_GRACE,
 };
 
-#define ASKING "call batch tasks describe ping health stats calls sessions lift drain reload policy"
+#define ASKING                                                                                     \
+    "call batch tasks describe ping health stats calls sessions stop kill lift drain reload "      \
+    "policy"
 /* Those that say who calls. */
 #define CONNECTING ASKING " bench"
 
-enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535, RETRIES_MAX = 1000 };
+enum { JOBS_MAX = 1000, QUEUE_MAX_MAX = 65535, RETRIES_MAX = 1000, GRACE_MS_MAX = 86400000 };
 
 const struct knit_tool_command knit_tool_commands[] = {
     {"call", "TASK [ARGUMENT...]", "call a task and print its result as JSON",
@@ -63,6 +66,12 @@ const struct knit_tool_command knit_tool_commands[] = {
         false, knit_tool_calls},
     {"sessions", "", "list who is attached by shared memory, and the daemon's event loops",
         "For root and the daemon's user.\n", "", false, knit_tool_sessions},
+    {"stop", "CALL...", "ask calls to stop, by the addresses that knit calls prints",
+        "What waits is not started, what runs is told and may go on. For root and the daemon's\n"
+        "user.\n",
+        "", false, knit_tool_stop},
+    {"kill", "CALL...", "the same, and kill the worker of one that goes on",
+        "For root and the daemon's user.\n", "", false, knit_tool_kill},
     {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "", "task",
         false, knit_tool_lift},
     {"drain", "", "let the daemon finish its calls and end; for root and its own user",
@@ -253,6 +262,14 @@ static const char *set_key(struct knit_tool *tool, const char *value)
                                                                    : "a text of 1 to 64 bytes";
 }
 
+static const char *set_grace(struct knit_tool *tool, const char *value)
+{
+    tool->has_grace = true;
+    if (strcmp(value, "0") != 0 && !read_count(value, GRACE_MS_MAX, &tool->grace_ms))
+        return "a number from 0 to 86400000";
+    return NULL;
+}
+
 static const char *set_retries(struct knit_tool *tool, const char *value)
 {
     return read_count(value, RETRIES_MAX, &tool->retries) ? NULL : "a number from 1 to 1000";
@@ -300,6 +317,10 @@ const struct knit_tool_option knit_tool_options[] = {
         "make a call up to N times more that has not started, as one that\n"
         "is refused since the pool is busy",
         set_retries},
+    {OPTION_GRACE, "grace", "MS", "kill",
+        "how many milliseconds the task may go on; default: the daemon's\n"
+        "abort_grace_ms",
+        set_grace},
     {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_QUEUE_MAX, "queue-max", "N", "batch",
         "a call is refused as OVERLOADED where so many are in flight already", set_queue_max},

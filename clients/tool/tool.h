@@ -36,10 +36,12 @@ struct knit_tool {
     bool wants_output;
     uint32_t queue_max; /* 0: not given */
     bool has_priority;
-    uint32_t priority;                           /* as struct knit_call_options has it */
-    uint64_t affinity;                           /* 0: none */
-    const char *key;                             /* NULL: none */
-    uint32_t retries;                            /* attempts beside the first */
+    uint32_t priority; /* as struct knit_call_options has it */
+    uint64_t affinity; /* 0: none */
+    const char *key;   /* NULL: none */
+    uint32_t retries;  /* attempts beside the first */
+    bool has_grace;
+    uint32_t grace_ms;
     const char *timeout_default, *timeout_error; /* NULL: not given */
     bool timeout_maybe;
 };
@@ -57,6 +59,8 @@ int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_calls(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_sessions(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_stop(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_kill(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);

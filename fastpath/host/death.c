@@ -101,8 +101,10 @@ static void make_killed_error(const struct knit_worker *worker, struct knit_reco
     struct knit_sentence text;
 
     if (worker->given_up != KNIT_OK) {
-        (void)knit_sentence_set(
-            &text, 0, "the task %.128s did not stop, and its worker was killed", name);
+        (void)knit_sentence_set(&text, 0,
+            worker->is_stopped ? "an operator killed the task %.128s, which did not stop"
+                               : "the task %.128s did not stop, and its worker was killed",
+            name);
         knit_recovery_make_error(ret, worker->given_up, KNIT_STARTED_YES, text.text, 0, 0);
         return;
     }

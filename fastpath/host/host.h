@@ -156,6 +156,7 @@ struct knit_worker {
     uint32_t hard_ms;
     const struct knit_registry_task *hard_task; /* that it ran, NULL = not known */
     enum knit_code given_up; /* no caller waited: it ends with this; KNIT_OK = a hard timeout */
+    bool is_stopped;         /* or an operator would not have it; then given_up is CANCELLED */
 
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
@@ -172,6 +173,17 @@ struct knit_task_deaths {
     int signal; /* of the last one; 0 = the worker exited */
     bool is_quarantined;
 };
+
+/* A call that an operator asked to stop (stop.c), until it has ended. */
+struct knit_host_stop {
+    uint64_t session;
+    uint32_t slot;
+    uint64_t gen;
+    uint32_t grace_ms;
+    uint64_t kill_at_ns; /* its worker is killed then; 0 = never */
+};
+
+#define KNIT_HOST_STOPS_MAX 64u
 
 enum knit_host_phase {
     KNIT_PHASE_OPENING,
@@ -223,7 +235,10 @@ struct knit_host {
     uint64_t watched_stood_ns;
     struct knit_task_deaths *task_deaths; /* [tasks]; NULL before they are announced */
     uint64_t quarantine_due_ns;           /* when a task may be served again; 0 = none waits */
-    bool has_orphans; /* a worker has ended; what it left behind is to be killed (orphans.h) */
+    struct knit_host_stop stops[KNIT_HOST_STOPS_MAX];
+    uint32_t stops_count;
+    uint64_t stops_due_ns; /* when they are looked at again; 0 = there are none */
+    bool has_orphans;      /* a worker has ended; what it left behind is to be killed (orphans.h) */
     uint64_t orphans_due_ns;   /* when they are looked for again */
     uint64_t orphans_until_ns; /* when they are looked for no more */
     int leaves_fd; /* the folder of the host's own control group (leaf.h); -1 = none is used */

@@ -23,8 +23,9 @@ struct knit_quarantine_cause knit_quarantine_cause(
                      cause.note.signal == worker->signal;
     /* Nobody outside can make a process exit. A signal without a note was sent from outside, or is
      * one of those that an earlier task may have asked for. Of the pool's own kills only that for
-     * an ignored abort counts: a task with a hard timeout may be slow and well. */
-    cause.is_own = worker->given_up != KNIT_OK ||
+     * an ignored abort counts: a task with a hard timeout, or one that an operator does not want,
+     * may be slow and well. */
+    cause.is_own = (worker->given_up != KNIT_OK && !worker->is_stopped) ||
                    (!worker->was_killed && (worker->signal == 0 || cause.has_note));
     return cause;
 }

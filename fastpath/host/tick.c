@@ -13,6 +13,7 @@
 #include "fastpath/host/departed.h"
 #include "fastpath/host/orphans.h"
 #include "fastpath/host/quarantine.h"
+#include "fastpath/host/stop.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
 #include "fastpath/host/watch.h"
@@ -189,6 +190,7 @@ void knit_tick(struct knit_host *pool, uint64_t now_ns)
         knit_departed_look(pool, now_ns);
     knit_watch_running(pool, now_ns);
     knit_timeout_enforce(pool, now_ns);
+    knit_stop_tick(pool, now_ns);
     knit_quarantine_tick(pool, now_ns);
     tick_dropped(pool, now_ns);
     knit_death_update_degraded(pool);
@@ -246,6 +248,7 @@ static uint64_t next_due(const struct knit_host *pool, uint64_t now_ns)
     bring_forward(&due_ns, pool->watch_due_ns);
     bring_forward(&due_ns, pool->departed_due_ns);
     bring_forward(&due_ns, pool->quarantine_due_ns);
+    bring_forward(&due_ns, pool->stops_due_ns);
     if (pool->notices.dropped_bytes != pool->dropped_bytes_reported)
         bring_forward(&due_ns, pool->dropped_due_ns != 0 ? pool->dropped_due_ns : now_ns);
     if (pool->was_degraded)

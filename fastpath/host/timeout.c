@@ -193,6 +193,51 @@ static void enforce_abort(struct knit_host *pool, struct knit_worker *worker, ui
     knit_worker_kill(worker);
 }
 
+/* Whether the worker runs that call. */
+static bool runs(
+    struct knit_host *pool, const struct knit_worker *worker, const struct knit_host_stop *stop)
+{
+    uint32_t slot;
+    uint64_t gen;
+    const struct knit_host_session *session = knit_watch_call(pool, worker, &slot);
+
+    return session != NULL && session->id == stop->session && slot == stop->slot &&
+           knit_recovery_holds(&session->view, slot, worker->owner, &gen) && gen == stop->gen;
+}
+
+static void enforce_stop(struct knit_host *pool, struct knit_worker *worker,
+    const struct knit_host_stop *stop, uint64_t now_ns)
+{
+    const struct knit_registry_task *task;
+
+    if (halt_worker(worker, now_ns) != HALT_DONE)
+        return;
+    if (!runs(pool, worker, stop)) {
+        resume_worker(worker);
+        return;
+    }
+    task = knit_registry_at(pool->registry, knit_board_task(&pool->board, worker->lane));
+    worker->hard_session = stop->session;
+    worker->hard_slot = stop->slot;
+    worker->hard_task = task;
+    worker->given_up = KNIT_CANCELLED;
+    worker->is_stopped = true;
+    (void)knit_sentence_set(&worker->refusal, 0,
+        "its task %s went on for %u ms when an operator had asked it to stop, and was killed",
+        task != NULL ? task->name : "?", stop->grace_ms);
+    knit_worker_kill(worker);
+}
+
+void knit_timeout_stop(struct knit_host *pool, const struct knit_host_stop *stop, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step == KNIT_STEP_SERVING && !worker->was_killed && runs(pool, worker, stop))
+            enforce_stop(pool, worker, stop, now_ns);
+    }
+}
+
 /* The session has been closed for abandoned_ms, and workers still have it attached. A worker that
  * runs a call of it is killed: the task ignores knit_aborted(). A worker that runs nothing is
  * killed too, because it does not read its control socket. A worker that runs another session's

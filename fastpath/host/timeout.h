@@ -12,3 +12,7 @@
 
 /* Kills workers whose time is up. */
 void knit_timeout_enforce(struct knit_host *pool, uint64_t now_ns);
+
+/* The call's time to stop is up: kills the worker that runs it. Does nothing while it is not seen
+ * to run, as one that is deferred, whose worker looks after that. */
+void knit_timeout_stop(struct knit_host *pool, const struct knit_host_stop *stop, uint64_t now_ns);

@@ -12,6 +12,7 @@
 #include "fastpath/host/watch.h"
 
 #include "fastpath/host/session.h"
+#include "fastpath/host/stop.h"
 #include "fastpath/lane/board.h"
 
 #define IDLE_MAX_NS   5000000000u
@@ -40,6 +41,7 @@ void knit_watch_note_delay(struct knit_host *pool, uint64_t now_ns)
         if (pool->sessions[i] != NULL && pool->sessions[i]->abandoned_kill_ns != 0)
             pool->sessions[i]->abandoned_kill_ns += late_ns;
     }
+    knit_stop_put_off(pool, late_ns);
 }
 
 /* ---- running calls ---- */

@@ -141,6 +141,7 @@ bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint6
     worker->is_end_unknown = false;
     worker->hard_session = 0;
     worker->given_up = KNIT_OK;
+    worker->is_stopped = false;
     worker->hard_retry_ns = worker->hard_seen_ns = worker->abort_retry_ns = 0;
     worker->watch = (struct knit_watch){0};
     worker->restart_at_ns = worker->finalize_at_ns = worker->flush_retry_ns = 0;

@@ -503,7 +503,7 @@ static void check_bell(struct look *look, uint32_t lane)
 static void check_lines(struct look *look)
 {
     const struct knit_inspect_session *in = look->in;
-    uint32_t state = load32(&in->reply.state->state);
+    uint32_t state = load32(&in->reply.state->state) & ~KNIT_STATE_STOPS;
     uint32_t notified = load32(in->reply.notified), waiting = load32(in->request.waiting);
 
     look->counts.state = (enum knit_session_state)state;

@@ -35,6 +35,9 @@ enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
 
 #define KNIT_LANE_SESSIONS_MAX 124u /* futex_waitv takes 128 words; the lane's own bell is one */
 
+/* Of a job: CANCELLED, since the host asks it to stop. */
+enum { KNIT_JOB_STOPPED = -1 };
+
 /* A claimed call while it runs. Borrowed by the runner until it returns. */
 struct knit_job {
     uint64_t session;    /* id */
@@ -43,8 +46,8 @@ struct knit_job {
     const void *payload; /* private copy, or in place when the session is trusted; KNIT_HEAD_SPARE
                             bytes behind them may be read */
     size_t result_max;   /* longest outcome this session can be given */
-    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN, KNIT_DENIED or KNIT_INTERNAL:
-     * fill in that error; the call is not started. */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN, KNIT_DENIED, KNIT_INTERNAL or
+     * KNIT_JOB_STOPPED: fill in that error; the call is not started. */
     int refusal;
     bool wants_output;   /* what the task prints belongs to the outcome */
     bool wants_progress; /* somebody looks at the values that it emits */
@@ -200,6 +203,7 @@ uint64_t knit_lane_hard_ns(const struct knit_lane *lane);
 
 /* The same as the next three, from any thread, of a session that is attached. */
 bool knit_lane_is_cancelled_at(const struct knit_lane_session *in, uint32_t slot, uint64_t gen);
+bool knit_lane_is_stopped_at(const struct knit_lane_session *in, uint32_t slot, uint64_t gen);
 bool knit_lane_is_served_at(const struct knit_lane_session *in);
 void knit_lane_emit_at(
     const struct knit_lane_session *in, uint32_t slot, uint64_t gen, struct knit_span value);
@@ -209,10 +213,12 @@ void knit_lane_emit_at(
 size_t knit_lane_reason_at(
     const struct knit_lane_session *in, uint32_t slot, uint64_t gen, char *ret_text);
 
-/* Only while `job` runs: has its caller given up, has its session closed? One or two loads. */
+/* Only while `job` runs: has its caller given up, has the host asked it to stop, has its session
+ * closed? Some loads. */
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
-/* The first of the two alone. */
+/* The first of the three alone, and the second. */
 bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job);
+bool knit_lane_stopped(const struct knit_lane *lane, const struct knit_job *job);
 /* Why. */
 size_t knit_lane_reason(const struct knit_lane *lane, const struct knit_job *job, char *ret_text);
 

@@ -89,10 +89,12 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
 
 bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job)
 {
-    /* acquire: the flag publishes nothing; it only must not be loaded early. With IF_QUEUED it is
-     * no generation: that kind does not end what runs. */
-    return atomic_load_explicit(&lane->current->in.request.abort[knit_job_slot(job)],
-               memory_order_acquire) == knit_job_gen(job);
+    return knit_lane_is_cancelled_at(&lane->current->in, knit_job_slot(job), knit_job_gen(job));
+}
+
+bool knit_lane_stopped(const struct knit_lane *lane, const struct knit_job *job)
+{
+    return knit_lane_is_stopped_at(&lane->current->in, knit_job_slot(job), knit_job_gen(job));
 }
 
 size_t knit_lane_reason(const struct knit_lane *lane, const struct knit_job *job, char *ret_text)
@@ -102,8 +104,8 @@ size_t knit_lane_reason(const struct knit_lane *lane, const struct knit_job *job
 
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
-    return knit_lane_cancelled(lane, job) ||
-           !knit_state_is_served(knit_state_read(&lane->current->in.reply));
+    return knit_lane_cancelled(lane, job) || knit_lane_stopped(lane, job) ||
+           !knit_lane_is_served_at(&lane->current->in);
 }
 
 /* Arguments of untrusted sessions are copied, because they could change while the task reads them;
@@ -194,11 +196,14 @@ static bool may_start(
 {
     struct knit_job *job = &lane->job;
     const uint64_t abort = knit_lane_abort(&session->in.request.abort[knit_job_slot(job)]);
+    const uint32_t state = knit_state_word(&session->in.reply);
 
     job->deadline_ns = deadline_ns;
-    if (knit_abort_refuses(abort, knit_job_gen(job)))
+    if (knit_state_stops(&session->in.reply, state, knit_job_slot(job), knit_job_gen(job)))
+        job->refusal = KNIT_JOB_STOPPED;
+    else if (knit_abort_refuses(abort, knit_job_gen(job)))
         job->refusal = abort == knit_job_gen(job) ? KNIT_CANCELLED : KNIT_TIMEOUT;
-    else if (!knit_state_is_served(knit_state_read(&session->in.reply)))
+    else if (!knit_state_is_served(knit_state_of(state)))
         job->refusal = KNIT_SHUTDOWN;
     else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
         job->refusal = KNIT_TIMEOUT;

@@ -155,8 +155,14 @@ uint64_t knit_lane_hard_ns(const struct knit_lane *lane)
 
 bool knit_lane_is_cancelled_at(const struct knit_lane_session *in, uint32_t slot, uint64_t gen)
 {
-    /* acquire: as in knit_lane_cancelled(). */
+    /* acquire: the flag publishes nothing; it only must not be loaded early. With IF_QUEUED it is
+     * no generation: that kind does not end what runs. */
     return atomic_load_explicit(&in->request.abort[slot], memory_order_acquire) == gen;
+}
+
+bool knit_lane_is_stopped_at(const struct knit_lane_session *in, uint32_t slot, uint64_t gen)
+{
+    return knit_state_stops(&in->reply, knit_state_word(&in->reply), slot, gen);
 }
 
 size_t knit_lane_reason_at(

@@ -222,8 +222,8 @@ static inline bool knit_worker_session_is_shut(const struct knit_worker_session 
     /* relaxed: a call that is claimed at the moment of the close is answered SHUTDOWN, because
      * may_start() loads the state again. */
     return session->is_evicted || session->deferred.any ||
-           !knit_state_is_served((enum knit_session_state)atomic_load_explicit(
-               &session->in.reply.state->state, memory_order_relaxed));
+           !knit_state_is_served(knit_state_of(
+               atomic_load_explicit(&session->in.reply.state->state, memory_order_relaxed)));
 }
 
 /* Its caller has published in other rings than NORMAL. */

@@ -187,7 +187,7 @@ KNIT_ALWAYS_INLINE bool knit_stretch_take(
     abort = knit_lane_abort(&session->in.request.abort[head->slot]);
     return __builtin_expect(!knit_abort_may_refuse(abort, head->ctrl), 1) &&
            __builtin_expect(knit_lane_permits(lane, session, knit_meta_task(head->meta)), 1) &&
-           __builtin_expect(knit_state_is_served(knit_state_read(&session->in.reply)), 1);
+           __builtin_expect(knit_state_is_quiet(knit_state_word(&session->in.reply)), 1);
 }
 
 /* Serves the session's home ring, in its order: at most so many calls, and while it has credit.

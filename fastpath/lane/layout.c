@@ -101,6 +101,7 @@ static uint64_t walk_reply(
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
+    view->stop = place(&at, 8 * slots, KNIT_LINE);
     view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_PAGE);
     view->arena = place(&at, lanes * geometry->reply_arena_bytes, KNIT_PAGE);
     return pages(&at);

@@ -127,7 +127,7 @@ struct knit_head_line {
 
 /* Reply segment: the session's state, written by the host. */
 struct knit_state_line {
-    _Alignas(KNIT_LINE) _Atomic uint32_t state; /* enum knit_session_state */
+    _Alignas(KNIT_LINE) _Atomic uint32_t state; /* enum knit_session_state, KNIT_STATE_STOPS */
     _Atomic uint32_t rescan; /* rises after a recovery: answers may have no completion */
 };
 
@@ -137,6 +137,9 @@ enum knit_session_state {
     KNIT_STATE_CLOSED = 2,   /* the caller left or the pool closes: nothing more is claimed */
     KNIT_STATE_EVICTED = 3,  /* its request memory broke the protocol: nothing more is claimed */
 };
+
+/* A bit of that word, beside the state: the host asks calls of the session to stop. */
+#define KNIT_STATE_STOPS 0x80000000u
 
 /* Reply segment: a lane's own words for one session. A replacement worker continues with them. The
  * first is stored in each turn with answers; the caller reads the last with each release. */
@@ -242,6 +245,7 @@ struct knit_reply_view {
     struct knit_head_line *head;         /* [lanes]; consumer indices of the lane's rings */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */
+    _Atomic uint64_t *stop;              /* [slots]; generation that the host asks to stop */
     unsigned char *slab;                 /* [slots][KNIT_SLAB_BYTES] */
     unsigned char *arena;                /* [lanes][reply_arena_bytes] */
 };

@@ -260,8 +260,11 @@ void knit_deferred_on_finished(void *arg, struct knit_finished *finished)
 
 static bool is_cancelled(const struct knit_deferred_call *entry)
 {
-    return !entry->has_session || knit_lane_is_cancelled_at(&entry->in, knit_job_slot(&entry->job),
-                                      knit_job_gen(&entry->job));
+    const uint32_t slot = knit_job_slot(&entry->job);
+    const uint64_t gen = knit_job_gen(&entry->job);
+
+    return !entry->has_session || knit_lane_is_cancelled_at(&entry->in, slot, gen) ||
+           knit_lane_is_stopped_at(&entry->in, slot, gen);
 }
 
 static bool is_late(const struct knit_deferred_call *entry, uint64_t now_ns)

@@ -162,6 +162,9 @@ static __attribute__((cold, noinline)) void refuse(struct knit_call *call, int c
     case KNIT_CANCELLED:
         failure = knit_failure(KNIT_CANCELLED, "cancelled before it was started");
         break;
+    case KNIT_JOB_STOPPED:
+        failure = knit_failure(KNIT_CANCELLED, "stopped by an operator before it was started");
+        break;
     case KNIT_SHUTDOWN:
         failure = knit_failure(KNIT_SHUTDOWN, "the pool is shut down");
         break;

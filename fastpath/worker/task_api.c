@@ -457,8 +457,10 @@ static bool is_cancelled(const struct knit_call *call)
 /* The outcome of a task that saw its abort flag and stopped. */
 static int return_aborted(struct knit_call *call)
 {
+    const bool is_stopped = call->lane != NULL && knit_lane_stopped(call->lane, call->job);
     struct knit_failure failure =
         is_late(call)        ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+        : is_stopped         ? knit_failure(KNIT_CANCELLED, "stopped by an operator while it ran")
         : is_cancelled(call) ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
                              : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
 

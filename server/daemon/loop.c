@@ -43,6 +43,16 @@ bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
     return knit_mailbox_send(&loop->inbox, message);
 }
 
+/* Where the mailbox is full the call is answered when a worker comes to it. */
+void knit_loops_stop(struct knit_loops *loops, const struct knit_host_address *call)
+{
+    for (uint32_t i = 0; i < loops->count; i++)
+        if (loops->items[i].session->id == call->session)
+            (void)knit_mailbox_send(&loops->items[i].inbox,
+                (struct knit_mailbox_message){
+                    KNIT_MAILBOX_STOP, -1, (uint64_t)call->slot << KNIT_LOOP_GEN_BITS | call->gen});
+}
+
 /* Makes sure that the sweep runs. */
 static void schedule_sweep(struct knit_loop *loop)
 {
@@ -161,6 +171,10 @@ void knit_loop_read_inbox(struct knit_loop *loop)
             break;
         case KNIT_MAILBOX_RELOADED:
             answer_reloads(loop, (uint32_t)message.value);
+            break;
+        case KNIT_MAILBOX_STOP:
+            knit_router_stop(&loop->router, (uint32_t)(message.value >> KNIT_LOOP_GEN_BITS),
+                message.value & (((uint64_t)1 << KNIT_LOOP_GEN_BITS) - 1));
             break;
         case KNIT_MAILBOX_LISTED:
             knit_listed_answer(loop->all->listed, &loop->router, (uint32_t)message.value);

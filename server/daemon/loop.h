@@ -28,6 +28,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/host/stop.h"
 #include "server/admin/stats.h"
 #include "server/base/turn.h"
 #include "server/daemon/mailbox.h"
@@ -107,6 +108,10 @@ void knit_loop_join(struct knit_loop *loop);
 
 /* Its thread's: messages of one turn. */
 void knit_loop_read_inbox(struct knit_loop *loop);
+
+/* A call is to stop, which may be of one of these. From any thread. */
+enum { KNIT_LOOP_GEN_BITS = 40 };
+void knit_loops_stop(struct knit_loops *loops, const struct knit_host_address *call);
 
 /* From any thread. False when its mailbox is full. */
 KNIT_MUST_CHECK bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message);

@@ -22,6 +22,7 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_OUTCOMES,   /* of calls that other loops run have come */
     KNIT_MAILBOX_CALLS,      /* list your calls; value = ticket. Back: they are listed */
     KNIT_MAILBOX_RELOADED,   /* value = the last ticket of `$/reload` that this answers */
+    KNIT_MAILBOX_STOP,       /* value = slot << KNIT_LOOP_GEN_BITS | generation, of a call */
     KNIT_MAILBOX_LISTED,     /* the same of `$/calls` and `$/sessions` */
     KNIT_MAILBOX_TURN,       /* turn: the main thread wants to see it */
     /* To the main thread. */

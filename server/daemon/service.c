@@ -241,6 +241,11 @@ static bool ask(void *arg, enum knit_asked_kind kind, uint32_t loop, uint32_t ti
                               -1, (uint64_t)loop << 32 | ticket});
 }
 
+static void tell_stop(void *arg, const struct knit_host_address *call)
+{
+    knit_loops_stop(&((struct service *)arg)->loops, call);
+}
+
 /* ---- signals ------------------------------------------------------------------------------- */
 
 /* As process 1, and as subreaper of unsafe workers, the daemon inherits orphans. The pool reaps its
@@ -390,6 +395,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .on_takeover = on_takeover,
             .on_takeover_end = on_takeover_end,
             .ask = ask,
+            .tell_stop = tell_stop,
             .arg = service},
         .outcome = &service->outcome,
         .listed = &service->listed,

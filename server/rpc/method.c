@@ -25,6 +25,7 @@
 #include "server/rpc/identify.h"
 #include "server/rpc/permit.h"
 #include "server/rpc/router.h"
+#include "server/rpc/stop.h"
 #include "server/rpc/takeover.h"
 #include "server/rpc/why.h"
 
@@ -286,6 +287,8 @@ static const struct {
     {"$/stats", stats, true, false},
     {"$/calls", knit_asked_calls, true, true},
     {"$/sessions", knit_asked_sessions, true, true},
+    {"$/stop", knit_stop_handle, true, true},
+    {"$/kill", knit_kill_handle, true, true},
     {"$/lift", lift, false, true},
     {"$/drain", drain, false, true},
     {"$/takeover", knit_takeover_handle, false, true},
@@ -320,6 +323,6 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/calls, $/sessions, $/lift, $/drain, $/takeover, $/reload, $/why, $/attach and "
-        "$/attached");
+        "$/calls, $/sessions, $/stop, $/kill, $/lift, $/drain, $/takeover, $/reload, $/why, "
+        "$/attach and $/attached");
 }

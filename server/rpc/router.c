@@ -285,6 +285,16 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_
     return true;
 }
 
+void knit_router_stop(struct knit_router *router, uint32_t slot, uint64_t gen)
+{
+    struct knit_failure failure =
+        knit_failure(KNIT_CANCELLED, "stopped by an operator before it was started");
+
+    if (slot < router->slots && router->records[slot].caller != NULL &&
+        knit_session_gen_of(knit_router_session(router), slot) == gen && withdraw(router, slot))
+        finish_early(router, slot, &failure, KNIT_STARTED_NO);
+}
+
 /* Unless it has been answered in this very moment: then that is its outcome. */
 static void time_out(struct knit_router *router, uint32_t slot)
 {

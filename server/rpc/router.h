@@ -21,6 +21,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/host/stop.h"
 #include "fastpath/worker/inliner.h"
 #include "proto/message.h"
 #include "server/base/due.h"
@@ -93,6 +94,8 @@ struct knit_router_backend {
     /* `$/reload`, `$/calls`, `$/sessions`; knit_asked_reloaded() or knit_asked_listed() follows.
      * False: not now. */
     bool (*ask)(void *arg, enum knit_asked_kind kind, uint32_t loop, uint32_t ticket);
+    /* A call of some session is to stop: its loop, if it is one's, knit_router_stop(). */
+    void (*tell_stop)(void *arg, const struct knit_host_address *call);
     void *arg;
 };
 
@@ -208,6 +211,10 @@ void knit_router_stop_waiting(struct knit_caller *caller);
 /* `$/cancel`. reason: one msgpack value, with which it ends at once; absent: none. False: no call
  * of that id is in flight; its response may be on its way. */
 bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason);
+
+/* An operator has asked the slot's call of that generation to stop: if no worker has claimed it, it
+ * has its outcome now. */
+void knit_router_stop(struct knit_router *router, uint32_t slot, uint64_t gen);
 
 /* The caller is going: abort its calls, forget that it waits. */
 void knit_router_forget(struct knit_caller *caller);

@@ -61,6 +61,8 @@ visit -DS=2
 progress -DG=2 -DV=2
 defer -DN=2
 rights -DV=4
+stop -DA=2
+stop -DS=1 -DG=3 -DA=3
 flow -DN=3
 flow -DN=10 -DBACKLOG
 flow -DN=5 -DA=4 -DBACKLOG
@@ -110,6 +112,7 @@ visit -DS=3
 progress -DG=3 -DV=3
 defer -DN=2 -DT=3
 rights -DV=8 -DD=4
+stop -DA=3
 flow -DN=4
 flow -DN=2 -DF=3
 flow -DN=6 -DF=3 -DBACKLOG
@@ -246,6 +249,13 @@ rights WORD_BEFORE_ROW -DV=2: bits
 rights READ_ONCE -DV=2: bits
 rights BIT_READ_LAST -DV=2: bits
 rights SERIAL_LEFT_OUT -DV=3: bits
+stop STOP_A_FLAG -DA=2: asked_begun[
+stop LOOKED_BEFORE_CLAIM -DA=2: !(was_asked)
+stop BIT_OF_ONE -DA=2: !(was_asked)
+stop STALE_TAKEN -DA=2: !(was_asked)
+stop FORGOTTEN_AT_CLAIM -DA=2: !(was_asked)
+stop KILL_BY_SLOT -DA=2: (k==s)
+stop KILLED_UNHALTED -DA=2: (k==s)
 flow CALLS_COUNTED -DN=10 -DBACKLOG: 2*got[0]
 flow ROUND_FOR_ONE -DN=10 -DBACKLOG: 2*got[0]
 flow CREDIT_SAVED -DN=3: 2*got[0]

@@ -3,13 +3,13 @@
 
 import json
 import os
-import re
 import subprocess
 
 from knit_harness import PATIENCE, Case, Child, Daemon, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
-DENIED, UNKNOWN_TASK, BAD_ARGUMENT = 301, 300, 302
+RUDE = os.environ['KNIT_RUDE']
+CANCELLED, DENIED, BAD_ARGUMENT = 304, 301, 302
 
 
 def knit(daemon, *arguments, status=0):
@@ -125,6 +125,152 @@ class Lists(Case):
             self.assertIn('takes no arguments', knit(daemon, 'calls', 'all', status=2))
             rpc.notify('$/cancel', msgid)
             rpc.response(msgid)
+
+
+class Ended(Case):
+    """By an operator, whose calls they are not."""
+
+    def running(self, operator, task='sleep', count=1):
+        def found():
+            rows = [row for row in operator.call('$/calls')['calls'] if (row['task'], row['state']) == (task, 'running')]
+            return len(rows) == count and rows
+        return wait_until(found, f'{count} of {task} to run')
+
+    def queued(self, operator, count=1):
+        def found():
+            rows = [row for row in operator.call('$/calls')['calls'] if row['state'] == 'queued']
+            return len(rows) == count and rows
+        return wait_until(found, f'{count} that wait')
+
+    def outcome(self, child):
+        """Of a caller by shared memory: the error that it prints."""
+        out, _ = child.process.communicate(timeout=3 * PATIENCE)
+        return json.loads(out.splitlines()[0])
+
+    def shm(self, daemon, *arguments):
+        return Child([KNIT, '-u', f'shm://{daemon.socket}', '--json', 'call', *arguments], stdout=subprocess.PIPE,
+                     stderr=subprocess.STDOUT, text=True)
+
+    def test_what_runs_is_told(self):
+        with Daemon(workers=1) as daemon, daemon.unix() as rpc, daemon.unix() as operator, self.shm(daemon, 'sleep', '60000') as child:
+            (row,) = self.running(operator)
+            self.assertIs(operator.call('$/stop', *address(row)), True)
+            error = self.outcome(child)
+            self.assertEqual((error['name'], error['started'], error['message']),
+                             ('CANCELLED', 'yes', 'stopped by an operator while it ran'))
+            rpc.call('$/hello', {'name': 'test'})
+            msgid = rpc.request('sleep', 60000)
+            (row,) = self.running(operator)
+            self.assertIs(operator.call('$/stop', *address(row)), True)
+            error, _ = rpc.response(msgid)
+            self.assertEqual((error[0], error[1], error[2]['started']), (CANCELLED, 'stopped by an operator while it ran', 'yes'))
+            self.assertIs(operator.call('$/stop', *address(row)), False)
+            self.assertEqual(daemon.stats()['lanes'][0]['deaths'], 0)
+            self.assertIn('msg="a call is to stop"', daemon.log())
+
+    def test_what_waits_is_not_started(self):
+        with Daemon('--module', RUDE, workers=1) as daemon, daemon.unix() as rpc, daemon.unix() as operator, \
+                self.shm(daemon, 'sleep', '60000') as first:
+            self.running(operator)
+            with self.shm(daemon, 'nap', '0') as second:
+                (by_memory,) = self.queued(operator)
+                rpc.call('$/hello', {'name': 'test'})
+                msgid = rpc.request('nap', 0)
+                rows = self.queued(operator, 2)
+                (by_socket,) = (row for row in rows if row['session'] != by_memory['session'])
+                for row in rows:
+                    self.assertIs(operator.call('$/stop', *address(row)), True)
+                # At once, while the worker is busy.
+                error, _ = rpc.response(msgid)
+                self.assertEqual((error[0], error[2]['started']), (CANCELLED, 'no'))
+                self.assertIs(operator.call('$/stop', *address(self.running(operator)[0])), True)
+                error = self.outcome(second)
+                self.assertEqual((error['name'], error['started']), ('CANCELLED', 'no'))
+                self.assertEqual(self.outcome(first)['name'], 'CANCELLED')
+            self.assertNotEqual(by_socket['session'], by_memory['session'])
+            # The slots' next calls are others.
+            self.assertEqual([rpc.call('add', i, 1) for i in range(100)], list(range(1, 101)))
+            self.assertEqual(knit(daemon, 'call', 'add', '1', '2'), '3\n')
+
+    def test_what_goes_on_loses_its_worker(self):
+        with Daemon('--module', RUDE, workers=1, abort_grace_ms=100) as daemon, daemon.unix() as rpc, daemon.unix() as operator, \
+                self.shm(daemon, 'hold_out') as child:
+            (row,) = self.running(operator, 'hold_out')
+            # One that only stops it does not kill, however long it goes on: a caller waits.
+            self.assertIs(operator.call('$/stop', *address(row)), True)
+            rpc.call('$/hello', {'name': 'test'})
+            msgid = rpc.request('add', 3, 4)
+            self.queued(operator)
+            self.assertEqual(daemon.stats()['lanes'][0]['deaths'], 0)
+            self.assertIs(operator.call('$/kill', *address(row)), True)
+            error = self.outcome(child)
+            self.assertEqual((error['name'], error['started'], error['message']),
+                             ('CANCELLED', 'yes', 'an operator killed the task hold_out, which did not stop'))
+            self.assertEqual(rpc.result(msgid), 7)
+            self.assertEqual(daemon.stats()['lanes'][0]['deaths'], 1)
+            self.assertIs(operator.call('$/kill', *address(row)), False)
+            # Which task that was is an operator's business: nobody is quarantined.
+            self.assertEqual(operator.call('$/stats')['tasks'], [])
+            msgid = rpc.request('hold_out')
+            (row,) = self.running(operator, 'hold_out')
+            self.assertIs(operator.call('$/kill', *address(row), 0), True)
+            error, _ = rpc.response(msgid)
+            self.assertEqual((error[0], error[2]['started']), (CANCELLED, 'yes'))
+            self.assertIn('when an operator had asked it to stop', daemon.log())
+
+    def test_a_kill_hits_no_other_call(self):
+        """Many calls that end by themselves about when their kill is due, and others that begin then."""
+        with Daemon('--module', RUDE, workers=2) as daemon, daemon.unix() as rpc, daemon.unix() as operator:
+            for _ in range(10):
+                ids = [rpc.request('nap', 20) for _ in range(6)]
+                asked = set()
+                while any(msgid not in rpc.responses for msgid in ids):
+                    for row in operator.call('$/calls')['calls']:
+                        if row['state'] == 'running' and len(asked) < 2 and address(row) not in asked:
+                            asked.add(address(row))
+                            operator.call('$/kill', *address(row), 15)
+                    rpc.call('$/ping')
+                errors = [error for error in (rpc.response(msgid)[0] for msgid in ids) if error]
+                self.assertLessEqual(len(errors), len(asked))
+                self.assertLessEqual({error.split(':')[0] for error in errors}, {'304 CANCELLED'})
+
+    def test_addresses_that_are_none(self):
+        with Daemon(workers=1) as daemon, daemon.unix() as rpc, daemon.unix() as operator, daemon.tcp() as stranger:
+            msgid = rpc.request('sleep', 60000)
+            (row,) = self.running(operator)
+            session, slot, generation = address(row)
+            for place in ((session, slot, generation + 1), (session, slot, generation - 1), (session, slot + 1, generation),
+                          (session, slot + 1, 1), (session, 1 << 20, generation), (session + 1000, slot, generation),
+                          (session, slot, (1 << 40) - 1)):
+                self.assertIs(operator.call('$/stop', *place), False, place)
+                self.assertIs(operator.call('$/kill', *place, 0), False, place)
+            for params in (), (session, slot), (session, slot, -1), (session, slot, 'x'), (session, slot, 1 << 40), \
+                    (session, 1 << 32, 1), (session, slot, generation, 1, 1), (session, slot, generation, -1):
+                self.assert_fails(BAD_ARGUMENT, operator.call, '$/kill', *params)
+            self.assert_fails(BAD_ARGUMENT, operator.call, '$/stop', *address(row), 1)
+            for method in '$/stop', '$/kill':
+                self.assert_fails(DENIED, stranger.call, method, *address(row))
+            self.assertEqual([place for place in map(address, self.running(operator))], [address(row)])
+            rpc.notify('$/cancel', msgid)
+            self.assertIsNotNone(rpc.response(msgid)[0])
+
+    def test_the_tool_ends_calls(self):
+        with Daemon('--module', RUDE, workers=2) as daemon, daemon.unix() as rpc, daemon.unix() as operator:
+            msgid = rpc.request('sleep', 60000)
+            (row,) = self.running(operator)
+            place = '.'.join(map(str, address(row)))
+            self.assertEqual(knit(daemon, 'stop', place), f'{place} is asked to stop\n')
+            self.assertIsNotNone(rpc.response(msgid)[0])
+            done = subprocess.run([KNIT, '-u', f'unix://{daemon.socket}', 'stop', place], capture_output=True, text=True, timeout=3 * PATIENCE)
+            self.assertEqual((done.returncode, done.stdout), (1, f'{place} has ended\n'))
+            msgid = rpc.request('hold_out')
+            (row,) = self.running(operator, 'hold_out')
+            place = '.'.join(map(str, address(row)))
+            self.assertEqual(json.loads(knit(daemon, '--json', 'kill', '--grace', '10', place)), {'call': place, 'asked': True})
+            self.assertIsNotNone(rpc.response(msgid)[0])
+            for wrong in '1.2', '1.2.3.4', 'x.1.1', '1.2.', '-1.2.3', '1.2.99999999999999999999':
+                self.assertIn('expected SESSION.SLOT.GENERATION', knit(daemon, 'stop', '--', wrong, status=2))
+            self.assertIn('takes addresses', knit(daemon, 'kill', status=2))
 
 
 if __name__ == '__main__':
