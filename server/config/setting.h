@@ -124,6 +124,7 @@ struct knit_settings {
     uint64_t allow_remote_without_authentication;
     char *tokens;
     uint64_t require_authentication;
+    uint64_t reload_check_s;
     uint64_t threads_io;
     uint64_t max_connections;
     uint64_t message_max_bytes;

@@ -109,6 +109,11 @@ const struct knit_setting knit_setting_table[] = {
         "callers may do. Those on the unix socket are known by their uid. With it, or with a "
         "policy that gives anonymous nothing, listen_tls takes addresses that other machines "
         "reach."},
+    {"server", "reload_check_s", NULL, KNIT_SETTING_NUMBER, AT(reload_check_s), OFF, DAY_S, NULL,
+        "0", "SECONDS",
+        "How often the daemon looks whether the files of policy, tokens and the tls settings are "
+        "others than those it has read; it reads them again, as after SIGHUP, when they look the "
+        "same twice in a row. 0: after SIGHUP and knit reload alone."},
     {"server", "threads_io", NULL, KNIT_SETTING_AUTO_NUMBER, AT(threads_io), 1, 64, NULL, "auto",
         "COUNT",
         "Event loops that serve connections; auto is one for every four processors that the daemon "

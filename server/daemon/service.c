@@ -30,6 +30,7 @@
 #include "server/daemon/certificates.h"
 #include "server/daemon/dealer.h"
 #include "server/daemon/descriptors.h"
+#include "server/daemon/file_watch.h"
 #include "server/daemon/identity.h"
 #include "server/daemon/lists.h"
 #include "server/daemon/loop.h"
@@ -63,6 +64,7 @@ struct service {
     struct knit_ready_file ready;
     struct knit_rules rules;
     struct knit_reload_outcome outcome;
+    struct knit_file_watch files; /* that settings name */
     struct knit_listed listed;
     struct knit_lists lists;
     enum service_state state;
@@ -162,6 +164,11 @@ static void reload(struct service *service)
     knit_status_reloaded(
         &service->status, knit_reload_outcome_get(&service->outcome, &why) ? why.text : NULL);
     knit_second_note(&service->second);
+}
+
+static void on_changed_files(void *arg)
+{
+    reload(arg);
 }
 
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
@@ -538,6 +545,7 @@ static int start(struct service *service, struct knit_sentence *why)
 
     if (r != 0)
         return knit_sentence_set(why, r, "cannot get random bytes: %s", strerror(-r));
+    knit_file_watch_init(&service->files, service->settings);
     r = knit_access_init(&service->access, service->settings, why);
     if (r == 0)
         r = knit_identity_init(&service->identity, service->settings, why);
@@ -564,7 +572,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = start_loops(service, why);
     if (r == 0 &&
-        knit_certificates_watch(&service->certificates, service->base, &service->log) != 0)
+        (knit_certificates_watch(&service->certificates, service->base, &service->log) != 0 ||
+            knit_file_watch_start(&service->files, service->base, on_changed_files, service) != 0))
         r = refuse_memory(why);
     if (r == 0 && (knit_signals_start(&service->signals, service->base, on_signal, service) != 0 ||
                       knit_listening_start(&service->listening, service->base, knit_dealer_accept,
@@ -614,6 +623,7 @@ static void stop(struct service *service)
     knit_signals_close(&service->signals);
     free_event(&service->outbox_event);
     knit_certificates_unwatch(&service->certificates);
+    knit_file_watch_stop(&service->files);
     if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);

@@ -369,6 +369,26 @@ class Sockets(Case):
             self.assert_fails(DENIED, rpc.call, 'add', 1, 2)
             self.assertIn('pattern=no_such_task', daemon.log())
 
+    def test_a_file_that_changes_is_read_without_a_signal(self):
+        """As in a volume of Kubernetes, where nobody can send one: reload_check_s."""
+        with daemon_with(section(UID, '* $/stats'), reload_check_s=1) as daemon, daemon.unix() as rpc:
+            self.assertEqual(rpc.call('echo', 1), 1)
+            daemon.write('policy.new', section(UID, 'add $/stats'))
+            os.rename(os.path.join(daemon.dir, 'policy.new'), daemon.policy)
+
+            def is_denied():
+                try:
+                    return not rpc.call('echo', 1)
+                except RpcError as error:
+                    return error.code == DENIED
+            wait_until(is_denied, 'the new policy', 6 * PATIENCE)
+            self.assertEqual(rpc.call('add', 2, 3), 5)
+            # A mistake changes nothing, and is said.
+            daemon.write('policy', 'allow = *\n')
+            wait_until(lambda: 'not reloaded: nothing has changed' in daemon.log(), 'the refusal', 6 * PATIENCE)
+            self.assertEqual(rpc.call('add', 2, 3), 5)
+            self.assertTrue(is_denied())
+
     def test_several_loops_have_one_policy(self):
         with daemon_with(section('anonymous', 'add'), threads_io=3) as daemon:
             rpcs = [daemon.tcp() for _ in range(6)]
