@@ -28,6 +28,10 @@ PACKAGES_METRICS=(prometheus)
 # does not let it boot, these tests are skipped.
 PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
 
+# Of all tests but the quick ones: podman, with both runtimes that Debian has, since not every machine lets each of them run; docker's
+# own program for the compose file. Where podman cannot run a container these tests are skipped.
+PACKAGES_CONTAINERS=(buildah podman crun runc docker-compose)
+
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 

@@ -135,6 +135,7 @@ packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
 [ "$quick" = yes ] || { command -v npm && command -v node; } >/dev/null || packages+=("${PACKAGES_NPM[@]}")
 [ "$quick" = yes ] || command -v promtool >/dev/null || packages+=("${PACKAGES_METRICS[@]}")
 [ "$quick" = yes ] || packages+=("${PACKAGES_BOOT[@]}")
+[ "$quick" = yes ] || packages+=("${PACKAGES_CONTAINERS[@]}")
 [ "$all" = no ] || packages+=("${PACKAGES_ALL[@]}")
 if ! packages_need "$install" "${packages[@]}"; then
   note failed packages
@@ -151,6 +152,8 @@ fi
 if [ "$install" = yes ] && ! fetch_npm build/npm; then
   echo 'npm ci failed: its client is not tested' >&2
 fi
+# What is in the image; the test of it would build this too, beside all others.
+[ $# -gt 0 ] || build build-image --prefix /usr --libdir lib -Dbuildtype=release -Dtests=false -Dbench=false || true
 run_tests build --timeout-multiplier 3 "$@"
 # What is installed by others is built otherwise: across files and by a profile, which can drop what only a module refers to,
 # or inline what must stand apart. The tests here look at the built files and call them over each path.
