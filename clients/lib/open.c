@@ -24,6 +24,7 @@
 #include "fastpath/lane/fd.h"
 #include "fastpath/worker/inliner.h"
 #include "proto/hello.h"
+#include "proto/limits.h"
 
 enum {
     PARAMS_MAX = 1024 * 1024 * 1024,
@@ -73,6 +74,13 @@ int knit_open_check(const struct knit_open_options *options, struct knit_error *
     int code = knit_error_check_reserved("knit_open_options", options->reserved,
         sizeof(options->reserved) / sizeof(options->reserved[0]), ret_error);
 
+    if (code == KNIT_OK && options->reply_max_bytes != 0 &&
+        (options->reply_max_bytes < KNIT_STREAM_FIRST_MAX ||
+            options->reply_max_bytes > KNIT_MESSAGE_BYTES_MAX))
+        code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "option reply_max_bytes is %u: %u to %u are allowed, and 0 for %u",
+            options->reply_max_bytes, KNIT_STREAM_FIRST_MAX, KNIT_MESSAGE_BYTES_MAX,
+            KNIT_STREAM_IN_MAX_DEFAULT);
     if (code == KNIT_OK && retry != NULL)
         code = knit_error_check_reserved("knit_retry_options", retry->reserved,
             sizeof(retry->reserved) / sizeof(retry->reserved[0]), ret_error);

@@ -338,6 +338,7 @@ static int take_hello(struct knit_link *link, struct knit_span result, struct kn
         return code;
     }
     knit_stream_set_limits(link->stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
+    knit_stream_set_in_max(link->stream, link->options.reply_max_bytes);
     link->stream->takes_references = knit_hello_reply_has(&reply, "references");
     link->stream->takes_keys = knit_hello_reply_has(&reply, "key");
     link->stream->instance = digest(reply.instance);

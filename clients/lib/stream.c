@@ -46,7 +46,7 @@ static uint64_t coarse_ns(void)
 int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callbacks *callbacks,
     const struct knit_transport *transport, uint32_t calls_max)
 {
-    const struct knit_scan_limits limits = {.message_bytes = KNIT_MESSAGE_BYTES_MAX};
+    const struct knit_scan_limits limits = {.message_bytes = KNIT_STREAM_FIRST_MAX};
 
     *stream = (struct knit_stream){.callbacks = callbacks,
         .transport = *transport,
@@ -81,6 +81,14 @@ void knit_stream_set_limits(
         stream->in_flight_max = in_flight;
     if (in_flight != 0 && in_flight < stream->places_limit)
         stream->places_limit = (uint32_t)in_flight;
+}
+
+void knit_stream_set_in_max(struct knit_stream *stream, uint32_t bytes)
+{
+    const struct knit_scan_limits limits = {
+        .message_bytes = bytes != 0 ? bytes : KNIT_STREAM_IN_MAX_DEFAULT};
+
+    knit_scan_set_limits(&stream->scan, &limits);
 }
 
 void knit_stream_fini(struct knit_stream *stream)
@@ -444,8 +452,8 @@ static bool take_scanned(struct knit_stream *stream)
     return take_message(stream, &message, stream->scan.used);
 }
 
-/* What stands at in_begin is no message. A server that encrypts answers what is not encrypted with
- * an alert: content type 21, major version 3. */
+/* What stands at in_begin is no message, or too large a one. A server that encrypts answers what is
+ * not encrypted with an alert: content type 21, major version 3. */
 static void refuse_input(struct knit_stream *stream)
 {
     const uint8_t *bytes = stream->in + stream->in_begin;
@@ -455,7 +463,14 @@ static void refuse_input(struct knit_stream *stream)
         knit_stream_break(stream, "the server speaks TLS there, so its URL begins with knits://");
         return;
     }
-    knit_stream_break(stream, "the server sent what is no message: %s", stream->scan.reason);
+    if (stream->scan.refused == KNIT_TOO_LARGE)
+        knit_stream_break(stream, "the server sent a message of more than %u bytes%s",
+            stream->scan.limits.message_bytes,
+            stream->scan.limits.message_bytes == KNIT_STREAM_FIRST_MAX
+                ? " before it was known"
+                : " (option reply_max_bytes)");
+    else
+        knit_stream_break(stream, "the server sent what is no message: %s", stream->scan.reason);
 }
 
 static void scan_input(struct knit_stream *stream)
@@ -473,12 +488,12 @@ static void scan_input(struct knit_stream *stream)
         r = knit_scan_feed(
             &stream->scan, stream->in + stream->in_fed, stream->in_len - stream->in_fed, &used);
         stream->in_fed += used;
-        if (r == 0)
-            return;
-        if (r != KNIT_SCAN_E_DONE) {
+        if (r != KNIT_SCAN_E_DONE && (r != 0 || stream->scan.refused != 0)) {
             refuse_input(stream);
             return;
         }
+        if (r == 0)
+            return;
         if (!take_scanned(stream))
             return;
         stream->in_begin = stream->in_fed;
@@ -507,7 +522,9 @@ static bool make_room(struct knit_stream *stream)
     }
     if (stream->in_max - kept >= READ_MIN)
         return true;
-    max = kept * 2 + 2 * READ_MIN;
+    max =
+        kept < stream->scan.limits.message_bytes / 2 ? kept * 2 : stream->scan.limits.message_bytes;
+    max += 2 * READ_MIN;
     in = realloc(stream->in, max);
     if (in == NULL)
         return false;

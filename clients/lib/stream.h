@@ -9,7 +9,8 @@
  * Callbacks run inside knit_stream_receive(), knit_stream_flush() and knit_stream_break(). They may
  * start requests, and may not call knit_stream_fini().
  *
- * Security: what arrives is scanned before it is kept, and bounded by what the server announced.
+ * Security: what arrives is scanned before it is kept. A message has at most 64 KiB until it is
+ * known who sends it, and then as much as the session lets it have. So much again is reserved.
  */
 #pragma once
 
@@ -37,6 +38,9 @@ enum {
     KNIT_STREAM_PLACES_WAITING = 64,
     /* Unsent bytes at which starting another request returns KNIT_WOULD_BLOCK. */
     KNIT_STREAM_OUT_MAX = 4 * 1024 * 1024,
+    /* Bytes of a message that arrives: of the first ones, and of any. */
+    KNIT_STREAM_FIRST_MAX = 64 * 1024,
+    KNIT_STREAM_IN_MAX_DEFAULT = 64 * 1024 * 1024,
     /* How long after a deadline a caller still waits for the daemon's own, more exact TIMEOUT
        before the library gives one. */
     KNIT_STREAM_GRACE_MS = 20,
@@ -125,6 +129,9 @@ static inline bool knit_stream_takes_calls(const struct knit_stream *stream)
  * 0 = not said. */
 void knit_stream_set_limits(
     struct knit_stream *stream, uint64_t message_bytes, uint64_t call_bytes, uint64_t in_flight);
+
+/* Of a message of the server; 0 = KNIT_STREAM_IN_MAX_DEFAULT. */
+void knit_stream_set_in_max(struct knit_stream *stream, uint32_t bytes);
 
 static inline bool knit_stream_is_open(const struct knit_stream *stream)
 {

@@ -14,6 +14,7 @@
 
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
+#include "proto/limits.h"
 #include "proto/text.h"
 
 enum {
@@ -349,6 +350,7 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
         own = *options;
     own.name = "knit";
     own.stays_lost = true; /* a command ends with its connection */
+    own.reply_max_bytes = KNIT_MESSAGE_BYTES_MAX;
     if (token.file != NULL || token.text != NULL)
         own.token = &token;
     if (tool->retries > 0)

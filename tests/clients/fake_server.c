@@ -52,6 +52,16 @@ static bool first_param(const struct knit_message *message, struct knit_item *re
 
 /* ---- what the protocol names ---- */
 
+/* As a result so many bytes, of which none comes. */
+static void begin_answer(uint32_t msgid, uint32_t bytes)
+{
+    const uint8_t head[] = {0xc6, (uint8_t)(bytes >> 24), (uint8_t)(bytes >> 16),
+        (uint8_t)(bytes >> 8), (uint8_t)bytes};
+
+    knit_message_put_response_head(&fake.out, msgid);
+    (void)knit_buffer_append(&fake.out, head, sizeof(head));
+}
+
 static void answer_hello(const struct knit_message *message)
 {
     struct knit_hello_reply reply = {
@@ -65,6 +75,10 @@ static void answer_hello(const struct knit_message *message)
         .output_bytes = 4 * 1024 * 1024,
     };
 
+    if (fake.hello_bytes != 0) {
+        begin_answer(message->msgid, fake.hello_bytes);
+        return;
+    }
     if (fake.takes_references)
         reply.feature[reply.feature_count++] = knit_span_text("references");
     if (fake.takes_keys)
@@ -246,6 +260,15 @@ static void answer_first(const struct knit_message *message)
         knit_message_put_response(&fake.out, message->msgid, item.raw);
     else
         answer_nil(message->msgid);
+}
+
+static void announce(const struct knit_message *message)
+{
+    struct knit_item item;
+    uint64_t bytes;
+
+    if (first_param(message, &item) && knit_item_uint(&item, &bytes))
+        begin_answer(message->msgid, (uint32_t)bytes);
 }
 
 static void answer_params(const struct knit_message *message)
@@ -468,6 +491,7 @@ static const struct {
     {"$/tasks", answer_tasks},
     {"a", answer_first},
     {"b", answer_code},
+    {"announce", announce},
     {"c", answer_or_fail},
     {"close", end_connection},
     {"code", answer_code},

@@ -17,6 +17,8 @@
  *     refused   as `sum`, but the first ones, as many as the test says, are refused as referring to
  *               nothing; those that came before are answered first
  *
+ *     announce  begins an answer of as many bytes as it is told, and sends none of these
+ *
  *     c         fails as the test says, so many times; then its first argument
  *
  * `$/cancel` answers a held call with CANCELLED, `$/stats` says how many notifications came.
@@ -74,11 +76,12 @@ struct knit_fake_attach {
 struct knit_fake {
     char url[140];
     /* Set by the test before it opens a session. */
-    uint64_t protocol;   /* said in hello; 0 = the real one */
-    bool drips;          /* sends one byte at a time */
-    uint64_t in_flight;  /* said in hello; 0 = 1024 */
-    uint32_t timeout_ms; /* of its second task, the third has twice that; 0 = 20 s */
-    bool attaches;       /* `$/attach` is answered, as follows */
+    uint64_t protocol;    /* said in hello; 0 = the real one */
+    uint32_t hello_bytes; /* as the answer to hello it does as `announce`; 0 = it answers */
+    bool drips;           /* sends one byte at a time */
+    uint64_t in_flight;   /* said in hello; 0 = 1024 */
+    uint32_t timeout_ms;  /* of its second task, the third has twice that; 0 = 20 s */
+    bool attaches;        /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
     bool takes_references;       /* it says so in hello */
     uint32_t sums_wanted;        /* until they are answered; 0 = 1 */

@@ -96,7 +96,8 @@ struct knit_open_options {
     bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
     bool stays_lost;      /* once its connection is lost: see <knitting/state.h> */
     uint32_t connect_ms;  /* for the whole of knit_open(); 0 = 10 s */
-    const char *name;     /* sent to the daemon, for its logs; NULL = the library's name */
+    uint32_t reply_max_bytes; /* of a daemon's message; 0 = 64 MiB; more ends the connection */
+    const char *name;         /* sent to the daemon, for its logs; NULL = the library's name */
     const struct knit_tls_options *tls;     /* of knits://; NULL = every default. With knit:// it is
                                            refused, other URLs do not look at it */
     const struct knit_token_options *token; /* by which the caller says who it is; NULL = none */
@@ -105,12 +106,11 @@ struct knit_open_options {
     uint64_t reserved[4];
 };
 
-/* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's name
- * is looked up and its addresses are tried, side by side where one is slow. On failure *ret is
- * NULL, so that a knit_close() at the end needs no condition.
- * Fails with KNIT_BAD_ARGUMENT (the URL, a file of `tls`
- * or `token`, a token without TLS over a network), KNIT_DISCONNECTED (no server listens
- * there, or what listens does not speak this version of the protocol, or not TLS),
+/* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's
+ * name is looked up and its addresses are tried, side by side where one is slow. On failure *ret
+ * is NULL, so that a knit_close() at the end needs no condition. Fails with KNIT_BAD_ARGUMENT (the
+ * URL, a file of `tls` or `token`, a token without TLS over a network), KNIT_DISCONNECTED (no
+ * server listens there, or what listens does not speak this version of the protocol, or not TLS),
  * KNIT_UNAUTHENTICATED (the server did not show whom it has to be, or does not accept who the
  * caller is), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (out of memory). */
 KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *options,
