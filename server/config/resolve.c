@@ -5,6 +5,7 @@
 #include "server/config/resolve.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,17 +44,27 @@ static int resolve_listen(struct knit_settings *settings, struct knit_sentence *
         settings, knit_setting_by_key("server", "listen"), &origin, "none", why);
 }
 
-/* Who reads there is not told apart. So it is there by itself only where every user of the machine
- * may call, and so read the same by `$/tasks` and `$/stats`. */
+/* Who reads there is not told apart. So it is there by itself only where whoever reaches it may
+ * call, and so read the same by `$/tasks` and `$/stats`: by TCP where every user of the machine
+ * may, and for a service that has its socket alone beside that one, with the same mode and group.
+ */
 static int resolve_admin(struct knit_settings *settings)
 {
-    bool is_open = settings->listen.count > 0 && strcmp(settings->listen.items[0], "none") != 0 &&
-                   settings->policy == NULL && !settings->require_authentication;
+    bool is_open = settings->policy == NULL && !settings->require_authentication;
+    bool has_tcp = settings->listen.count > 0 && strcmp(settings->listen.items[0], "none") != 0;
+    const char *folder = getenv("RUNTIME_DIRECTORY");
+    char *place;
 
     if (settings->admin != NULL)
         return 0;
-    settings->admin = strdup(is_open ? "127.0.0.1:5650" : "none");
-    return settings->admin != NULL ? 0 : -ENOMEM;
+    if (is_open && !has_tcp && folder != NULL && folder[0] == '/') {
+        if (asprintf(&place, "%.*s/admin.sock", (int)strcspn(folder, ":"), folder) < 0)
+            return -ENOMEM;
+    } else {
+        place = strdup(is_open && has_tcp ? "127.0.0.1:5650" : "none");
+    }
+    settings->admin = place;
+    return place != NULL ? 0 : -ENOMEM;
 }
 
 /* The word beside an address was forgotten there, or the address was. */

@@ -77,8 +77,9 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "admin", NULL, KNIT_SETTING_TEXT, AT(admin), 0, 0, NULL, NULL, "ADDRESS:PORT",
         "Where the admin face listens, which shows by HTTP what the daemon does: an address, the "
         "absolute path of a unix socket with socket_mode and socket_group, or the word none. Left "
-        "out, 127.0.0.1:5650 where every user of the machine may call by TCP, else none; if that "
-        "is in use, the daemon starts without."},
+        "out, 127.0.0.1:5650 where every user of the machine may call by TCP, "
+        "$RUNTIME_DIRECTORY/admin.sock in a systemd unit that has its socket alone, and none with "
+        "policy or tokens; if that is in use, the daemon starts without."},
     {"server", "admin_hosts", NULL, KNIT_SETTING_LIST, AT(admin_hosts), 0, 64, NULL, NULL,
         "NAME...",
         "Names by which browsers and others may call the admin face, besides localhost and "

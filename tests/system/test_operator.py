@@ -231,6 +231,22 @@ class Service(Case):
             with Daemon(omit_socket=True, environment=service) as daemon:
                 self.assertEqual([url.split(':')[0] for url in daemon.urls], ['knit', 'unix', 'shm'])
 
+    def test_who_may_call_a_service_may_look_at_it(self):
+        """By TCP, or by a socket of the same mode; not where callers are told apart, which is not done there."""
+        with tempfile.TemporaryDirectory() as folder:
+            service = {'RUNTIME_DIRECTORY': folder + ':/other'}
+            tokens = os.path.join(folder, 'tokens')
+            with open(tokens, 'w', encoding='utf-8'):
+                pass
+            for words, place in ([], f'{folder}/admin.sock'), ([f'--tokens={tokens}'], 'none'), (['--admin=none'], 'none'), \
+                    (['--listen=127.0.0.1:0'], '127.0.0.1:5650'):
+                with self.subTest(words):
+                    printed = subprocess.run([os.environ['KNIT_DAEMON'], '--config=/dev/null', '--print-config', *words], check=True,
+                                             capture_output=True, text=True, timeout=3 * PATIENCE, env={**os.environ, **service})
+                    self.assertEqual(re.search(r'(?m)^admin = (\S+) ', printed.stdout)[1], place)
+            with Daemon(omit_socket=True, listen=None, admin=None, environment=service) as daemon:
+                self.assertEqual(daemon.admin, f'unix://{folder}/admin.sock')
+
     def test_the_first_lines_say_who_may_call_through_what(self):
         def first_lines(daemon):
             """But for those about files that are not copied, as none is with a sanitizer."""
