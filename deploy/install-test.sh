@@ -34,7 +34,7 @@ installed()
 }
 
 for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knittingd@.service knittingd.socket $(cd "$source/deploy/man" && basename -s .scd ./*.scd) \
-  tasks.c caller.py knit.fish _knit TUTORIAL.md OPERATING.md; do
+  tasks.c caller.py knit.fish _knit TUTORIAL.md OPERATING.md SYSTEMD.md; do
   installed "$name" >/dev/null
 done
 bash -n "$(installed bash-completion/completions/knit)"

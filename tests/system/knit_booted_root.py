@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 SLOWDOWN = float(os.environ.get('KNIT_TEST_SLOWDOWN', '1'))
 MAKE_SECONDS = 600 * SLOWDOWN
@@ -32,7 +33,7 @@ BOOT_SECONDS = 120 * SLOWDOWN
 RUN_SECONDS = 120 * SLOWDOWN
 
 SUITE = 'bookworm'
-PACKAGES = ('libevent-2.1-7', 'libjson-c5', 'libmsgpackc2', 'libseccomp2', 'libssl3', 'systemd')
+PACKAGES = ('libevent-core-2.1-7', 'libjson-c5', 'libmsgpackc2', 'libseccomp2', 'libssl3', 'systemd')
 # What workers ask of the kernel beyond what the filter of systemd-nspawn allows.
 CALLS = ('landlock_create_ruleset', 'landlock_add_rule', 'landlock_restrict_self', 'futex_waitv')
 CLONE_NEWNET = 0x40000000
@@ -43,8 +44,8 @@ class Unavailable(Exception):
 
 
 def root():
-    """The folder of the root, which is made where it is missing."""
-    folder = os.path.join(os.environ['KNIT_BUILD'], 'booted-root')
+    """The folder of the root, which is made where it is missing, or where it has other packages."""
+    folder = os.path.join(os.environ['KNIT_BUILD'], f'booted-root-{zlib.crc32(repr(PACKAGES).encode()):08x}')
     if os.geteuid() != 0:
         raise Unavailable('only root may boot one')
     for program in 'mmdebstrap', 'systemd-nspawn', 'nsenter', 'setpriv':
@@ -105,8 +106,8 @@ def last_lines(text):
 
 
 class Booted:
-    """binds: SOURCE:TARGET, which the booted system sees but cannot write, as bind_rw, which it can. calls: system calls that
-    are allowed beside those of systemd-nspawn's filter."""
+    """binds: SOURCE:TARGET, which the booted system sees but cannot write, as bind_rw, which it can. calls: what is allowed
+    beside what the filter of systemd-nspawn allows, or with ~ is not."""
 
     def __init__(self, *binds, bind_rw=(), calls=CALLS):
         folder = root()
@@ -118,7 +119,7 @@ class Booted:
         self.name = name = 'knit-' + os.urandom(6).hex()
         words = ['--quiet', f'--directory={folder}', f'--machine={name}', '--volatile=overlay', '--register=no', '--keep-unit',
                  '--private-network', '--settings=no', '--link-journal=no', '--resolv-conf=off', '--timezone=off',
-                 '--notify-ready=yes', *([f'--system-call-filter={" ".join(calls)}'] if calls else []),
+                 '--notify-ready=yes', *[f'--system-call-filter={call}' for call in calls],
                  *[f'--bind-ro={bind}' for bind in binds], *[f'--bind={bind}' for bind in bind_rw], '--boot']
         try:
             self.groups = control_groups(name)
@@ -185,6 +186,15 @@ class Booted:
         found = dict(line.split('=', 1) for line in self.run('systemctl', 'show', unit, *[f'--property={name}' for name in names])
                      .splitlines())
         return found[names[0]] if len(names) == 1 else [found[name] for name in names]
+
+    def pids(self):
+        """The process ids of everything that runs in it, as this side knows them."""
+        namespace, found = os.readlink(f'/proc/{self.leader}/ns/pid'), []
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            with contextlib.suppress(OSError):  # it may have ended
+                if os.readlink(f'/proc/{pid}/ns/pid') == namespace:
+                    found.append(int(pid))
+        return found
 
     def journal(self, unit):
         return self.run('journalctl', '--no-pager', '--output=cat', f'--unit={unit}')

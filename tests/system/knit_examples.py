@@ -53,8 +53,12 @@ class Step:
     output: str = ''
 
 
+# Followed by a test of its own, which boots a system for it.
+ELSEWHERE = {'deploy/doc/SYSTEMD.md': 'test_units.py'}
+
+
 def is_tutorial(path):
-    return bool(re.fullmatch(r'deploy/doc/.*\.md', path))
+    return bool(re.fullmatch(r'deploy/doc/.*\.md', path)) and path not in ELSEWHERE
 
 
 def steps(text):

@@ -102,7 +102,8 @@ def stopped(task):
         os.waitpid(task, WALL)
         yield
     finally:
-        ptrace(PTRACE_DETACH)
+        with contextlib.suppress(ProcessLookupError):  # it was ended, and the caller has waited for it
+            ptrace(PTRACE_DETACH)
 
 
 class States(Case):
