@@ -20,11 +20,18 @@ static bool is_full(const struct knit_stream *stream)
            stream->out.len - stream->out_sent > KNIT_STREAM_OUT_MAX;
 }
 
+/* What a server says of its workers is believed as far as this: one that takes calls and answers
+ * none keeps no more of them than that before another one is asked. */
+static uint64_t believed(uint64_t workers, uint64_t others)
+{
+    return workers < others * KNIT_WORKERS_RATIO ? workers : others * KNIT_WORKERS_RATIO;
+}
+
 /* Whether `left` has no more to do than `right`, each for what it can do. */
 static bool is_better(const struct knit_stream *left, const struct knit_stream *right)
 {
-    return ((uint64_t)left->places_taken + 1) * right->workers <=
-           ((uint64_t)right->places_taken + 1) * left->workers;
+    return ((uint64_t)left->places_taken + 1) * believed(right->workers, left->workers) <=
+           ((uint64_t)right->places_taken + 1) * believed(left->workers, right->workers);
 }
 
 /* Those that may take the call. */

@@ -3,7 +3,9 @@
  *
  * Two of them are drawn by chance, and the one with the smaller (calls in flight + 1) / workers
  * takes the call. Looking at two is enough for calls to be shared in proportion to the workers, and
- * many callers do not all go to the one that seems the least loaded to each.
+ * many callers do not all go to the one that seems the least loaded to each. How many workers it
+ * has is a server's own word, so of two servers no one counts as more than KNIT_WORKERS_RATIO of
+ * the other.
  *
  * All of it is for handles whose `several` is not NULL: a session with one connection does not come
  * here, and asks once a call whether that is so. For what else is done with a call there is still
@@ -31,6 +33,8 @@ struct knit_handle;
 struct knit_handles;
 struct knit_promise;
 struct knit_stream;
+
+enum { KNIT_WORKERS_RATIO = 16 };
 
 /* avoided: taken only if it is the only one; NULL = none. Where no connection takes calls by right,
  * one that is out takes them; without that, nothing changes. */

@@ -17,7 +17,8 @@ enum {
     BUDGET_MAX = 100 * ATTEMPT,
     CALL_BYTES_MAX = 64 * 1024,
     BYTES_MAX = 4 * 1024 * 1024,
-    RETURN_MS = 5000, /* a server that knows a key may take to come back */
+    ASKED_MAX_MS = 60 * 1000, /* a server may ask a call without a limit to wait */
+    RETURN_MS = 5000,         /* a server that knows a key may take to come back */
     RETURN_LOOK_MS = 20,
     NS_PER_MS = 1000000,
 };
@@ -152,9 +153,15 @@ static uint64_t wait_of(struct knit_retries *retries, const struct knit_retry *r
     return asked_ns > wait_ns ? asked_ns : wait_ns;
 }
 
-/* Its time is over before that. */
-static bool is_too_late(const struct knit_handle *handle, uint64_t due_ns)
+/* Its time is over before that. What has no limit of its own does not wait as long as it is told
+ * to: its caller would not hear of it for weeks. */
+static bool is_too_late(const struct knit_handle *handle, uint64_t now_ns, uint64_t due_ns)
 {
+    const uint64_t most_ns = handle->handles->promises.retries.wait_max_ns;
+
+    if (handle->deadline_ns == 0 && handle->retry->start_by_ns == UINT64_MAX &&
+        due_ns - now_ns > most_ns && due_ns - now_ns > (uint64_t)ASKED_MAX_MS * NS_PER_MS)
+        return true;
     return (handle->deadline_ns != 0 && due_ns >= handle->deadline_ns) ||
            due_ns >= handle->retry->start_by_ns;
 }
@@ -181,15 +188,16 @@ bool knit_retry_again(struct knit_handle *handle)
     struct knit_retry *retry = handle->retry;
     struct knit_promise *promise;
     struct knit_failure failure;
-    uint64_t due_ns;
+    uint64_t now_ns, due_ns;
 
     if ((handle->flags & (KNIT_HANDLE_CANCELLED | KNIT_HANDLE_DISOWNED)) != 0 ||
         !(knit_handles_has_lease(handles) || handles->returns) || !read_failure(handle, &failure) ||
         !is_worth_it(handle, &failure) || retry->attempts >= retries->attempts ||
         retries->budget < ATTEMPT)
         return false;
-    due_ns = knit_clock_ns() + wait_of(retries, retry, &failure);
-    if (is_too_late(handle, due_ns))
+    now_ns = knit_clock_ns();
+    due_ns = now_ns + wait_of(retries, retry, &failure);
+    if (is_too_late(handle, now_ns, due_ns))
         return false;
     promise = knit_promise_new(knit_span(retry->params, retry->len), NULL, NULL, 0);
     if (promise == NULL)

@@ -248,6 +248,34 @@ static void what_would_come_too_late_is_not_waited_for(void **state)
     assert_true(now_ms() - began_ms < 100000);
 }
 
+static void a_call_without_timeout_is_not_kept_for_longer_than_a_minute(void **state)
+{
+    static const uint64_t asked_ms[] = {60002, 3600000, UINT32_MAX, UINT64_MAX - 1};
+    const struct knit_retry_options patient = {.wait_ms = 1, .wait_max_ms = 100000};
+    struct knit_handle *handle;
+
+    (void)state;
+    open_retrying(&quick);
+    for (size_t i = 0; i < sizeof(asked_ms) / sizeof(asked_ms[0]); i++) {
+        fail_with(KNIT_OVERLOADED, ALWAYS);
+        fake.failure.retry_after_ms = asked_ms[i];
+        assert_int_equal(
+            knit_start(k, NULL, &handle, &error, "c", "(int) -> int", (int64_t)7), KNIT_OK);
+        assert_int_equal(knit_await(handle, 10000, &error), KNIT_OVERLOADED);
+        assert_int_equal(attempts(), 1);
+        assert_null(knit_free(handle));
+    }
+    open_retrying(&patient);
+    fail_with(KNIT_OVERLOADED, ALWAYS);
+    fake.failure.retry_after_ms = 90000;
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "c", "(int) -> int", (int64_t)7), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(knit_dispatch(k, &error) == KNIT_OK && attempts() == 1, 10000));
+    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
+    assert_int_equal(knit_await(handle, 0, &error), KNIT_PENDING);
+    assert_null(knit_free(handle));
+}
+
 static void all_attempts_have_one_timeout(void **state)
 {
     const struct knit_retry_options many = {.attempts = 1000, .wait_ms = 20, .wait_max_ms = 20};
@@ -338,14 +366,14 @@ static void count_done(struct knit_handle *handle, void *user)
     (void)knit_await(handle, 0, &error);
 }
 
-/* Until the first attempt is over and the second is an hour away. */
+/* Until the first attempt is over and the second is most of a minute away. */
 static struct knit_handle *start_waiting(int *done)
 {
     struct knit_handle *handle;
 
     *done = 0;
     fail_with(KNIT_OVERLOADED, ALWAYS);
-    fake.failure.retry_after_ms = 3600000;
+    fake.failure.retry_after_ms = 50000;
     assert_int_equal(
         knit_start(k, NULL, &handle, &error, "c", "(int) -> int", (int64_t)7), KNIT_OK);
     knit_on_done(handle, count_done, done);
@@ -426,6 +454,7 @@ int main(void)
         FAILING(one_with_a_key_goes_to_the_same_server_again_and_to_no_other),
         FAILING(retry_after_ms_is_honoured),
         FAILING(what_would_come_too_late_is_not_waited_for),
+        FAILING(a_call_without_timeout_is_not_kept_for_longer_than_a_minute),
         FAILING(all_attempts_have_one_timeout),
         FAILING(the_budget_bounds_all_attempts),
         FAILING(long_arguments_are_not_kept),

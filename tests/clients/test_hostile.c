@@ -10,6 +10,7 @@
 
 #include <knitting/knitting.h>
 
+#include "clients/lib/choose.h"
 #include "clients/lib/client.h"
 #include "proto/limits.h"
 #include "tests/clients/fake_server.h"
@@ -99,6 +100,34 @@ static void a_limit_that_cannot_be_is_refused(void **state)
     }
 }
 
+/* ---- what is believed ---- */
+
+/* Whoever makes one call after the other, each until its timeout. */
+static void who_lies_about_its_workers_keeps_few_calls(void **state)
+{
+    static const uint64_t lies[] = {1 << 16, 17, 16, 4};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        static struct knit_handles handles;
+        struct knit_stream liar = {.transport.fd = 0, .workers = lies[i], .places_limit = 1000};
+        struct knit_stream honest = {.transport.fd = 0, .workers = 1, .places_limit = 1000};
+        uint32_t to_honest = 0;
+
+        handles = (struct knit_handles){.several = &liar, .promises.retries.random = 1};
+        liar.next = &honest;
+        for (int n = 0; n < 1000; n++) {
+            knit_handles_choose(&handles, NULL);
+            if (handles.stream == &liar)
+                liar.places_taken++;
+            else
+                to_honest++;
+        }
+        assert_in_range(liar.places_taken, 1, KNIT_WORKERS_RATIO);
+        assert_int_equal(liar.places_taken + to_honest, 1000);
+    }
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, knit_fake_start, knit_fake_stop)
 
 int main(void)
@@ -107,6 +136,7 @@ int main(void)
         WITH_SERVER(an_answer_to_hello_has_64_kib),
         WITH_SERVER(a_message_has_what_the_session_lets_it_have),
         WITH_SERVER(a_limit_that_cannot_be_is_refused),
+        cmocka_unit_test(who_lies_about_its_workers_keeps_few_calls),
     };
 
     return cmocka_run_group_tests_name("hostile", tests, NULL, NULL);

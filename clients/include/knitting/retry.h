@@ -18,7 +18,9 @@ extern "C" {
  * TIMEOUT, nor what was cancelled.
  *
  * Before each further attempt passes what the error's `retry_after_ms` says, and at least wait_ms,
- * twice as much each time, up to wait_max_ms; of that a random part of up to a half is left out.
+ * twice as much each time, up to wait_max_ms; of that a random part of up to a half is left out. A
+ * call whose timeout would be over by then ends with the error instead, and so does one without
+ * that would wait for more than a minute, and than wait_max_ms.
  *
  * All further attempts of a session together are bounded by a budget: ten, and one more for every
  * hundred calls times budget_percent, of which a hundred at most are saved up. So callers do not
