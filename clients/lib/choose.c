@@ -2,16 +2,12 @@
 /* Power of two choices, and the calls that have none. */
 #include "clients/lib/choose.h"
 
+#include "clients/lib/chance.h"
 #include "clients/lib/handle.h"
 
 static uint64_t draw(struct knit_handles *handles)
 {
-    uint64_t *random = &handles->promises.retries.random;
-
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    return *random;
+    return knit_chance_next(&handles->promises.retries.random);
 }
 
 static bool is_full(const struct knit_stream *stream)

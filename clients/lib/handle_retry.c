@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/lib/chance.h"
 #include "clients/lib/handle.h"
 #include "fastpath/lane/bell.h"
 #include "proto/failure.h"
@@ -129,14 +130,6 @@ static bool is_worth_it(const struct knit_handle *handle, const struct knit_fail
     }
 }
 
-static uint64_t next_random(struct knit_retries *retries)
-{
-    retries->random ^= retries->random << 13;
-    retries->random ^= retries->random >> 7;
-    retries->random ^= retries->random << 17;
-    return retries->random;
-}
-
 /* How long before the next attempt. */
 static uint64_t wait_of(struct knit_retries *retries, const struct knit_retry *retry,
     const struct knit_failure *failure)
@@ -146,7 +139,7 @@ static uint64_t wait_of(struct knit_retries *retries, const struct knit_retry *r
 
     if (wait_ns > retries->wait_max_ns)
         wait_ns = retries->wait_max_ns;
-    wait_ns -= next_random(retries) % (wait_ns / 2 + 1);
+    wait_ns -= knit_chance_next(&retries->random) % (wait_ns / 2 + 1);
     if (failure->retry_after_ms != KNIT_FAILURE_NONE)
         asked_ns = failure->retry_after_ms < UINT32_MAX ? failure->retry_after_ms * NS_PER_MS
                                                         : (uint64_t)UINT32_MAX * NS_PER_MS;

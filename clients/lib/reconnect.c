@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "clients/lib/attach.h"
+#include "clients/lib/chance.h"
 #include "clients/lib/choose.h"
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
@@ -63,10 +64,7 @@ static const uint64_t ms = 1000000;
 /* From 0 to below `end`, which is not 0. */
 static uint64_t chance(struct knit_link *link, uint64_t end)
 {
-    link->random ^= link->random << 13;
-    link->random ^= link->random >> 7;
-    link->random ^= link->random << 17;
-    return link->random % end;
+    return knit_chance_next(&link->random) % end;
 }
 
 static const struct knit_url *link_url(const struct knit_link *link)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "clients/lib/chance.h"
 #include "clients/lib/choose.h"
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
@@ -31,12 +32,7 @@ static const uint64_t ms = 1000000;
 
 static uint64_t chance(struct knit *k)
 {
-    uint64_t *random = &k->link.random;
-
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    return *random;
+    return knit_chance_next(&k->link.random);
 }
 
 bool knit_spread_init(struct knit *k, const struct knit_open_options *options)

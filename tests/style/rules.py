@@ -58,7 +58,7 @@ ROOMS = {
 # of the folder only files of the layers below its own.
 LAYERS = {
     'clients/lib': [
-        {'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
+        {'chance', 'error', 'handle_flags', 'poll_fd', 'pool_debug', 'pool_options', 'shape', 'transport', 'url'},
         {'args', 'lanes', 'resolve', 'retry', 'stream', 'tls_peer', 'token', 'transport_plain', 'watcher'},
         {'connect', 'endpoints', 'late', 'lost', 'members', 'prepared', 'promise', 'question', 'tls'},
         {'handle', 'link', 'tls_none', 'transport_tls'},
