@@ -111,6 +111,19 @@ static __attribute__((noinline)) void choose(struct knit *k, const struct knit_s
         knit_handles_choose(&k->handles, NULL);
 }
 
+/* And not one that has ended meanwhile. */
+static __attribute__((noinline)) void choose_living(struct knit *k, const struct knit_start *start)
+{
+    const struct knit_stream *stream;
+    uint32_t left = KNIT_STREAMS_MAX;
+
+    do {
+        choose(k, start);
+        stream = k->handles.stream;
+        knit_stream_look(k->handles.stream);
+    } while (--left > 0 && !knit_stream_takes_calls(stream));
+}
+
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct knit_start *start)
 {
@@ -495,7 +508,7 @@ static int begin(struct knit *k, struct knit_start *start, struct knit_handle **
     int code = KNIT_OK;
 
     if (k->handles.several != NULL)
-        choose(k, start);
+        choose_living(k, start);
     /* On a stream they become a part of a message, and a limit may end the call before a worker
      * sees it. */
     if (start->prepared->shape == NULL)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session with two daemons, of which one reads nothing: what the kernel does not take for it goes
- * to the other one. What else becomes of those that are silent: test_spread.c. */
+/* A session with two daemons, of which one reads nothing or has ended its connection: what the
+ * kernel does not take for it, or was not sent yet, goes to the other one. What else becomes of
+ * those that are silent: test_spread.c. */
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,10 +96,36 @@ static void what_was_not_sent_leaves_who_is_silent(void **state)
     knit_several_stop();
 }
 
+/* Which the session has not seen yet. */
+static void what_waits_for_nothing_goes_to_who_serves(void **state)
+{
+    static const uint64_t workers[] = {4, 1};
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+
+    (void)state;
+    options.queue_ms = 0;
+    knit_several_start(2, workers);
+    for (int round = 0; round < 3; round++) {
+        int64_t number = -1;
+
+        assert_int_equal(knit_open(knit_several_url(2), NULL, &k, &error), KNIT_OK);
+        assert_true(KNIT_WAIT_UNTIL(turn() && k->handles.several != NULL, PATIENCE_MS));
+        knit_several_tell(0, KNIT_SEVERAL_DROP);
+        for (struct knit_stream *at = k->handles.several; at != NULL; at = at->next)
+            at->looked_ns = 0;
+        assert_int_equal(
+            knit_call_with(k, &options, &error, "where", "() -> int", &number), KNIT_OK);
+        assert_int_equal(number, 1);
+        k = knit_close(k);
+    }
+    knit_several_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_not_sent_leaves_who_is_silent),
+        cmocka_unit_test(what_waits_for_nothing_goes_to_who_serves),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
