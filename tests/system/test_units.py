@@ -138,14 +138,43 @@ def connected(path):
     return sock
 
 
+# A program of nobody's, as strictly confined as a service can be.
+STRICT = '''[Service]
+Type=oneshot
+ExecStart=/usr/bin/true
+User=nobody
+RuntimeDirectory=strict
+LimitNOFILE=65536
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateMounts=yes
+ProtectProc=invisible
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+RestrictNamespaces=yes
+MemoryDenyWriteExecute=yes
+SystemCallFilter=@system-service
+'''
+
+
 class Booting(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         try:
-            with Booted():
-                pass
+            with Booted() as booted:
+                booted.write('/etc/systemd/system/strict.service', STRICT)
+                booted.run('systemctl', 'daemon-reload')
+                booted.run('systemctl', 'start', 'strict', check=False)
+                result = booted.show('strict', 'Result', 'ExecMainStatus')
         except Unavailable as why:
             raise unittest.SkipTest(f'no system is booted here: {why}') from None
+        if result != ['success', '0']:
+            raise unittest.SkipTest(f'a booted system confines no service here: {" ".join(result)}')
 
 
 class Service(Booting):
