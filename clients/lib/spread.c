@@ -167,14 +167,35 @@ static void leave_out(struct knit_stream *stream)
     }
 }
 
+/* How many connections there are; one that is ejected counts as none. */
+static uint32_t serving(const struct knit_endpoints *all)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < KNIT_ENDPOINTS_MAX; i++)
+        count += all->at[i].is_there && all->at[i].stream != NULL && !all->at[i].is_ejected;
+    return count;
+}
+
+/* It takes calls again, unless others have taken its place: then it may have a connection later. */
+static void take_back(struct knit *k, struct knit_endpoint *endpoint, uint64_t now_ns)
+{
+    const bool has_place = serving(k->link.endpoints) < k->link.endpoints->connections;
+
+    endpoint->failures = 0;
+    knit_endpoint_return(endpoint, now_ns);
+    endpoint->stream->is_out = !has_place;
+    endpoint->stream->has_goaway = !has_place;
+    if (!has_place)
+        lose(k, endpoint, now_ns);
+}
+
 static void look_at_ejected(struct knit *k, struct knit_endpoint *endpoint, uint64_t now_ns)
 {
     if (now_ns < endpoint->due_ns)
         return;
     if (endpoint->heard_ns > endpoint->since_ns) {
-        endpoint->failures = 0;
-        endpoint->stream->is_out = false;
-        knit_endpoint_return(endpoint, now_ns);
+        take_back(k, endpoint, now_ns);
     } else if (endpoint->ping == NULL && ping(k, endpoint)) {
         endpoint->due_ns = now_ns + PING_MS * ms;
     } else {
@@ -300,18 +321,16 @@ void knit_spread_look_up(struct knit *k, uint64_t now_ns)
 
 /* ---- what is to be done ---- */
 
-/* Whether one connection more is wanted: one that is ejected counts as none. */
+/* Whether one connection more is wanted. */
 static bool wants_more(const struct knit *k)
 {
-    const struct knit_endpoints *all = k->link.endpoints;
-    uint32_t serving = 0, open = 0;
+    uint32_t open = 0;
 
-    for (uint32_t i = 0; i < KNIT_ENDPOINTS_MAX; i++)
-        serving += all->at[i].is_there && all->at[i].stream != NULL && !all->at[i].is_ejected;
     for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
         open += knit_stream_is_open(&k->link.streams[i]);
     /* One place is left for a connection that follows a `$/goaway`. */
-    return serving < all->connections && open + 1 < KNIT_STREAMS_MAX;
+    return serving(k->link.endpoints) < k->link.endpoints->connections &&
+           open + 1 < KNIT_STREAMS_MAX;
 }
 
 static bool is_free(const struct knit_endpoint *endpoint)

@@ -15,15 +15,16 @@
  * tasks anew.
  *
  * A URL may name several daemons, and a name of a host may have several addresses, which are looked
- * up again every 30 s. Then up to 4 connections take calls, each to another daemon
- * (<knitting/spread_options.h>): of two by chance the one with fewer calls in flight for its number
- * of workers, of which a daemon is believed to have 16 times the other's at most. Calls with one
- * key go to one daemon, and a call with arguments in flight to theirs if it can. A daemon fails
- * when it cannot be connected, ends connections at once, or has calls and says nothing for a while;
- * after three failures in a row calls go elsewhere for a second, twice as long each time, up to a
- * minute, until it answers again. No more than half of the daemons are left out so. What is lost
- * concerns one connection alone as long as another one is there: calls go on with that at once, and
- * results, references and cancelling keep to their own. With `stays_lost` there is one connection.
+ * up again every 30 s; of all places and addresses 32 count, and those beyond when one of these is
+ * gone. Then up to 4 connections take calls, each to another daemon (<knitting/spread_options.h>):
+ * of two by chance the one with fewer calls in flight for its number of workers, of which a daemon
+ * is believed to have 16 times the other's at most. Calls with one key go to one daemon, and a call
+ * with arguments in flight to theirs if it can. A daemon fails when it cannot be connected, ends
+ * connections at once, or has calls and says nothing for a while; after three failures in a row
+ * calls go elsewhere for a second, twice as long each time, up to a minute, until it answers again.
+ * No more than half of the daemons are left out so. What is lost concerns one connection alone as
+ * long as another one is there: calls go on with that at once, and results, references and
+ * cancelling keep to their own. With `stays_lost` there is one connection.
  *
  * A daemon that shuts down says so first. Calls that it has by then go on there, while the next
  * connection is opened beside, which takes the later ones. With shm:// it is opened when they are

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session with several daemons, and what it keeps to: how many connections there are, and whom it
+ * asks. How calls are shared, and what becomes of daemons that fail: test_spread.c.
+ *
+ * Method: servers of the test's own, each on an address of loopback; what has to be late is said to
+ * be, in the session's own times. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "clients/lib/client.h"
+#include "clients/lib/endpoints.h"
+#include "tests/clients/fake_several.h"
+#include "tests/support/deadline.h"
+
+enum { PATIENCE_MS = 20000 };
+
+static struct knit *k;
+static struct knit_error error;
+
+static bool turn(void)
+{
+    (void)knit_dispatch(k, &error);
+    return true;
+}
+
+static uint32_t serving(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        count += knit_stream_takes_calls(&k->link.streams[i]);
+    return count;
+}
+
+static uint32_t open_streams(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < KNIT_STREAMS_MAX; i++)
+        count += knit_stream_is_open(&k->link.streams[i]);
+    return count;
+}
+
+static void begin(uint32_t count, const struct knit_open_options *options, uint32_t connections)
+{
+    knit_several_start(count, NULL);
+    assert_int_equal(knit_open(knit_several_url(count), options, &k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(
+        turn() && serving() == connections && !knit_link_is_opening(&k->link), PATIENCE_MS));
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    k = knit_close(k);
+    knit_several_stop();
+    return 0;
+}
+
+/* ---- connections ---- */
+
+/* As spread.c does it. */
+static struct knit_endpoint *eject_one(void)
+{
+    struct knit_endpoint *endpoint = k->link.endpoints->at;
+
+    while (endpoint->stream == NULL)
+        assert_true(++endpoint < k->link.endpoints->at + KNIT_ENDPOINTS_MAX);
+    knit_endpoint_eject_again(endpoint, knit_now());
+    endpoint->due_ns = UINT64_MAX;
+    endpoint->stream->is_out = true;
+    k->link.is_due = true;
+    return endpoint;
+}
+
+static void one_that_comes_back_is_none_too_many(void **state)
+{
+    struct knit_endpoint *endpoint;
+
+    (void)state;
+    begin(5, NULL, 4);
+    endpoint = eject_one();
+    assert_true(KNIT_WAIT_UNTIL(turn() && serving() == 4 && open_streams() == 5, PATIENCE_MS));
+    assert_true(endpoint->is_ejected);
+    endpoint->due_ns = 0;
+    k->link.is_due = true;
+    assert_true(KNIT_WAIT_UNTIL(turn() && !endpoint->is_ejected, PATIENCE_MS));
+    assert_int_equal(serving(), 4);
+    assert_true(KNIT_WAIT_UNTIL(turn() && open_streams() == 4, PATIENCE_MS));
+    assert_null(endpoint->stream);
+}
+
+static void one_that_comes_back_has_its_place(void **state)
+{
+    struct knit_endpoint *endpoint;
+
+    (void)state;
+    begin(4, NULL, 4);
+    endpoint = eject_one();
+    assert_int_equal(serving(), 3);
+    endpoint->due_ns = 0;
+    assert_true(KNIT_WAIT_UNTIL(turn() && !endpoint->is_ejected, PATIENCE_MS));
+    assert_int_equal(serving(), 4);
+    assert_int_equal(open_streams(), 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(one_that_comes_back_is_none_too_many, stop),
+        cmocka_unit_test_teardown(one_that_comes_back_has_its_place, stop),
+    };
+
+    return cmocka_run_group_tests_name("several", tests, NULL, NULL);
+}
