@@ -535,7 +535,29 @@ bool knit_tls_peer_agrees(struct knit_tls_peer *peer, const SSL *ssl)
     return false;
 }
 
-void knit_tls_peer_explain(struct knit_tls_peer *peer, bool was_open)
+/* Of the caller's own: a server says no more than that it is bad. */
+static const char *find_flaw(const SSL *ssl)
+{
+    X509 *own = SSL_get_certificate(ssl);
+    GENERAL_NAMES *names;
+    bool names_one = false;
+
+    if (own != NULL && X509_cmp_current_time(X509_get0_notBefore(own)) > 0)
+        return "it is not valid yet";
+    names = own != NULL ? X509_get_ext_d2i(own, NID_subject_alt_name, NULL, NULL) : NULL;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const int type = sk_GENERAL_NAME_value(names, i)->type;
+
+        names_one = names_one || type == GEN_URI || type == GEN_DNS;
+    }
+    GENERAL_NAMES_free(names);
+    if (own != NULL && !names_one)
+        return "it names nobody, since it has no URI and no DNS name";
+    return "it is not valid yet by the server's clock, its key or signature is too weak, or its "
+           "names cannot be read: the server's log says which";
+}
+
+void knit_tls_peer_explain(struct knit_tls_peer *peer, const SSL *ssl, bool was_open)
 {
     enum { ALERT = SSL_AD_REASON_OFFSET };
     static const char refuses[] = "the server refuses this caller's certificate: ";
@@ -554,7 +576,7 @@ void knit_tls_peer_explain(struct knit_tls_peer *peer, bool was_open)
             "the server accepts nothing that this caller offers: no cipher, or no certificate"},
         {ALERT + SSL_AD_CERTIFICATE_REQUIRED, KNIT_UNAUTHENTICATED, "",
             "the server wants a certificate of its callers, and none was given"},
-        {ALERT + SSL_AD_BAD_CERTIFICATE, KNIT_UNAUTHENTICATED, refuses, "it is not acceptable"},
+        {ALERT + SSL_AD_BAD_CERTIFICATE, KNIT_UNAUTHENTICATED, refuses, NULL},
         {ALERT + SSL_AD_UNSUPPORTED_CERTIFICATE, KNIT_UNAUTHENTICATED, refuses,
             "it is of an unsupported kind, or not for clients"},
         {ALERT + SSL_AD_CERTIFICATE_REVOKED, KNIT_UNAUTHENTICATED, refuses, "it is revoked"},
@@ -572,7 +594,8 @@ void knit_tls_peer_explain(struct knit_tls_peer *peer, bool was_open)
         return;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == rows[i].reason) {
-            refuse(peer, rows[i].code, "%s%s", rows[i].before, rows[i].text);
+            refuse(peer, rows[i].code, "%s%s", rows[i].before,
+                rows[i].text != NULL ? rows[i].text : find_flaw(ssl));
             return;
         }
     }

@@ -34,7 +34,7 @@ KNIT_MUST_CHECK int knit_tls_peer_start(
 KNIT_MUST_CHECK bool knit_tls_peer_agrees(struct knit_tls_peer *peer, const SSL *ssl);
 
 /* Says why, from OpenSSL's queue of errors. was_open: the handshake was over before. */
-void knit_tls_peer_explain(struct knit_tls_peer *peer, bool was_open);
+void knit_tls_peer_explain(struct knit_tls_peer *peer, const SSL *ssl, bool was_open);
 
 /* The same of a connection that ended before its time; error: an errno, 0 = without one. */
 void knit_tls_peer_was_cut(struct knit_tls_peer *peer, bool was_open, int error);

@@ -138,7 +138,7 @@ static enum knit_transport_result result_of(struct knit_transport_tls *tls, int 
     if (tls->has_end || tls->error != 0)
         knit_tls_peer_was_cut(&tls->peer, tls->is_open, tls->error);
     else
-        knit_tls_peer_explain(&tls->peer, tls->is_open);
+        knit_tls_peer_explain(&tls->peer, tls->ssl, tls->is_open);
     return KNIT_TRANSPORT_BROKEN;
 }
 

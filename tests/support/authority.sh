@@ -19,7 +19,7 @@
 #   server_self       by itself, as an authority
 #   client            URI spiffe://knitting/client, then DNS client.example
 #   client_dns        DNS client-dns.example alone
-#   client_expired, client_revoked, client_of_server (for servers alone), client_nobody (an e-mail address alone)
+#   client_expired, client_later, client_revoked, client_of_server (for servers alone), client_nobody (an e-mail address alone)
 #   stranger_ca       another authority; stranger: a client of it, of the same names as client
 set -euo pipefail
 
@@ -124,6 +124,7 @@ quietly openssl req -config openssl.cnf -x509 -new -key server_self.key -sha256 
 certify client ca clientAuth "$client"
 certify client_dns ca clientAuth DNS:client-dns.example
 certify client_expired ca clientAuth "$client" -startdate "$(when '-10 days')" -enddate "$(when '-1 day')"
+certify client_later ca clientAuth "$client" -startdate "$(when '+1 day')" -enddate "$(when '+30 days')"
 certify client_revoked ca clientAuth "$client"
 certify client_nobody ca clientAuth email:nobody@client.example
 certify client_of_server ca serverAuth "$client"

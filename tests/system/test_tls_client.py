@@ -199,6 +199,15 @@ class OtherCertificates(ToolCase):
     def test_one_of_another_host(self):
         self.assert_refused('other', "for another name than 'localhost'; it has: other.example, *.wild.example")
 
+    def test_the_caller_s_own_that_the_daemon_calls_bad(self):
+        with TlsDaemon(authority, tls_client='required', tls_client_ca=authority.path('ca.pem')) as daemon:
+            for name, words in (('client_nobody', 'it names nobody, since it has no URI and no DNS name'),
+                                ('client_later', 'it is not valid yet')):
+                with self.subTest(name):
+                    message = self.refused(f'knits://localhost:{daemon.port}', '--tls-cert', authority.path(f'{name}.pem'),
+                                           '--tls-key', authority.path(f'{name}.key'))
+                    self.assertTrue(message.endswith(f"the server refuses this caller's certificate: {words}"), message)
+
     def test_one_with_an_rsa_key(self):
         with TlsDaemon(authority, certificate='server_rsa') as daemon:
             self.knit(f'knits://localhost:{daemon.port}', 'call', 'add', '1', '2')
