@@ -227,11 +227,25 @@ int knit_tool_policy(const struct knit_tool *tool, int argc, char **argv)
 
 /* ---- reload -------------------------------------------------------------------------------- */
 
+/* What is to be known of what was read. */
+static void print_note(const struct knit_tool *tool, const void *note, size_t len)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    const char *text = knit_value_text(knit_read(&reader, note, len), &len);
+    char *copy = knit_reader_code(&reader) == KNIT_OK ? strndup(text, len) : NULL;
+
+    if (copy != NULL)
+        knit_tool_put_note(tool, copy);
+    free(copy);
+}
+
 int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
 {
     const struct knit_call_options options = knit_tool_method_options(tool);
     struct knit_error error;
+    const void *note;
     struct knit *k;
+    size_t len;
     int status = argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "reload takes no arguments");
 
     (void)argv;
@@ -239,8 +253,10 @@ int knit_tool_reload(const struct knit_tool *tool, int argc, char **argv)
         status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK)
         return status;
-    if (knit_call_with(k, &options, &error, "$/reload", "() -> nil") != KNIT_OK)
+    if (knit_call_with(k, &options, &error, "$/reload", "() -> any", &note, &len) != KNIT_OK)
         status = knit_tool_report(tool, &error);
+    else
+        print_note(tool, note, len);
     knit_close(k);
     return status;
 }

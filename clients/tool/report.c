@@ -266,6 +266,21 @@ void knit_tool_own_error(struct knit_error *ret_error, int code, const char *for
     va_end(args);
 }
 
+void knit_tool_put_note(const struct knit_tool *tool, const char *text)
+{
+    struct json_object *object;
+
+    if (!tool->is_json) {
+        fputs("knit: ", stderr);
+        put_line(text);
+        fputc('\n', stderr);
+        return;
+    }
+    object = json_object_new_object();
+    json_object_object_add(object, "note", json_object_new_string(text));
+    put_error(object);
+}
+
 /* The name in JSON of what the tool itself found wrong. */
 static const char *own_name(int status)
 {

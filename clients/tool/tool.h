@@ -108,6 +108,9 @@ void knit_tool_put_text(const char *text);
 void knit_tool_put_json(const char *text);
 void knit_tool_put_object(struct json_object *object);
 
+/* Writes to stderr what is to be known though nothing is wrong, with escapes too. */
+void knit_tool_put_note(const struct knit_tool *tool, const char *text);
+
 /* Writes to stderr what a task printed, a line at a time, with escapes too; is_cut: that is not
  * all. */
 void knit_tool_put_output(const struct knit_tool *tool, const char *text, size_t len, bool is_cut);

@@ -33,13 +33,40 @@ static void warn(struct knit_log *log, const struct knit_tls_validity *of, time_
             KNIT_LOG_TEXT("file", of->path));
 }
 
-static void look(const struct knit_certificates *certificates, struct knit_log *log)
+/* The same for who has asked for it to be read. */
+static void put_note(struct knit_sentence *note, const struct knit_tls_validity *of, time_t now)
+{
+    const char *what = NULL;
+
+    if (of->until <= now)
+        what = "has expired";
+    else if (of->from > now)
+        what = "is not valid yet";
+    else if (of->until - now < SOON_DAYS * DAY_S)
+        what = "expires soon";
+    if (what != NULL)
+        (void)knit_sentence_append(
+            note, 0, "a certificate, or a list of revoked ones, %s: %s", what, of->path);
+    if (of->is_authority)
+        (void)knit_sentence_append(note, 0,
+            "the certificate that is shown is an authority's, which some clients refuse: %s",
+            of->path);
+}
+
+/* Either may be NULL. */
+static void look(
+    const struct knit_certificates *certificates, struct knit_log *log, struct knit_sentence *note)
 {
     const struct knit_tls_validity *validities;
     size_t count = knit_tls_context_validities(certificates->store->context, &validities);
+    const time_t now = time(NULL);
 
-    for (size_t i = 0; i < count; i++)
-        warn(log, &validities[i], time(NULL));
+    for (size_t i = 0; i < count; i++) {
+        if (log != NULL)
+            warn(log, &validities[i], now);
+        if (note != NULL)
+            put_note(note, &validities[i], now);
+    }
 }
 
 static void on_day(evutil_socket_t fd, short events, void *arg)
@@ -47,7 +74,7 @@ static void on_day(evutil_socket_t fd, short events, void *arg)
     const struct knit_certificates *certificates = arg;
 
     (void)fd, (void)events;
-    look(certificates, certificates->log);
+    look(certificates, certificates->log, NULL);
 }
 
 int knit_certificates_watch(
@@ -61,7 +88,7 @@ int knit_certificates_watch(
     certificates->day_event = event_new(base, -1, EV_PERSIST, on_day, certificates);
     if (certificates->day_event == NULL || event_add(certificates->day_event, &day) < 0)
         return -ENOMEM;
-    look(certificates, log);
+    look(certificates, log, NULL);
     return 0;
 }
 
@@ -84,7 +111,7 @@ static int prepare(void *arg, struct knit_sentence *why)
                   : r;
 }
 
-static void commit(void *arg, struct knit_log *log)
+static void commit(void *arg, struct knit_log *log, struct knit_sentence *note)
 {
     struct knit_certificates *certificates = arg;
 
@@ -93,8 +120,7 @@ static void commit(void *arg, struct knit_log *log)
     OPENSSL_cleanse(&certificates->next_ring, sizeof(certificates->next_ring));
     knit_tls_store_replace(certificates->store, certificates->next);
     certificates->next = NULL;
-    if (log != NULL)
-        look(certificates, log);
+    look(certificates, log, note);
 }
 
 static void abandon(void *arg)
@@ -119,7 +145,7 @@ int knit_certificates_init(struct knit_certificates *certificates,
     if (r == 0 && certificates->next != NULL) {
         knit_tls_store_init(&certificates->memory);
         certificates->store = &certificates->memory;
-        commit(certificates, NULL);
+        commit(certificates, NULL, NULL);
     } else {
         abandon(certificates);
     }
@@ -133,7 +159,7 @@ int knit_certificates_check(
     int r = knit_certificates_init(&certificates, settings, why);
 
     if (r == 0 && log != NULL && certificates.store != NULL)
-        look(&certificates, log);
+        look(&certificates, log, NULL);
     knit_certificates_fini(&certificates);
     return r;
 }

@@ -22,11 +22,11 @@ static int prepare(void *arg, struct knit_sentence *why)
     return knit_tokens_read(identity->settings->tokens, &identity->next, why);
 }
 
-static void commit(void *arg, struct knit_log *log)
+static void commit(void *arg, struct knit_log *log, struct knit_sentence *note)
 {
     struct knit_identity *identity = arg;
 
-    (void)log;
+    (void)log, (void)note;
     knit_authentication_set_tokens(&identity->authentication, identity->next);
     identity->next = NULL;
 }
@@ -53,7 +53,7 @@ int knit_identity_init(
         return 0;
     r = prepare(identity, why);
     if (r == 0)
-        commit(identity, NULL);
+        commit(identity, NULL, NULL);
     return r;
 }
 

@@ -139,7 +139,7 @@ static void answer_reloads(struct knit_loop *loop, uint32_t ticket)
     struct knit_sentence why;
     bool has_failed = knit_reload_outcome_get(loop->all->outcome, &why);
 
-    knit_asked_reloaded(&loop->router, ticket, has_failed ? why.text : NULL);
+    knit_asked_reloaded(&loop->router, ticket, has_failed, why.text);
 }
 
 void knit_loop_read_inbox(struct knit_loop *loop)

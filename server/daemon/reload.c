@@ -16,7 +16,7 @@ int knit_reload(const struct knit_reload_part *parts, size_t count, struct knit_
         if (parts[i].name == NULL)
             continue;
         if (r == 0)
-            parts[i].commit(parts[i].arg, log);
+            parts[i].commit(parts[i].arg, log, why);
         else
             parts[i].abandon(parts[i].arg);
     }

@@ -24,14 +24,16 @@ struct knit_reload_part {
     const char *name; /* of its setting, for the log; NULL: it is not given, and the part is not */
     /* Reads and checks. Returns 0; else a code of its own, or -errno, always with the sentence. */
     int (*prepare)(void *arg, struct knit_sentence *why);
-    /* What was prepared holds from now on. log: for what is to be said of it; NULL: nothing is. */
-    void (*commit)(void *arg, struct knit_log *log);
+    /* What was prepared holds from now on. log, and note, for who has asked: what is to be said of
+     * it; NULL: nothing is. */
+    void (*commit)(void *arg, struct knit_log *log, struct knit_sentence *note);
     /* It is forgotten, as far as it was prepared; also after prepare() has refused. */
     void (*abandon)(void *arg);
     void *arg;
 };
 
-/* Returns 0, or what the first part that refused returned, with its sentence. log: NULL or that of
+/* Returns 0, or what the first part that refused returned, with its sentence; on success the
+ * sentence is what is to be said, or empty. log: NULL or that of
  * the parts. */
 KNIT_MUST_CHECK int knit_reload(const struct knit_reload_part *parts, size_t count,
     struct knit_log *log, struct knit_sentence *why);
@@ -49,6 +51,6 @@ void knit_reload_outcome_init(struct knit_reload_outcome *outcome);
 bool knit_reload_say(struct knit_reload_outcome *outcome, const struct knit_reload_part *parts,
     size_t count, struct knit_log *log);
 
-/* Whether it has failed, and why. From any thread. */
+/* Whether it has failed, and why; or what is to be said though it has not. From any thread. */
 KNIT_MUST_CHECK bool knit_reload_outcome_get(
     struct knit_reload_outcome *outcome, struct knit_sentence *ret_why);

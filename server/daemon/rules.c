@@ -66,7 +66,7 @@ static int prepare(void *arg, struct knit_sentence *why)
 
 /* Every principal, then every session; then classes are free that are left over, and whoever found
  * none while they were held is looked at again. */
-static void commit(void *arg, struct knit_log *log)
+static void commit(void *arg, struct knit_log *log, struct knit_sentence *note)
 {
     struct knit_rules *rules = arg;
     bool is_short = true;
@@ -77,6 +77,9 @@ static void commit(void *arg, struct knit_log *log)
         knit_host_rights_renew(rules->pool);
         is_short = knit_policy_settle(rules->policy);
     }
+    if (is_short && note != NULL)
+        (void)knit_sentence_append(
+            note, 0, "the policy makes too many classes of principals: some may do nothing");
     if (log == NULL)
         return;
     if (is_short)

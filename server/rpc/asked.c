@@ -5,7 +5,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "proto/head.h"
+#include "proto/sentence.h"
+#include "proto/text.h"
+#include "proto/writer.h"
 #include "server/rpc/router.h"
 
 enum { WAITING_MAX = 64 };
@@ -93,16 +98,26 @@ static bool take(
     return false;
 }
 
-void knit_asked_reloaded(struct knit_router *router, uint32_t ticket, const char *reason)
+void knit_asked_reloaded(
+    struct knit_router *router, uint32_t ticket, bool has_failed, const char *text)
 {
     static const uint8_t nil = 0xc0;
+    uint8_t bytes[KNIT_SENTENCE_MAX + KNIT_HEAD_BYTES_MAX];
+    struct knit_span result = knit_span(&nil, 1);
     struct knit_asked_wait wait;
+    struct knit_buffer note;
+    struct knit_writer writer;
 
+    knit_buffer_init_fixed(&note, bytes, sizeof(bytes));
+    knit_writer_init(&writer, &note);
+    knit_writer_text(&writer, text);
+    if (text[0] != '\0' && knit_text_is_utf8(text, strlen(text)) && knit_writer_end(&writer) == 0)
+        result = knit_buffer_span(&note);
     while (take(&router->asked, true, ticket, &wait)) {
-        if (reason != NULL)
-            knit_caller_refuse(wait.caller, wait.msgid, KNIT_BAD_ARGUMENT, reason);
+        if (has_failed)
+            knit_caller_refuse(wait.caller, wait.msgid, KNIT_BAD_ARGUMENT, text);
         else
-            wait.caller->ops->reply(wait.caller, wait.msgid, knit_span(&nil, 1));
+            wait.caller->ops->reply(wait.caller, wait.msgid, result);
     }
 }
 

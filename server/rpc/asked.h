@@ -48,8 +48,10 @@ void knit_asked_reload(struct knit_caller *caller, const struct knit_message *me
 void knit_asked_calls(struct knit_caller *caller, const struct knit_message *message);
 void knit_asked_sessions(struct knit_caller *caller, const struct knit_message *message);
 
-/* A reload is over: answers those up to the ticket. reason: why nothing was changed; NULL: done. */
-void knit_asked_reloaded(struct knit_router *router, uint32_t ticket, const char *reason);
+/* A reload is over: answers those up to the ticket. text: why nothing was changed, if it has
+ * failed; else what is to be known of what was read, or "". */
+void knit_asked_reloaded(
+    struct knit_router *router, uint32_t ticket, bool has_failed, const char *text);
 
 /* The lists were made: answers those up to the ticket, by kind, with one value each; an absent one
  * could not be made. */

@@ -49,10 +49,12 @@ static int on_alpn(SSL *ssl, const unsigned char **ret_chosen, unsigned char *re
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* A daemon has nobody to ask for it. */
-static int on_password(char *room, int size, int is_writing, void *arg)
+/* A daemon has nobody to ask for it. was_asked: tls_identities.c's, or NULL. */
+static int on_password(char *room, int size, int is_writing, void *was_asked)
 {
-    (void)room, (void)size, (void)is_writing, (void)arg;
+    (void)room, (void)size, (void)is_writing;
+    if (was_asked != NULL)
+        *(bool *)was_asked = true;
     return -1;
 }
 

@@ -45,6 +45,27 @@ static int keep(SSL_CTX *context, struct knit_tls_parts *parts, const char *path
     return chain != NULL && identity->chain == NULL ? -ENOMEM : 0;
 }
 
+/* A key of another kind would be taken, for a certificate to come. */
+static int read_key(
+    SSL_CTX *context, const char *certificate, const char *key, struct knit_sentence *why)
+{
+    bool was_asked = false, is_read;
+
+    SSL_CTX_set_default_passwd_cb_userdata(context, &was_asked);
+    is_read = SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1;
+    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+    if (was_asked)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_key: %s is encrypted: expected the private key of %s without a password, "
+            "in a file that nobody else may read",
+            key, certificate);
+    if (!is_read || SSL_CTX_check_private_key(context) != 1)
+        return knit_sentence_set(why, REFUSED,
+            "server.tls_key: expected the private key of %s, in PEM, in %s: %s", certificate, key,
+            knit_tls_context_reason());
+    return 0;
+}
+
 static int read_one(SSL_CTX *context, struct knit_tls_parts *parts, const char *certificate,
     const char *key, struct knit_sentence *why)
 {
@@ -60,12 +81,9 @@ static int read_one(SSL_CTX *context, struct knit_tls_parts *parts, const char *
             "server.tls_certificate: expected a certificate in PEM, with those between it and its "
             "authority behind it, in %s: %s",
             certificate, knit_tls_context_reason());
-    /* A key of another kind would be taken, for a certificate to come. */
-    if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(context) != 1)
-        return knit_sentence_set(why, REFUSED,
-            "server.tls_key: expected the private key of %s, in PEM and not encrypted, in %s: %s",
-            certificate, key, knit_tls_context_reason());
+    r = read_key(context, certificate, key, why);
+    if (r != 0)
+        return r;
     /* No client takes another, and time does not mend it. */
     if (X509_check_purpose(SSL_CTX_get0_certificate(context), X509_PURPOSE_SSL_SERVER, 0) != 1)
         return knit_sentence_set(why, REFUSED,

@@ -2,6 +2,7 @@
 """TLS: calls through it, who is refused, how it ends, and what strangers may do before their handshake is over."""
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ import unittest
 from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_tls import Authority, TlsDaemon, client_hello
 
+KNIT = os.environ['KNIT_TOOL']
 VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
@@ -610,6 +612,21 @@ class Reload(Case):
             self.assertIn(f'has expired" file={authority.path("crl_old.pem")}', daemon.log())
             self.assertEqual(daemon.log().count('expire'), 2)
 
+    def test_who_asks_for_a_reload_hears_it(self):
+        with self.daemon as daemon:
+            url = next(url for url in daemon.urls if url.startswith('unix://'))
+            for name, words in (('server', ''), ('server_expired', 'a certificate, or a list of revoked ones, has expired: {}'),
+                                ('server_later', 'a certificate, or a list of revoked ones, is not valid yet: {}'),
+                                ('server_soon', 'a certificate, or a list of revoked ones, expires soon: {}'),
+                                ('server_self', "the certificate that is shown is an authority's, which some clients refuse: {}")):
+                words = words.format(authority.path('now.pem'))
+                with self.subTest(name):
+                    self.show(name)
+                    done = subprocess.run([KNIT, '-u', url, 'reload'], capture_output=True, text=True, timeout=PATIENCE)
+                    self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', words and f'knit: {words}\n'))
+            done = subprocess.run([KNIT, '-u', url, '--json', 'reload'], capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(json.loads(done.stderr), {'note': words})
+
     def test_what_is_not_valid_yet_or_an_authority_s_is_said_too(self):
         with self.daemon as daemon:
             self.show('server_later')
@@ -664,7 +681,7 @@ class Settings(unittest.TestCase):
                 ({'tls_key': authority.path('other.key')}, 'server.tls_key: expected the private key of .*: key values mismatch'),
                 ({'tls_key': authority.path('server_rsa.key')}, 'server.tls_key: expected the private key of '),
                 ({'tls_key': '/nowhere/at/all'}, 'server.tls_key: .*: No such file'),
-                ({'tls_key': encrypted}, 'server.tls_key: expected .* not encrypted, in .*/encrypted.key: '),
+                ({'tls_key': encrypted}, 'server.tls_key: .*/encrypted.key is encrypted: expected the private key of .* without a password'),
                 ({'tls_key': fifo}, 'server.tls_key: .*/fifo is no regular file'),
                 ({'tls_certificate': fifo}, 'server.tls_certificate: .*/fifo is no regular file'),
                 ({'tls_client': 'optional', 'tls_client_ca': fifo}, 'server.tls_client_ca: .*/fifo is no regular file'),
