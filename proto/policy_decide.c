@@ -15,30 +15,33 @@ static bool begins_with(const char *text, size_t len, const char *start)
     return len >= start_len && memcmp(text, start, start_len) == 0;
 }
 
-/* The last star takes as few characters as it can, and one more whenever what follows it does not
- * fit: an earlier one never needs to be looked at again. */
+/* What stands before the first star and behind the last has one place each. What stands between two
+ * is taken where it comes first, which leaves the most to those behind it, so nothing is looked at
+ * again: the time does not grow with the number of stars. */
 static bool fits(const char *pattern, const char *name, size_t len)
 {
-    const char *behind_star = NULL;
-    size_t at = 0, retry = 0;
+    const char *star = strchr(pattern, '*'), *last = strrchr(pattern, '*'), *next, *found;
+    size_t before, behind, size;
 
-    while (at < len) {
-        if (*pattern == '*') {
-            behind_star = ++pattern;
-            retry = at;
-        } else if (*pattern == name[at]) {
-            pattern++;
-            at++;
-        } else if (behind_star != NULL) {
-            pattern = behind_star;
-            at = ++retry;
-        } else {
+    if (star == NULL)
+        return strlen(pattern) == len && memcmp(pattern, name, len) == 0;
+    before = (size_t)(star - pattern);
+    behind = strlen(last + 1);
+    if (len < before || len - before < behind || memcmp(pattern, name, before) != 0 ||
+        memcmp(last + 1, name + len - behind, behind) != 0)
+        return false;
+    name += before;
+    len -= before + behind;
+    for (; star < last; star = next) {
+        next = strchr(star + 1, '*');
+        size = (size_t)(next - star) - 1;
+        found = memmem(name, len, star + 1, size);
+        if (found == NULL)
             return false;
-        }
+        len -= (size_t)(found - name) + size;
+        name = found + size;
     }
-    while (*pattern == '*')
-        pattern++;
-    return *pattern == '\0';
+    return true;
 }
 
 bool knit_policy_matches(const char *pattern, const char *name, size_t len)
@@ -229,8 +232,10 @@ static int check_name(
     return 0;
 }
 
-/* Of two patterns: a name may begin and end as both of them do. */
-static bool have_same_ends(const char *one, const char *other)
+/* Whether there may be a name that both patterns stand for: whenever one can begin and end as both
+ * do. What stands between the stars of the one and then of the other can follow each other in it,
+ * for each has a star that takes what is not its own. */
+static bool overlap(const char *one, const char *other)
 {
     size_t one_len = strlen(one), other_len = strlen(other);
 
@@ -241,34 +246,6 @@ static bool have_same_ends(const char *one, const char *other)
         if (one[--one_len] != other[--other_len])
             return false;
     return true;
-}
-
-/* Whether there may be a name that both patterns stand for. What of both has been matched moves on
- * in either of them or in both; a star takes whatever the other one has next. Of many patterns most
- * differ at an end, which is seen at once. */
-static bool overlap(const char *one, const char *other)
-{
-    const size_t len = strlen(other);
-    bool here[KNIT_POLICY_NAME_MAX + 2] = {true}, next[KNIT_POLICY_NAME_MAX + 2];
-
-    if (!have_same_ends(one, other))
-        return false;
-    for (;; one++) {
-        memset(next, 0, sizeof(next));
-        for (size_t at = 0; at <= len; at++) {
-            if (!here[at])
-                continue;
-            if (at < len && (*one == '*' || other[at] == '*'))
-                here[at + 1] = true;
-            if (*one == '*' || other[at] == '*')
-                next[at] = true;
-            if (*one != '\0' && *one == other[at])
-                next[at + 1] = true;
-        }
-        if (*one == '\0')
-            return here[len];
-        memcpy(here, next, sizeof(here));
-    }
 }
 
 static bool is_pattern(const struct mention *mention)
@@ -312,6 +289,18 @@ static int check_pattern(const struct mention *mentions, size_t count, size_t at
     return 0;
 }
 
+/* It would say what it says of nobody. */
+static int check_group(
+    const struct knit_policy_section *section, const char *path, struct knit_sentence *why)
+{
+    if (!section->is_group || section->members.count > 0 ||
+        (section->allow.count == 0 && section->deny.count == 0 && !sets_limits(section)))
+        return 0;
+    return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+        "%s:%u: [group %s] has no members; expected a line members =, or no group", path,
+        section->line, section->name);
+}
+
 int knit_policy_file_check(
     const struct knit_policy_file *file, const char *path, struct knit_sentence *why)
 {
@@ -321,8 +310,10 @@ int knit_policy_file_check(
 
     if (mentions == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < file->count; i++) {
+    for (size_t i = 0; i < file->count && r == 0; i++) {
         const struct knit_policy_section *section = &file->sections[i];
+
+        r = check_group(section, path, why);
 
         if (!section->is_group)
             mentions[count++] = (struct mention){&section->own, section};

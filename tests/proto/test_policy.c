@@ -179,6 +179,9 @@ static void each_mistake_is_named_with_its_line(void **state)
         {"[principal token:*]\n", "f:1: 'token:*': a * stands in the members"},
         {"[principal gid:5]\n", "f:1: 'gid:5' is a member of a [group], and no principal"},
         {"[principal token:a]\nmembers = token:b\n", "f:2: members are a [group]'s"},
+        {"[group a]\nallow = b\n", "f:1: [group a] has no members; expected a line members ="},
+        {"\n[group a]\ndeny = b\n", "f:2: [group a] has no members"},
+        {"[group a]\nweight = 2\n", "f:1: [group a] has no members"},
         {"[group a]\nweight = 0\n", "f:2: weight: expected a number from 1 to 1000"},
         {"[group a]\nweight = 1\nweight = 2\n", "f:3: weight stands in this section already"},
         {"[group a]\ncalls_per_second = 1e3\n", "f:2: calls_per_second: expected a number"},
@@ -321,6 +324,92 @@ static void many_patterns_are_compared_soon(void **state)
     assert_true(ends < 10 * names + 0.01);
 }
 
+/* As the words of policy.h say it, for any pattern: whoever tries all places. */
+static bool fits_somehow(const char *pattern, const char *name)
+{
+    if (*pattern == '\0')
+        return *name == '\0';
+    if (*pattern == '*')
+        return fits_somehow(pattern + 1, name) ||
+               (*name != '\0' && fits_somehow(pattern, name + 1));
+    return *name == *pattern && fits_somehow(pattern + 1, name + 1);
+}
+
+static void patterns_match_as_if_all_places_were_tried(void **state)
+{
+    struct knit_random random;
+    uint32_t matched = 0;
+
+    (void)state;
+    knit_random_init(&random);
+    for (uint32_t round = 0; round < 100000; round++) {
+        char pattern[9] = "", name[11] = "";
+        bool does;
+
+        for (uint64_t at = knit_random_below(&random, sizeof(pattern)); at > 0; at--)
+            pattern[at - 1] = "ab*"[knit_random_below(&random, 3)];
+        for (uint64_t at = knit_random_below(&random, sizeof(name)); at > 0; at--)
+            name[at - 1] = "ab"[knit_random_below(&random, 2)];
+        does = knit_policy_matches(pattern, name, strlen(name));
+        if (does != fits_somehow(pattern, name))
+            fail_msg("'%s' and '%s': %d", pattern, name, does);
+        matched += does;
+    }
+    assert_in_range(matched, 1000, 90000);
+}
+
+static bool have_a_name_in_common(const char *one, const char *other)
+{
+    enum { LEN_MAX = 10 };
+
+    for (uint32_t len = 0; len <= LEN_MAX; len++) {
+        for (uint32_t bits = 0; bits < 1u << len; bits++) {
+            char name[LEN_MAX + 1] = "";
+
+            for (uint32_t at = 0; at < len; at++)
+                name[at] = "ab"[bits >> at & 1];
+            if (fits_somehow(one, name) && fits_somehow(other, name))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Members that are patterns of two groups with other limits. */
+static void patterns_overlap_as_if_all_names_were_tried(void **state)
+{
+    struct knit_random random;
+    uint32_t overlapped = 0;
+
+    (void)state;
+    knit_random_init(&random);
+    for (uint32_t round = 0; round < 1000; round++) {
+        char pattern[2][6] = {"*", "*"}, text[200];
+        struct knit_policy_file file = {0};
+        struct knit_sentence why = {""};
+        bool do_overlap;
+
+        for (int i = 0; i < 2; i++) {
+            uint64_t len = 1 + knit_random_below(&random, 5),
+                     star = knit_random_below(&random, len);
+
+            for (uint64_t at = 0; at < len; at++)
+                pattern[i][at] = at == star ? '*' : "abb*"[knit_random_below(&random, 4)];
+        }
+        (void)snprintf(text, sizeof(text),
+            "[group a]\nweight = 1\nmembers = token:%s\n[group b]\nweight = 2\nmembers = "
+            "token:%s\n",
+            pattern[0], pattern[1]);
+        assert_int_equal(knit_policy_file_read(&file, "f", text, strlen(text), &why), 0);
+        do_overlap = knit_policy_file_check(&file, "f", &why) != 0;
+        if (do_overlap != have_a_name_in_common(pattern[0], pattern[1]))
+            fail_msg("'%s' and '%s': %d", pattern[0], pattern[1], do_overlap);
+        overlapped += do_overlap;
+        knit_policy_file_fini(&file);
+    }
+    assert_in_range(overlapped, 100, 900);
+}
+
 static void comments_and_blanks_are_no_rules(void **state)
 {
     struct knit_policy_file file =
@@ -400,6 +489,8 @@ int main(void)
         cmocka_unit_test(comments_and_blanks_are_no_rules),
         cmocka_unit_test(patterns_of_groups_with_other_limits_are_compared),
         cmocka_unit_test(many_patterns_are_compared_soon),
+        cmocka_unit_test(patterns_match_as_if_all_places_were_tried),
+        cmocka_unit_test(patterns_overlap_as_if_all_names_were_tried),
         cmocka_unit_test(any_bytes_are_read_or_refused),
         cmocka_unit_test(there_are_bounds),
     };
