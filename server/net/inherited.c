@@ -98,14 +98,19 @@ static bool is_named(const char *names, size_t place, const char *name)
            strncmp(names, name, strlen(name)) == 0;
 }
 
+bool knit_inherited_are_passed(void)
+{
+    /* They may be meant for the process that started this one. */
+    return number_of("LISTEN_PID") == getpid() && number_of("LISTEN_FDS") > 0;
+}
+
 int knit_inherited_from_environment(struct knit_inherited *inherited, struct knit_sentence *why)
 {
     long count = number_of("LISTEN_FDS");
     const char *names = getenv("LISTEN_FDNAMES");
     int r = 0;
 
-    /* They may be meant for the process that started this one. */
-    if (number_of("LISTEN_PID") != getpid() || count <= 0)
+    if (!knit_inherited_are_passed())
         return 0;
     if (count > KNIT_INHERITED_MAX)
         return knit_sentence_set(

@@ -42,6 +42,9 @@ struct knit_inherited {
 KNIT_MUST_CHECK int knit_inherited_add(
     struct knit_inherited *inherited, int fd, struct knit_sentence *why);
 
+/* Whether a service manager passes some, before they are taken. */
+bool knit_inherited_are_passed(void);
+
 /* What a service manager passes by $LISTEN_PID, $LISTEN_FDS and $LISTEN_FDNAMES (sd_listen_fds(3));
  * a socket named tls is one for TLS. Children inherit neither sockets nor variables. Returns 0,
  * KNIT_INHERITED_E_REFUSED. */

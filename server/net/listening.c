@@ -148,6 +148,7 @@ int knit_listening_check(
     const struct knit_settings *settings, struct knit_log *log, struct knit_sentence *why)
 {
     bool has_socket = settings->socket == NULL || !is_none(settings->socket);
+    bool are_passed = knit_inherited_are_passed(); /* in place of those that are named */
     struct knit_endpoint endpoint;
     size_t count = has_socket;
     int r = 0;
@@ -156,7 +157,7 @@ int knit_listening_check(
         if (is_none(text_of(settings, i)))
             continue;
         r = read_endpoint(settings, i, &endpoint, why);
-        if (r == 0)
+        if (r == 0 && !are_passed)
             r = knit_endpoint_try(&endpoint, why);
         if (r == 0 && log != NULL)
             knit_listening_warn(settings, is_tls(settings, i), text_of(settings, i), log);
@@ -164,9 +165,9 @@ int knit_listening_check(
     }
     if (r == 0 && settings->socket_group != NULL)
         r = knit_socket_file_check_group(settings->socket_group, why);
-    if (r == 0 && has_socket)
+    if (r == 0 && has_socket && !are_passed)
         r = knit_socket_file_check(settings->socket, why);
-    if (r == 0 && count == 0)
+    if (r == 0 && count == 0 && !are_passed)
         return refuse_nothing(why);
     return r == -ENOMEM ? knit_sentence_set(why, r, "out of memory") : r;
 }

@@ -154,6 +154,16 @@ class Passed(Case):
             tcp.close()
             unix.close()
 
+    def test_what_the_settings_name_in_their_place_is_not_tried(self):
+        """A folder that is not there, nothing at all; as an address that only the service manager may open (system-units)."""
+        with Daemon(listen='none') as other:
+            tcp, unix = self.sockets(other.dir)
+            for options in {'socket': '/no/such/folder/k.sock'}, {'listen': 'none', 'socket': 'none'}:
+                with self.subTest(options), Daemon(passed=(tcp, unix), **options) as daemon, daemon.tcp() as rpc:
+                    self.assertEqual(rpc.call('add', 1, 2), 3)
+            tcp.close()
+            unix.close()
+
     def test_what_is_no_listening_socket_is_refused(self):
         plain = socket.socket()
         daemon = Daemon(passed=[plain], wait=False)

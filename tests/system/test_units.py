@@ -20,6 +20,7 @@ import knit_examples
 from knit_booted_root import CALLS, Booted, Unavailable
 from knit_harness import PATIENCE, SLOWDOWN, Daemon, Rpc, wait_until
 from knit_load import Load
+from knit_tls import Authority
 from test_notify import WALL, Manager, stopped, threads
 
 BUILD = os.environ['KNIT_BUILD']
@@ -257,6 +258,31 @@ class Service(Booting):
         self.assertEqual(set(load.counts) - {'ok', 'sent again'}, set())
         # What starts is an instance that is asked for, not one by a connection while another serves.
         self.assertEqual(booted.show(younger, 'ActiveState', 'NRestarts'), ['inactive', '0'])
+
+    def test_a_socket_for_tls_is_a_unit_of_its_own(self):
+        """As the comments in knittingd.socket say: both instances have it, and know what it is for."""
+        authority = Authority()
+        self.addCleanup(authority.close)
+        booted = self.boot('[server]\nlisten_tls = 127.0.0.1:1\ntls_certificate = /etc/tls/server.pem\n'
+                           'tls_key = /etc/tls/server.key\n[pool]\nworkers = 1\n')
+        for name in 'server.pem', 'server.key':
+            with open(authority.path(name), encoding='utf-8') as file:
+                booted.write(f'/etc/tls/{name}', file.read())
+        booted.run('chown', '-R', 'knitting:', '/etc/tls')
+        booted.write('/etc/systemd/system/knittingd-tls.socket',
+                     '[Socket]\nListenStream=127.0.0.1:5649\nFileDescriptorName=tls\nService=knittingd@a.service\n')
+        self.drop_in(booted, 'knittingd@.service', '[Service]\nSockets=knittingd-tls.socket\n')
+        booted.run('systemctl', 'start', 'knittingd.socket', 'knittingd-tls.socket')
+        for elder, younger in (None, 'knittingd@a'), ('knittingd@a', 'knittingd@b'):
+            if elder is not None:
+                booted.run('systemctl', 'start', younger)
+                booted.run('systemctl', 'stop', elder)
+            with booted.network(), socket.create_connection(('127.0.0.1', 5649), PATIENCE) as plain, \
+                    Rpc(authority.client().wrap_socket(plain, server_hostname='localhost')) as rpc:
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            with self.rpc(booted) as rpc:
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertEqual(booted.show(younger, 'ActiveState'), 'active')
 
     def test_a_loop_that_is_stuck_costs_the_daemon(self):
         booted = self.boot()
