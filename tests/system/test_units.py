@@ -286,13 +286,13 @@ class Service(Booting):
 
     def test_a_loop_that_is_stuck_costs_the_daemon(self):
         booted = self.boot()
-        self.drop_in(booted, 'knittingd.service', f'[Service]\nWatchdogSec={int(1000 * SLOWDOWN)}ms\n')
+        self.drop_in(booted, 'knittingd.service', f'[Service]\nWatchdogSec={int(3000 * SLOWDOWN)}ms\n')
         booted.run('systemctl', 'start', 'knittingd')
         daemon = Process(self.host_pid(booted, 'knittingd'))
         loop = threads(daemon)['knit-loop-0']
         with stopped(loop):
             wait_until(lambda: os.waitpid(loop, WALL | os.WNOHANG)[0] == loop, 'systemd to end it', 6 * PATIENCE)
-        wait_until(lambda: booted.show('knittingd', 'NRestarts') == '1', 'systemd to start another one', 6 * PATIENCE)
+        wait_until(lambda: int(booted.show('knittingd', 'NRestarts')) > 0, 'systemd to start another one', 6 * PATIENCE)
         wait_until(lambda: booted.show('knittingd', 'SubState') == 'running', 'it to run', 6 * PATIENCE)
         for line in 'Watchdog timeout', 'an event loop does not turn':
             wait_until(lambda line=line: line in booted.journal('knittingd'), line)
@@ -304,12 +304,15 @@ class Service(Booting):
         self.drop_in(booted, 'knittingd.service', '[Service]\nTimeoutStopSec=500ms\n')
         booted.run('systemctl', 'start', 'knittingd')
         with self.rpc(booted) as rpc, self.rpc(booted) as other:
-            msgid = rpc.request('sleep', int(2000 * SLOWDOWN))
+            msgid = rpc.request('sleep', 3600000)
             wait_until(lambda: other.call('$/stats')['loops']['calls_in_flight'] == 1, 'the call')
             other.close()
             booted.run('systemctl', 'stop', '--no-block', 'knittingd')
             wait_until(lambda: booted.show('knittingd', 'StatusText').startswith('draining until '), 'it to drain')
-            rpc.result(msgid)
+            late = time.monotonic() + 1
+            wait_until(lambda: time.monotonic() > late, 'twice the time in which it has to stop')
+            rpc.notify('$/cancel', msgid)
+            self.assertIn('CANCELLED', rpc.response(msgid)[0])
         wait_until(lambda: booted.show('knittingd', 'ActiveState') == 'inactive', 'its end')
         self.assertEqual(booted.show('knittingd', 'Result'), 'success')
 
@@ -408,8 +411,6 @@ class Root(Booting):
 
     def test_two_that_run_at_once_do_not_meet(self):
         with Booted() as one, Booted() as other:
-            for booted in one, other:
-                self.assertEqual(booted.run('systemctl', 'is-system-running'), 'running\n')
             pid = other.show('systemd-journald', 'MainPID')
             one.run('systemctl', 'restart', 'systemd-journald')
             self.assertEqual(other.show('systemd-journald', 'MainPID'), pid)
