@@ -303,6 +303,7 @@ static uint32_t run_measured(struct knit_lane *lane)
     start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
     took = knit_clock_ns() - start;
+    lane->run = knit_meta_of_run(took);
     note_run(lane, took);
     draw_unmeasured(lane, start + took);
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
@@ -324,9 +325,18 @@ void knit_lane_run_measured(struct knit_lane *lane)
     const uint32_t charged = lane->mean_ns[knit_job_task(&lane->job)];
     const uint32_t took = run_measured(lane);
 
+    lane->run = 0; /* the loop says it of none of its calls */
     if (took > charged)
         knit_deficit_charge(&lane->current->deficit, took - charged);
     lane->is_untidy = lane->is_untidy || lane->was_long;
+}
+
+/* What its flow's calls of the task take, for the reserve. */
+static void note_own_mean(struct knit_lane *lane)
+{
+    if (lane->flows.count > 1 && !lane->job.was_refused)
+        knit_reserve_note_run(
+            &lane->current->flow->means, knit_job_task(&lane->job), knit_meta_run_ns(lane->run));
 }
 
 /* Any job. */
@@ -342,6 +352,7 @@ static void run(struct knit_lane *lane, uint32_t mean)
         lane->options.run(lane->options.run_arg, &lane->job);
     } else {
         knit_deficit_charge(deficit, run_measured(lane));
+        note_own_mean(lane);
     }
 }
 
@@ -372,6 +383,7 @@ static void finish(
         knit_lane_answer_small(lane, session);
     else
         knit_lane_answer_large(lane, session);
+    lane->run = 0;
     (void)knit_lane_tidy(lane, session);
 }
 

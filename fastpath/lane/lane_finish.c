@@ -63,7 +63,7 @@ static void write_one(
     struct knit_lane *lane, struct knit_worker_session *session, struct knit_finished *finished)
 {
     const struct knit_lane_answer answer = {
-        finished->slot, finished->status, finished->gen, finished->len};
+        finished->slot, finished->status, finished->gen, finished->len, 0};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
     finished->next = NULL;

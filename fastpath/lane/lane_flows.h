@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/reserve.h"
 
 #define KNIT_LANE_FLOW_QUANTUM_NS 200000
 #define KNIT_LANE_FLOW_DEBT_MAX_NS                                                                 \
@@ -51,6 +52,7 @@ struct knit_lane_flow {
     uint32_t round;                   /* as far as which it has taken what rounds give */
     uint32_t own_rounds;              /* of its sessions' deficits, beside the lane's */
     uint32_t sessions;                /* 0 = it is there for its debt alone */
+    struct knit_reserve_means means;  /* where the lane has several flows */
     uint8_t first, last;              /* places of its sessions in this turn */
 };
 

@@ -112,7 +112,7 @@ static void judge_wakes(struct knit_lane *lane, int woken)
 /* Sleeps while all bells have the values that were read. Returns which one was woken, or -1. */
 static int sleep_on_bells(const struct knit_lane *lane)
 {
-    const uint64_t until = lane->reserve.holds ? knit_clock_ns() + KNIT_LANE_NAP_NS
+    const uint64_t until = lane->reserve.holds ? knit_clock_ns() + KNIT_RESERVE_NAP_NS
                            : lane->options.park_ms != 0
                                ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                                : 0;

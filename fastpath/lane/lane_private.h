@@ -51,7 +51,7 @@
 struct knit_deferred_reply {
     bool any;
     uint32_t slot;
-    uint64_t gen;
+    uint64_t gen, run; /* run: of its meta */
     uint32_t status;
     unsigned char *bytes;
     size_t len;
@@ -132,6 +132,7 @@ struct knit_lane {
     /* The job that runs. */
     struct knit_worker_session *current;
     uint64_t room; /* block allocated for its outcome, or KNIT_NO_BLOCK */
+    uint64_t run;  /* how long it took, for its answer's meta; 0 = not measured */
     struct knit_job job;
     /* Out of its cell, or out of its slab where that may not be read in place; at last
      * KNIT_HEAD_SPARE. */

@@ -68,6 +68,7 @@ static bool defer_reply(
     const struct knit_deferred_reply reply = {.any = true,
         .slot = knit_job_slot(job),
         .gen = knit_job_gen(job),
+        .run = lane->run,
         .status = job->status,
         .bytes = malloc(job->result_len),
         .len = job->result_len};
@@ -95,7 +96,7 @@ bool knit_lane_send_deferred(
         memcpy(knit_reply_arena_base(&session->arena) + block, deferred->bytes, deferred->len);
         knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
         answer = (struct knit_lane_answer){
-            deferred->slot, deferred->status, deferred->gen, deferred->len};
+            deferred->slot, deferred->status, deferred->gen, deferred->len, deferred->run};
         knit_lane_answer_with_block(session, &answer, block);
         knit_lane_note_stray(session); /* perhaps it was stolen */
         knit_lane_show(lane, session);
@@ -110,10 +111,11 @@ bool knit_lane_send_deferred(
 }
 
 /* Its slot's caller has read what lay there: it has published this call since. */
-static void answer_in_slab(struct knit_worker_session *session, const struct knit_job *job)
+static void answer_in_slab(const struct knit_lane *lane, struct knit_worker_session *session)
 {
+    const struct knit_job *job = &lane->job;
     const struct knit_lane_answer answer = {
-        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len, lane->run};
     unsigned char *slab = knit_slab(session->in.reply.slab, knit_job_slot(job));
 
     if (job->result != slab)
@@ -150,7 +152,7 @@ static __attribute__((noinline)) void answer_in_arena(
         return;
     }
     answer = (struct knit_lane_answer){
-        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len, lane->run};
     knit_lane_answer_with_block(session, &answer, block);
 }
 
@@ -176,7 +178,7 @@ static __attribute__((noinline)) void let_go(
 void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session)
 {
     if (lane->job.result_len <= KNIT_SLAB_BYTES) {
-        answer_in_slab(session, &lane->job);
+        answer_in_slab(lane, session);
     } else if (lane->job.result_len == KNIT_JOB_DEFERRED) {
         let_go(lane, session);
     } else {

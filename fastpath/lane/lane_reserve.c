@@ -6,9 +6,9 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_classes.h"
+#include "fastpath/lane/note.h"
 
 #define PUBLISH_NS 50000000u
-#define AVERAGE_NS 250000000
 #define WAITING_MS 200u  /* a nap, and much that a busy machine adds */
 #define LOOKS_MAX  4000u /* at a higher lane that has not decided */
 
@@ -20,15 +20,9 @@ static uint64_t word(uint32_t mark, uint32_t ms, uint32_t state)
     return (uint64_t)mark << 32 | (uint32_t)(ms << 2) | state;
 }
 
-/* Of another flow with a probability of 2^-31. */
 static uint32_t mark_of(const struct knit_lane_flow *flow)
 {
-    return (uint32_t)(flow->number ^ flow->number >> 32) | 1;
-}
-
-static uint32_t ms_of(uint64_t ns)
-{
-    return (uint32_t)(ns / 1000000);
+    return knit_reserve_mark(flow->number);
 }
 
 static struct knit_note_line *own_line(struct knit_lane *lane)
@@ -67,7 +61,7 @@ static void publish(struct knit_lane *lane, const struct knit_lane_flow *flow, u
     else if (second >> 32 == mark)
         at = 1;
     /* relaxed: a hint. */
-    atomic_store_explicit(&served[at], (uint64_t)mark << 32 | ms_of(now_ns), memory_order_relaxed);
+    atomic_store_explicit(&served[at], knit_reserve_served(mark, now_ns), memory_order_relaxed);
 }
 
 static void publish_now(struct knit_lane *lane, uint64_t now_ns)
@@ -104,16 +98,14 @@ static bool is_among(const struct active *active, uint32_t mark)
 
 /* False: no other flow was. */
 static bool find_active(
-    const struct knit_lane *lane, uint32_t own, uint32_t now_ms, struct active *ret)
+    const struct knit_lane *lane, uint32_t own, uint64_t now_ns, struct active *ret)
 {
     ret->count = 0;
     for (uint32_t i = 0; i < 2 * lane->options.lanes; i++) {
-        const uint64_t served = atomic_load_explicit(
-            &lane->options.pool.note[i / 2].served[i % 2], memory_order_relaxed);
-        const uint32_t mark = (uint32_t)(served >> 32);
+        const uint32_t mark =
+            knit_reserve_active(knit_note_served(&lane->options.pool.note[i / 2], i % 2), now_ns);
 
-        if (mark != 0 && mark != own && now_ms - (uint32_t)served < KNIT_LANE_ACTIVE_MS &&
-            !is_among(ret, mark))
+        if (mark != 0 && mark != own && !is_among(ret, mark))
             ret->mark[ret->count++] = mark;
     }
     return ret->count > 0;
@@ -121,12 +113,11 @@ static bool find_active(
 
 /* ---- how many may run ---- */
 
-/* Its part of so many workers among those that are active. */
-static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flow *flow,
-    const struct active *active, uint32_t workers)
+/* Of those that are active, but this one. */
+static uint64_t weights_of_others(
+    const struct knit_lane *lane, const struct knit_lane_flow *flow, const struct active *active)
 {
-    const uint64_t own = knit_lane_flow_weight(flow);
-    uint64_t all = own;
+    uint64_t all = 0;
 
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
         const struct knit_lane_flow *other = &lane->flows.flow[i];
@@ -134,7 +125,7 @@ static uint32_t part_of(const struct knit_lane *lane, const struct knit_lane_flo
         if (other != flow && other->sessions != 0 && is_among(active, mark_of(other)))
             all += knit_lane_flow_weight(other);
     }
-    return (uint32_t)(workers * own / all);
+    return all;
 }
 
 /* What that lane's word says, when it has decided, where this one is to wait for that. */
@@ -191,58 +182,44 @@ static void look_at_others(
     }
 }
 
-/* Calls of others are short, perhaps, and often there is none at the moment of a look. */
-static uint32_t average(struct knit_lane_reserve *reserve, uint32_t busy, uint64_t now_ns)
-{
-    const uint64_t since_ns = now_ns - reserve->looked_ns;
-    const int64_t share = since_ns < AVERAGE_NS ? (int64_t)since_ns : AVERAGE_NS;
-    const int64_t more = (int64_t)busy * 256 - reserve->busy_256ths;
-
-    reserve->looked_ns = now_ns;
-    reserve->busy_256ths = (uint32_t)(reserve->busy_256ths + more * share / AVERAGE_NS);
-    return reserve->busy_256ths;
-}
-
 /* Whether one more may run. */
 static bool is_over(struct knit_lane *lane, const struct knit_lane_flow *flow,
     const struct active *active, bool begins)
 {
+    const uint64_t own = knit_lane_flow_weight(flow);
     struct others others;
-    uint32_t free, most, part;
 
     look_at_others(lane, mark_of(flow), begins, &others);
-    free = 1 + (2 * average(&lane->reserve, others.busy, knit_clock_ns()) + 255) / 256;
-    if (free > others.workers - 1)
-        free = others.workers - 1;
-    most = others.workers - free;
-    part = part_of(lane, flow, active, others.workers);
-    return others.running >= (most > part ? most : part);
+    knit_reserve_look(&lane->reserve.others, others.busy, knit_clock_ns());
+    return others.running >= knit_reserve_most(&lane->reserve.others, others.workers, own,
+                                 own + weights_of_others(lane, flow, active));
 }
 
-static uint32_t mean_of(const struct knit_lane *lane, uint32_t task)
+/* What the flow's calls of the task take here. */
+static uint32_t mean_of(
+    const struct knit_lane *lane, const struct knit_lane_flow *flow, uint32_t task)
 {
     const uint32_t mean = lane->mean_ns[task];
 
-    return mean != 0 ? mean : knit_board_mean_ns(&lane->options.board, task);
+    return knit_reserve_mean_ns(
+        &flow->means, task, mean != 0 ? mean : knit_board_mean_ns(&lane->options.board, task));
 }
 
 /* The next call of that ring has been held for too long. */
 static bool is_overdue(struct knit_cursor *cursor, uint64_t now_ns, uint32_t mean_ns)
 {
-    const uint64_t most_ns = (uint64_t)KNIT_LANE_HELD_RUNS * mean_ns;
-
     (void)knit_lane_has_aged(cursor, now_ns);
-    return now_ns - cursor->stood_ns > (most_ns > KNIT_LANE_HELD_NS ? most_ns : KNIT_LANE_HELD_NS);
+    return knit_reserve_is_overdue(now_ns - cursor->stood_ns, mean_ns);
 }
 
 /* The flow's call may not begin; with `begins`, what the own word says of that. */
 static bool must_wait(
-    struct knit_lane *lane, const struct knit_lane_flow *flow, uint32_t now_ms, bool begins)
+    struct knit_lane *lane, const struct knit_lane_flow *flow, uint64_t now_ns, bool begins)
 {
-    const uint32_t mark = mark_of(flow);
+    const uint32_t mark = mark_of(flow), now_ms = knit_reserve_ms(now_ns);
     struct active active;
 
-    if (!find_active(lane, mark, now_ms, &active))
+    if (!find_active(lane, mark, now_ns, &active))
         return false;
     if (begins) {
         say(lane, word(mark, now_ms, TRYING));
@@ -264,18 +241,18 @@ bool knit_lane_holds(struct knit_lane *lane, const struct knit_worker_session *s
 
     if (lane->flows.count == 1 || !lane->options.steal || lane->options.lanes == 1)
         return false;
-    mean_ns = mean_of(lane, task);
-    if (mean_ns <= KNIT_LANE_LONG_NS)
+    mean_ns = mean_of(lane, flow, task);
+    if (mean_ns <= KNIT_RESERVE_LONG_NS)
         return false;
     now_ns = knit_clock_ns();
     publish_now(lane, now_ns);
     if (!knit_lane_flow_is_of_loop(flow) && !is_overdue(cursor, now_ns, mean_ns) &&
-        must_wait(lane, flow, ms_of(now_ns), begins)) {
+        must_wait(lane, flow, now_ns, begins)) {
         lane->reserve.holds = true;
         return true;
     }
     if (begins) {
-        say(lane, word(mark_of(flow), ms_of(now_ns), RUNNING));
+        say(lane, word(mark_of(flow), knit_reserve_ms(now_ns), RUNNING));
         lane->reserve.is_running = true;
     }
     return false;
@@ -301,7 +278,7 @@ void knit_lane_let_go(struct knit_lane *lane)
 
 uint32_t knit_lane_next_waiting(struct knit_lane *lane)
 {
-    const uint32_t lanes = lane->options.lanes, now_ms = ms_of(knit_clock_ns());
+    const uint32_t lanes = lane->options.lanes, now_ms = knit_reserve_ms(knit_clock_ns());
     const uint32_t mark = lane->reserve.own;
 
     for (uint32_t i = 0; i < lanes; i++) {

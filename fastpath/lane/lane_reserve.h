@@ -3,13 +3,13 @@
  *
  * Flows share a worker's time (lane_flows.h), but a call that runs is not interrupted: where each
  * worker has begun a long call of one principal, all others wait for these. So while others were
- * active in the last second, the long calls of a session's principal leave workers free: one, and
- * twice as many as others kept busy in the last quarter of a second, rounded up, at most all but
- * one; and it has never less than its part of them by weight. Calls of the daemon's loops are not
- * held, since many principals are in each; they count as others.
+ * active in the last second, the long calls of a session's principal leave workers free, as many as
+ * reserve.h says. Calls of the daemon's loops are not held here, since many principals are in each:
+ * the loops hold them; they count as others.
  *
- * A task is long whose mean is over KNIT_LANE_LONG_NS. Before a worker begins a call of one it
- * says so in its word, fences, and reads the words of all lanes:
+ * A call is long if those of its flow took over KNIT_RESERVE_LONG_NS for that task, on average, or
+ * all calls of the task, where its own are not known. Before a worker begins one it says so in its
+ * word, fences, and reads the words of all lanes:
  *
  *     TRYING  ->  fence (seq_cst)  ->  the others' words  ->  RUNNING or WAITING   G1
  *
@@ -19,9 +19,9 @@
  * repair: a lane without a worker does not count, and its replacement begins with an empty word.
  *
  * A call that is held stays in its ring, READY, and its worker looks for other work; when it sleeps
- * it does so for KNIT_LANE_NAP_NS at most, so what is held begins not much later than it may. Every
- * other call wakes it as ever. A worker that has ended a long call of that principal takes turns
- * between its own lane and those that wait, so none of these is forgotten.
+ * it does so for KNIT_RESERVE_NAP_NS at most, so what is held begins not much later than it may.
+ * Every other call wakes it as ever. A worker that has ended a long call of that principal takes
+ * turns between its own lane and those that wait, so none of these is forgotten.
  *
  * What is read of other lanes is a hint, which a task could write, or which a worker left that was
  * stopped: it decides when a call begins, and about nothing else. So no call is held for longer
@@ -34,27 +34,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fastpath/lane/reserve.h"
+
 struct knit_cursor;
 struct knit_lane;
 struct knit_lane_flow;
 struct knit_worker_session;
 
-#define KNIT_LANE_LONG_NS   2000000u
-#define KNIT_LANE_NAP_NS    10000000u
-#define KNIT_LANE_ACTIVE_MS 1000u
-#define KNIT_LANE_HELD_NS   10000000000u
-#define KNIT_LANE_HELD_RUNS 8u
-
 struct knit_lane_reserve {
     struct knit_lane_flow *seen[2]; /* flows served since they were published */
     uint64_t published_ns;
-    uint64_t looked_ns;   /* time of the last look at other lanes, */
-    uint32_t busy_256ths; /* and how many workers others kept busy, on average */
-    uint32_t place;       /* session that is first of those that wait */
-    uint32_t own;         /* mark of the flow whose long call of a home ring ended last; 0 = none */
-    uint32_t next;        /* lane that is first of those that wait */
-    bool is_running;      /* RUNNING stands in the own word */
-    bool holds;           /* a call was held in this turn, here or in another lane */
+    struct knit_reserve_average others; /* as the other lanes say */
+    uint32_t place;                     /* session that is first of those that wait */
+    uint32_t own;    /* mark of the flow whose long call of a home ring ended last; 0 = none */
+    uint32_t next;   /* lane that is first of those that wait */
+    bool is_running; /* RUNNING stands in the own word */
+    bool holds;      /* a call was held in this turn, here or in another lane */
 };
 
 /* Of a worker that begins: the one before may have died in a call. */

@@ -152,7 +152,7 @@ KNIT_ALWAYS_INLINE void knit_stretch_answer(struct knit_stretch *stretch, struct
 {
     const struct knit_job *job = &lane->job;
     const struct knit_lane_answer answer = {
-        head->slot, job->status, knit_ctrl_gen(head->ctrl), job->result_len};
+        head->slot, job->status, knit_ctrl_gen(head->ctrl), job->result_len, 0};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
     knit_lane_store_small(job, cell);

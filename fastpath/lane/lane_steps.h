@@ -84,6 +84,7 @@ struct knit_lane_answer {
     uint32_t slot, status;
     uint64_t gen;
     size_t len;
+    uint64_t run; /* as knit_meta_of_run() has it; 0 = not measured */
 };
 
 /* CLAIMED -> ANSWERED: the bytes are in the cell, in the slab, or in a block that it names. */
@@ -91,7 +92,8 @@ KNIT_ALWAYS_INLINE void knit_lane_store_answer(const struct knit_worker_session 
     struct knit_reply_cell *cell, const struct knit_lane_answer *answer, uint32_t flags)
 {
     /* relaxed: A1 publishes it. */
-    atomic_store_explicit(&cell->meta, session->reply_meta | answer->len, memory_order_relaxed);
+    atomic_store_explicit(
+        &cell->meta, session->reply_meta | answer->run | answer->len, memory_order_relaxed);
     /* A1 answer, release: the one outcome. */
     atomic_store_explicit(
         &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
@@ -138,7 +140,7 @@ static inline void knit_lane_answer_small(
 {
     const struct knit_job *job = &lane->job;
     const struct knit_lane_answer answer = {
-        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len, lane->run};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
     knit_lane_store_small(job, cell);

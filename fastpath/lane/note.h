@@ -48,6 +48,13 @@ static inline bool knit_note_read(
     return true;
 }
 
+/* Which flow the worker served lately, of two: as reserve.h has it. */
+static inline uint64_t knit_note_served(const struct knit_note_line *line, uint32_t which)
+{
+    /* relaxed: a hint. */
+    return atomic_load_explicit(&line->served[which], memory_order_relaxed);
+}
+
 /* By the worker, of its own line, after a call. */
 static inline void knit_note_answer(struct knit_note_line *line, uint32_t owner)
 {

@@ -180,7 +180,8 @@ KNIT_ALWAYS_INLINE bool knit_session_takes_small(
            knit_state_is_open(&session->reply);
 }
 
-/* knit_session_publish() for a call that fits a cell, to a lane that has room for it. */
+/* knit_session_publish() for a call that fits a cell, to a lane that has room for it; in a session
+ * with a depth one that is known to be short. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
@@ -189,12 +190,16 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
 
     if (call->ring != KNIT_RING_NORMAL || !knit_session_takes_small(session, call))
         return false;
-    lane = knit_session_choose_lane(session, call);
     if (has_depth) {
-        session->next_ns = knit_session_estimate(session, call->task);
-        if (session->work_ns[lane->index] + session->next_ns > session->options.depth_ns)
+        const uint32_t mean_ns = knit_board_mean_ns(&session->board, call->task);
+
+        if (__builtin_expect(mean_ns - 1 >= KNIT_SESSION_SHORT_NS, 0))
             return false;
+        session->next_ns = knit_session_estimate_of(session, mean_ns);
     }
+    lane = knit_session_choose_lane(session, call);
+    if (has_depth && session->work_ns[lane->index] + session->next_ns > session->options.depth_ns)
+        return false;
     *ret_slot = knit_session_put(
         session, lane, call, 0, KNIT_NO_BLOCK, has_depth ? KNIT_PUT_WITH_DEPTH : 0);
     return true;

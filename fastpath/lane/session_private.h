@@ -123,14 +123,23 @@ static inline struct knit_session_ring *knit_session_other_ring(
     return &session->others[(size_t)(ring - 1) * session->geometry.lanes + lane];
 }
 
-/* What a call of the task counts in a session with a depth. The board's word is another process's
- * and may be anything; two calls fit a lane whatever it says. */
-static inline uint32_t knit_session_estimate(const struct knit_session *session, uint32_t task)
+/* Calls of a task with such a mean, or none, take no short way into a lane in a session with a
+ * depth: whose calls these are is asked then, and how long they run. */
+#define KNIT_SESSION_SHORT_NS 100000u
+
+/* What a call counts in a session with a depth. The board's word is another process's and may be
+ * anything; two calls fit a lane whatever it says. */
+static inline uint32_t knit_session_estimate_of(
+    const struct knit_session *session, uint32_t mean_ns)
 {
-    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
     uint32_t most_ns = session->options.depth_ns / 2;
 
     return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
+}
+
+static inline uint32_t knit_session_estimate(const struct knit_session *session, uint32_t task)
+{
+    return knit_session_estimate_of(session, knit_board_mean_ns(&session->board, task));
 }
 
 /* The generation of the slot's call, or its last one. */
@@ -146,6 +155,15 @@ static inline bool knit_session_is_answered(const struct knit_session *session, 
     /* A1, acquire: the outcome's bytes. */
     uint64_t word = atomic_load_explicit(&session->reply.reply[index].word, memory_order_acquire);
     return (word ^ slot->gen24) >> KNIT_GEN_SHIFT == 0;
+}
+
+/* How long the call of the slot ran whose answer was taken last, as its worker says, which may be
+ * anything; 0 = not measured. Until the next publish. */
+static inline uint64_t knit_session_run_ns(const struct knit_session *session, uint32_t index)
+{
+    /* relaxed: A1 made it visible. */
+    return knit_meta_run_ns(
+        atomic_load_explicit(&session->reply.reply[index].meta, memory_order_relaxed));
 }
 
 /* Whether a call that is watched has emitted a value which was not given yet. */

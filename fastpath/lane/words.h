@@ -175,7 +175,7 @@ enum knit_ring {
     KNIT_RING_PINNED = 3, /* for the lane's own worker alone, while it lives */
 };
 
-/* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
+/* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | run16 |
  * len32 */
 static inline uint64_t knit_meta(uint32_t task, uint32_t epoch, uint32_t flags, uint32_t len)
 {
@@ -206,6 +206,28 @@ static inline uint32_t knit_meta_flags(uint64_t meta)
 static inline uint32_t knit_meta_len(uint64_t meta)
 {
     return (uint32_t)meta;
+}
+
+/* run of a reply's meta = shift5 | number11: how long the call ran, at most a 1024th less;
+ * 0 = that was not measured. */
+#define KNIT_META_RUN_SHIFT 32u
+#define KNIT_RUN_BITS       11u
+
+static inline uint64_t knit_meta_of_run(uint64_t ns)
+{
+    const uint32_t bits = 64 - (uint32_t)__builtin_clzll(ns | 1);
+    const uint32_t shift = bits > KNIT_RUN_BITS ? bits - KNIT_RUN_BITS : 0;
+
+    if (shift > UINT16_MAX >> KNIT_RUN_BITS)
+        return (uint64_t)UINT16_MAX << KNIT_META_RUN_SHIFT;
+    return (shift << KNIT_RUN_BITS | ns >> shift | (ns == 0)) << KNIT_META_RUN_SHIFT;
+}
+
+static inline uint64_t knit_meta_run_ns(uint64_t meta)
+{
+    const uint32_t run = (uint32_t)(meta >> KNIT_META_RUN_SHIFT) & UINT16_MAX;
+
+    return (uint64_t)(run & ((1u << KNIT_RUN_BITS) - 1)) << (run >> KNIT_RUN_BITS);
 }
 
 /* Board: park = epoch << 2 | one of these; only rises. */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/session_private.h"
 #include "tests/fastpath/hand_clock.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/random.h"
@@ -277,6 +278,27 @@ static void a_flow_gains_nothing_by_calls_that_are_rarely_long(void **state)
         (void)collect(plain);
     }
     assert_true(rare_ns < 5 * plain_ns);
+}
+
+/* What was measured; the short call is none of these. */
+static void an_answer_says_how_long_its_call_ran(void **state)
+{
+    struct knit_session *session;
+    uint32_t slot, took_ns;
+
+    (void)state;
+    session = add_session(1, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    slot = publish(session, 0, LANES_SPIN, 3000);
+    turn();
+    took_ns = lanes.worker[0]->took_ns;
+    assert_int_equal(collect(session), 1);
+    assert_in_range(knit_session_run_ns(session, slot), took_ns - took_ns / 1024, took_ns);
+    pretend(LANES_ECHO, 900);
+    slot = publish(session, 0, LANES_ECHO, 0);
+    turn();
+    assert_int_equal(collect(session), 1);
+    assert_int_equal(knit_session_run_ns(session, slot), 0);
 }
 
 /* ---- debts ---- */
@@ -579,6 +601,30 @@ static void long_calls_leave_a_worker_to_others(void **state)
     assert_int_equal(collect(greedy), 1);
 }
 
+/* Others may call the same task for less, or for more. */
+static void calls_are_long_by_what_those_of_their_flow_took(void **state)
+{
+    struct knit_session *greedy, *other;
+    struct knit_reserve_means *means;
+    uint32_t *mean_ns;
+
+    (void)state;
+    begin_two(&greedy, &other, true);
+    means = &lanes.worker[1]->sessions[0]->flow->means;
+    mean_ns = &lanes.worker[1]->mean_ns[LANES_SPIN];
+    say_running(0, true);
+    *mean_ns = 100000;
+    knit_reserve_note_run(means, LANES_SPIN, LONG_US * 1000);
+    (void)publish(greedy, 1, LANES_SPIN, 100);
+    turn_of(1);
+    assert_int_equal(collect(greedy), 0);
+    *mean_ns = LONG_US * 1000;
+    means->of[LANES_SPIN].ns = 100000;
+    turn_of(1);
+    assert_int_equal(collect(greedy), 1);
+    assert_true(means->of[LANES_SPIN].ns != 100000);
+}
+
 static void nothing_is_held_where_nobody_else_was_active(void **state)
 {
     struct knit_session *greedy, *other;
@@ -598,7 +644,7 @@ static void nothing_is_held_for_good(void **state)
 
     (void)state;
     begin_held(&greedy, &other);
-    lanes.worker[1]->sessions[0]->home.stood_ns -= KNIT_LANE_HELD_NS + 1;
+    lanes.worker[1]->sessions[0]->home.stood_ns -= KNIT_RESERVE_HELD_NS + 1;
     turn_of(1);
     assert_int_equal(collect(greedy), 1);
 }
@@ -650,6 +696,7 @@ int main(void)
         TEST(beside_long_calls_of_many_sessions_a_flow_gets_its_time),
         TEST(a_flow_gains_nothing_by_coming_and_going),
         TEST(a_flow_gains_nothing_by_calls_that_are_rarely_long),
+        TEST(an_answer_says_how_long_its_call_ran),
         TEST(a_debt_stays_when_the_last_session_leaves),
         TEST(a_last_look_minds_no_debt),
         TEST(debts_are_forgotten_when_there_is_nothing_to_do),
@@ -661,6 +708,7 @@ int main(void)
         TEST(calls_that_are_helped_keep_none_at_home_waiting),
         TEST(a_thief_with_nothing_else_gives_rounds),
         TEST(long_calls_leave_a_worker_to_others),
+        TEST(calls_are_long_by_what_those_of_their_flow_took),
         TEST(nothing_is_held_where_nobody_else_was_active),
         TEST(nothing_is_held_for_good),
         TEST(what_is_held_has_its_turn_elsewhere),

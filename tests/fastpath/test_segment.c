@@ -222,6 +222,15 @@ static void packed_words_are_split_into_their_parts(void **state)
     assert_int_equal(knit_meta_task(meta), 65535);
     assert_int_equal(knit_meta_epoch(meta), 255);
     assert_int_equal(knit_meta_len(meta), UINT32_MAX);
+    for (uint64_t ns = 1; ns < UINT64_C(1) << 42; ns += ns / 3 + 1) {
+        meta = knit_meta(65535, 0, 0, UINT32_MAX) | knit_meta_of_run(ns);
+        assert_int_equal(knit_meta_lane(meta), 65535);
+        assert_int_equal(knit_meta_len(meta), UINT32_MAX);
+        assert_in_range(knit_meta_run_ns(meta), ns - ns / 1024, ns);
+    }
+    assert_int_equal(knit_meta_run_ns(knit_meta(65535, 0, 0, UINT32_MAX)), 0);
+    assert_int_equal(knit_meta_run_ns(knit_meta_of_run(0)), 1);
+    assert_int_equal(knit_meta_run_ns(knit_meta_of_run(UINT64_MAX)), UINT64_C(2047) << 31);
     assert_int_equal(knit_tag(0, 32), 1);
     assert_int_equal(knit_tag(1023 * 32, 32), 0);
 }

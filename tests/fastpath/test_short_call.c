@@ -232,7 +232,11 @@ static void what_is_unusual_is_not_published_the_short_way(void **state)
     deep = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
     assert_false(knit_session_try_publish(side->session, &call, &slot));
     call.len--;
-    /* Of a task whose mean nobody knows two calls fill a lane. */
+    /* Of a task whose mean nobody knows, or that is not short. */
+    assert_false(knit_session_try_publish(deep->session, &call, &slot));
+    knit_board_note_mean(&lanes.board, LANES_ECHO, KNIT_SESSION_SHORT_NS + 1);
+    assert_false(knit_session_try_publish(deep->session, &call, &slot));
+    knit_board_note_mean(&lanes.board, LANES_ECHO, 400);
     assert_true(knit_session_try_publish(deep->session, &call, &slot));
     assert_true(knit_session_try_publish(deep->session, &call, &slot));
     assert_false(knit_session_try_publish(deep->session, &call, &slot));
