@@ -256,6 +256,8 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
         until_ns = ahead_ns;
     if (loop->router.share.limited.next_ns < until_ns)
         until_ns = loop->router.share.limited.next_ns;
+    if (loop->router.share.flows.held_until_ns < until_ns)
+        until_ns = loop->router.share.flows.held_until_ns;
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
     if ((loop->state == KNIT_LOOP_FINISHING || loop->state == KNIT_LOOP_YIELDING) &&

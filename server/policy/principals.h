@@ -42,6 +42,8 @@ struct knit_principals {
     struct knit_principal_bucket buckets[KNIT_PRINCIPALS_BUCKETS];
     /* By number: in how many loops it waits. Two of the same place count for each other. */
     _Atomic uint32_t waiting[KNIT_PRINCIPALS_WAITING];
+    /* The same: how many long calls the loops have given to workers. */
+    _Atomic uint32_t long_calls[KNIT_PRINCIPALS_WAITING];
 };
 
 /* Under the first rule all may do everything. Returns 0 or -ENOMEM. */
@@ -90,4 +92,23 @@ static inline uint32_t knit_principals_waiting(struct knit_principals *principal
 {
     return atomic_load_explicit(
         &principals->waiting[number % KNIT_PRINCIPALS_WAITING], memory_order_relaxed);
+}
+
+/* Workers have one long call of it more, and one less again; and how many they have. */
+static inline void knit_principals_begin_long(struct knit_principals *principals, uint64_t number)
+{
+    atomic_fetch_add_explicit(
+        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+}
+
+static inline void knit_principals_end_long(struct knit_principals *principals, uint64_t number)
+{
+    atomic_fetch_sub_explicit(
+        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+}
+
+static inline uint32_t knit_principals_long(struct knit_principals *principals, uint64_t number)
+{
+    return atomic_load_explicit(
+        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], memory_order_relaxed);
 }

@@ -8,11 +8,14 @@
 #include <string.h>
 
 #include "fastpath/lane/rights.h"
+#include "fastpath/lane/session_private.h"
 #include "server/policy/principals.h"
+
+enum { MS = 1000000 };
 
 void knit_flows_init(struct knit_flows *flows)
 {
-    *flows = (struct knit_flows){.rounds = 0};
+    *flows = (struct knit_flows){.held_until_ns = UINT64_MAX};
     TAILQ_INIT(&flows->turn);
     LIST_INIT(&flows->all);
 }
@@ -83,14 +86,14 @@ static void renew(const struct knit_flows *flows, struct knit_flow *flow)
         flow->credit_ns += (int64_t)rounds * quantum_of(flow);
 }
 
-/* Flows of callers that are gone, when their debt does not matter any more. */
+/* Flows of callers that are gone, when neither their debt nor their calls matter any more. */
 static void purge(struct knit_flows *flows, uint64_t now_ns)
 {
     struct knit_flow *flow = LIST_FIRST(&flows->all), *next;
 
     for (; flow != NULL; flow = next) {
         next = LIST_NEXT(flow, in_all);
-        if (flow->refs == 0 &&
+        if (flow->refs == 0 && !knit_flow_is_active(flow, now_ns) &&
             (flow->credit_ns >= 0 || now_ns - flow->left_ns > KNIT_FLOW_FORGET_NS))
             free_flow(flow);
     }
@@ -118,6 +121,7 @@ static struct knit_flow *new_flow(struct knit_flows *flows, const char *name)
 
     if (flow == NULL)
         return NULL;
+    flow->whole_weight = 1;
     flow->weight = KNIT_WEIGHT_ONE;
     flow->round = flows->rounds;
     TAILQ_INIT(&flow->fresh);
@@ -142,9 +146,21 @@ struct knit_flow *knit_flow_of(struct knit_flows *flows, struct knit_caller *cal
     if (flow == NULL)
         return NULL;
     flow->refs++;
+    if (caller->principal != NULL) {
+        flow->number = caller->principal->number;
+        flow->whole_weight = knit_quota_weight(&caller->principal->quota);
+    }
     caller->flow = flow;
     caller->flow_of = caller->principal;
     return flow;
+}
+
+/* Whoever had it has it no more. */
+static void unref(struct knit_flow *flow, uint64_t now_ns)
+{
+    if (--flow->refs == 0 && flow->credit_ns >= 0 && !flow->is_in_turn &&
+        !knit_flow_is_active(flow, now_ns))
+        free_flow(flow);
 }
 
 void knit_flow_drop(struct knit_flows *flows, struct knit_caller *caller)
@@ -152,8 +168,9 @@ void knit_flow_drop(struct knit_flows *flows, struct knit_caller *caller)
     struct knit_flow *flow = caller->flow;
 
     caller->flow = NULL;
-    if (flow != NULL && --flow->refs == 0 && flow->credit_ns >= 0 && !flow->is_in_turn)
-        free_flow(flow);
+    caller->flow_of = NULL;
+    if (flow != NULL)
+        unref(flow, caller->turn->now_ns);
     (void)flows;
 }
 
@@ -173,9 +190,8 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     if (flow->is_in_turn)
         return;
     renew(flows, flow);
-    flow->number = caller->principal != NULL ? caller->principal->number : 0;
-    flow->whole_weight =
-        caller->principal != NULL ? knit_quota_weight(&caller->principal->quota) : 1;
+    if (caller->principal != NULL)
+        flow->whole_weight = knit_quota_weight(&caller->principal->quota);
     if (flows->principals != NULL)
         knit_principals_wait(flows->principals, flow->number);
     flow->weight = part_of(flows, flow);
@@ -196,10 +212,19 @@ void knit_flow_leave(struct knit_flows *flows, struct knit_caller *caller, bool 
     flow->work_ns -= caller->work_ns;
 }
 
-void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t now_ns)
+/* It does not wait: credit it has none, and debt not without end. */
+static void bound_of_absent(struct knit_flow *flow)
 {
     const int64_t most_ns = KNIT_FLOW_DEBT_MAX * quantum_of(flow);
 
+    if (flow->credit_ns > 0)
+        flow->credit_ns = 0;
+    if (flow->credit_ns < -most_ns)
+        flow->credit_ns = -most_ns;
+}
+
+void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t now_ns)
+{
     if (flow->waiting > 0 || !flow->is_in_turn)
         return;
     TAILQ_REMOVE(&flows->turn, flow, in_turn);
@@ -210,11 +235,9 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
     flows->weights -= flow->weight;
     say_weight(flows);
     flow->left_ns = now_ns;
-    if (flow->credit_ns > 0)
-        flow->credit_ns = 0;
-    if (flow->credit_ns < -most_ns)
-        flow->credit_ns = -most_ns;
-    if (flow->refs == 0 && flow->credit_ns >= 0)
+    flow->held_ns = 0;
+    bound_of_absent(flow);
+    if (flow->refs == 0 && flow->credit_ns >= 0 && !knit_flow_is_active(flow, now_ns))
         free_flow(flow);
 }
 
@@ -223,42 +246,55 @@ static struct knit_flow *with_credit(const struct knit_flows *flows)
     struct knit_flow *flow;
 
     TAILQ_FOREACH(flow, &flows->turn, in_turn)
-    if (flow->credit_ns > 0)
+    if (flow->credit_ns > 0 && !knit_flow_is_held(flows, flow))
         return flow;
     return NULL;
 }
 
-/* As many rounds as pay the debt of one of them. All are in debt, or have nothing. */
-static void give_rounds(struct knit_flows *flows)
+/* As many rounds as pay the debt of one of them. All that are not held are in debt, or have
+ * nothing. False: all are held. */
+static bool give_rounds(struct knit_flows *flows)
 {
     int64_t rounds = INT64_MAX;
     struct knit_flow *flow;
 
     weigh_again(flows);
     TAILQ_FOREACH(flow, &flows->turn, in_turn)
-    if (-flow->credit_ns / quantum_of(flow) + 1 < rounds)
+    if (!knit_flow_is_held(flows, flow) && -flow->credit_ns / quantum_of(flow) + 1 < rounds)
         rounds = -flow->credit_ns / quantum_of(flow) + 1;
+    if (rounds == INT64_MAX)
+        return false;
     flows->rounds += (uint64_t)rounds;
     TAILQ_FOREACH(flow, &flows->turn, in_turn)
     {
         flow->credit_ns += rounds * quantum_of(flow);
         flow->round = flows->rounds;
+        if (knit_flow_is_held(flows, flow) && flow->credit_ns > quantum_of(flow))
+            flow->credit_ns = quantum_of(flow);
     }
+    return true;
 }
 
 struct knit_flow *knit_flows_next(struct knit_flows *flows)
 {
-    struct knit_flow *flow;
+    struct knit_flow *flow = TAILQ_FIRST(&flows->turn);
 
     if (flows->count <= 1) {
         weigh_again(flows);
-        return TAILQ_FIRST(&flows->turn);
+        return flow == NULL || knit_flow_is_held(flows, flow) ? NULL : flow;
     }
     flow = with_credit(flows);
     if (flow != NULL)
         return flow;
-    give_rounds(flows);
-    return with_credit(flows);
+    return give_rounds(flows) ? with_credit(flows) : NULL;
+}
+
+void knit_flow_enter_call(struct knit_flow *flow, struct knit_charge *charge, uint64_t now_ns)
+{
+    if (charge->flow != NULL)
+        return;
+    *charge = (struct knit_charge){.flow = flow, .put_ms = (uint32_t)(now_ns / MS)};
+    flow->refs++;
 }
 
 bool knit_flow_charge(struct knit_flows *flows, struct knit_flow *flow, uint64_t work_ns)
@@ -272,6 +308,32 @@ bool knit_flow_charge(struct knit_flows *flows, struct knit_flow *flow, uint64_t
         TAILQ_INSERT_TAIL(&flows->turn, flow, in_turn);
     }
     return false;
+}
+
+static void note_run(struct knit_flow *flow, uint32_t task, uint64_t run_ns)
+{
+    knit_reserve_note_run(&flow->means, task, run_ns);
+    flow->has_measured = false;
+    for (uint32_t i = 0; i < KNIT_RESERVE_TASKS; i++)
+        flow->has_measured |= flow->means.of[i].ns > KNIT_SESSION_SHORT_NS;
+}
+
+void knit_flow_end_call(struct knit_flow *flow, struct knit_charge *charge, uint32_t task,
+    uint64_t run_ns, uint64_t now_ns)
+{
+    const uint64_t passed_ns = ((uint32_t)(now_ns / MS) - charge->put_ms + UINT64_C(1)) * MS;
+
+    if (run_ns > passed_ns)
+        run_ns = passed_ns;
+    if (run_ns != 0) {
+        note_run(flow, task, run_ns);
+        if (charge->ns != 0)
+            flow->credit_ns -= (int64_t)run_ns - (int64_t)charge->ns;
+    }
+    if (!flow->is_in_turn)
+        bound_of_absent(flow);
+    charge->flow = NULL;
+    unref(flow, now_ns);
 }
 
 uint64_t knit_flow_ahead_ns(

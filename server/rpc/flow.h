@@ -2,13 +2,19 @@
 /* The flows of a loop: all callers of one principal that wait are one flow, however many they are.
  *
  * Flows share the lanes by time, in deficit round robin: each gets KNIT_FLOW_QUANTUM_NS times the
- * weight of its principal, is charged what its calls take, by the means of their tasks, and is
- * passed over while it is in debt. When all that wait are in debt, so many rounds are given at once
- * as pay the first one. So a flow of long calls has its turn as often as it pays for it, and none
- * waits longer than for a quantum of each other one, and a call.
+ * weight of its principal, is charged what its calls take, and is passed over while it is in debt.
+ * When all that wait are in debt, so many rounds are given at once as pay the first one. So a flow
+ * of long calls has its turn as often as it pays for it, and none waits longer than for a quantum
+ * of each other one, and a call.
+ *
+ * A call is charged the mean when it gets a slot, and what its worker has measured when it has
+ * ended: no more than the time that has passed here, as a worker may say anything. What was charged
+ * too much comes back. A call that was not measured, being short by its mean, has cost that. The
+ * mean is that of the flow's own calls of the task, if some were measured, else the task's.
  *
  * A flow that waits alone is not charged, and gets all there is. One that waits no more loses its
- * credit, while its debt stays, 64 quanta at most, until rounds or time have paid it.
+ * credit, while its debt stays, 64 quanta at most, until rounds or time have paid it. One that is
+ * held (hold.h) has no turn for a while, and saves no credit meanwhile.
  *
  * Callers inside a flow have their turns as share.h says. Priorities order the calls of one
  * connection, so they give nobody an advantage over another principal.
@@ -28,6 +34,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/lane/reserve.h"
 #include "server/rpc/caller.h"
 
 enum {
@@ -47,16 +54,39 @@ struct knit_flow {
     uint64_t work_ns;               /* of the calls that wait in them */
     uint32_t refs;                  /* callers that have it */
     uint64_t number;                /* of its principal */
-    uint32_t whole_weight;          /* that of its principal, */
+    uint32_t whole_weight;          /* that of its principal when it called last in vain, */
     uint32_t weight;                /* and the part of it for this loop, of KNIT_WEIGHT_ONE */
     int64_t credit_ns;              /* below 0: debt */
     uint64_t round;                 /* as far as which it has taken what rounds give */
     uint64_t left_ns;               /* when it waited last */
+    uint64_t active_ns;             /* when one of its calls was published last */
+    struct knit_reserve_means means;
+    bool has_measured; /* one of them is over KNIT_SESSION_SHORT_NS */
+    /* hold.h has these. */
+    uint32_t long_calls;              /* in flight */
+    struct knit_reserve_average busy; /* with calls of others */
+    uint64_t held_ns;                 /* since when; 0 = it is not */
+    uint64_t held_until_ns;           /* it has no turn before */
     bool is_in_turn;
     TAILQ_ENTRY(knit_flow) in_turn;
     LIST_ENTRY(knit_flow) in_all;
     char name[]; /* of its principal */
 };
+
+/* What a call has cost its flow so far, of which the flow is told when it has ended. */
+struct knit_charge {
+    struct knit_flow *flow; /* NULL: it is in no account */
+    uint32_t ns;            /* charged when it got its slot; 0 = nothing is */
+    uint32_t put_ms;        /* when that was */
+};
+
+/* Its calls were published lately, or wait. */
+static inline bool knit_flow_is_active(const struct knit_flow *flow, uint64_t now_ns)
+{
+    return flow->is_in_turn ||
+           (flow->active_ns != 0 &&
+               now_ns - flow->active_ns < KNIT_RESERVE_ACTIVE_MS * UINT64_C(1000000));
+}
 
 struct knit_flows {
     TAILQ_HEAD(, knit_flow) turn; /* those that wait */
@@ -65,7 +95,9 @@ struct knit_flows {
     uint64_t weights; /* their sum, */
     uint32_t waiting; /* and their callers */
     uint64_t rounds;
-    struct knit_weight *lane_weight;    /* what workers give the loop's session by; NULL: nothing */
+    uint64_t now_ns;                 /* of this turn; UINT64_MAX: none is held */
+    uint64_t held_until_ns;          /* one that is held is looked at again; UINT64_MAX: none is */
+    struct knit_weight *lane_weight; /* what workers give the loop's session by; NULL: nothing */
     struct knit_principals *principals; /* NULL: there is one loop */
 };
 
@@ -89,8 +121,22 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
 /* The one whose turn it is; NULL: none waits. */
 struct knit_flow *knit_flows_next(struct knit_flows *flows);
 
+/* Has no turn now. */
+static inline bool knit_flow_is_held(const struct knit_flows *flows, const struct knit_flow *flow)
+{
+    return flow->held_until_ns > flows->now_ns;
+}
+
+/* The call is in an account of the flow's from now on, if it is not yet. */
+void knit_flow_enter_call(struct knit_flow *flow, struct knit_charge *charge, uint64_t now_ns);
+
 /* One of its calls has got a slot. False: it is in debt now. */
 bool knit_flow_charge(struct knit_flows *flows, struct knit_flow *flow, uint64_t work_ns);
+
+/* A call of the task that is in an account has ended and ran for so long, as its worker says; 0 =
+ * that was not measured. */
+void knit_flow_end_call(struct knit_flow *flow, struct knit_charge *charge, uint32_t task,
+    uint64_t run_ns, uint64_t now_ns);
 
 /* What is before one more call of the caller, where all_ns of work wait: its own flow's work, and
  * what the others get meanwhile. */

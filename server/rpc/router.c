@@ -60,7 +60,8 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
     r = knit_share_init(&router->share, session->session, &session->geometry);
     router->share.flows.lane_weight = session->weight;
     router->records = calloc(slots, sizeof(*router->records));
-    return router->records != NULL ? r : -ENOMEM;
+    router->charges = calloc((size_t)slots + INLINED_MAX, sizeof(*router->charges));
+    return router->records != NULL && router->charges != NULL ? r : -ENOMEM;
 }
 
 void knit_router_fini(struct knit_router *router)
@@ -71,6 +72,8 @@ void knit_router_fini(struct knit_router *router)
         free(router->records[slot].late);
     free(router->records);
     router->records = NULL;
+    free(router->charges);
+    router->charges = NULL;
     knit_dues_fini(&router->bound_dues);
     knit_share_fini(&router->share);
 }
@@ -109,6 +112,7 @@ static void close_inlined(struct knit_router *router, uint32_t slot)
     give_back_arguments(router, record);
     knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
+    knit_router_end_charge(router, slot);
     free(record->late);
     *record = (struct knit_record){.caller = NULL};
     if (charged_to != NULL)
@@ -462,6 +466,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     give_back_arguments(router, record);
     knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
+    knit_router_end_charge(router, outcome->slot);
     record->charged_to = NULL;
     record->abort_ns = 0;
     /* A settled one was counted when it was settled. */
@@ -525,6 +530,7 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
         return false;
     stage->len += head_len + len;
     router->outstanding--;
+    knit_router_end_charge(router, slot);
     record->charged_to = NULL;
     KNIT_COUNT(router->turn, calls_answered);
     knit_share_note_end(&router->share, record->caller);

@@ -55,6 +55,7 @@ enum knit_record_extra {
     KNIT_RECORD_COUNTED = 4, /* among its task's calls, by the inliner */
     KNIT_RECORD_QUOTA = 16,  /* among the calls in flight of its principal */
     KNIT_RECORD_KEYED = 8,   /* its caller is the keeper of keyed.h, its msgid its slot */
+    KNIT_RECORD_LONG = 32,   /* among the long calls of its flow */
 };
 
 struct knit_record {
@@ -106,6 +107,7 @@ struct knit_router {
     const struct knit_registry *registry;
     uint32_t epoch;              /* of the registry */
     struct knit_record *records; /* [record_count]: of slots, then of the inliner's places */
+    struct knit_charge *charges; /* of the same; of calls that are in no account they are zero */
     uint32_t slots, record_count;
     struct knit_inliner *inliner; /* NULL: there is none */
     uint32_t outstanding;         /* calls published and not collected */

@@ -11,6 +11,7 @@
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
 #include "server/config/setting.h"
+#include "server/rpc/hold.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
 #include "server/rpc/permit.h"
@@ -205,7 +206,9 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
         knit_limited_note_call(&router->share.limited, caller);
         record->extras |= KNIT_RECORD_QUOTA;
     }
-    knit_share_note_call(&router->share, caller, record->task, record->argument_bytes);
+    knit_share_note_call(
+        &router->share, caller, record->task, record->argument_bytes, &router->charges[slot]);
+    knit_hold_note_call(caller, record, slot);
     router->outstanding++;
     if (way->key != NULL) {
         knit_keyed_publish(router, way->key, record->msgid, record, slot);
@@ -242,18 +245,6 @@ static uint32_t queue_for(int r, uint32_t lane)
         return KNIT_SHARE_WAITING_ARENA;
     return r == KNIT_SESSION_E_CROWDED && lane != KNIT_LANE_ANY ? KNIT_SHARE_WAITING_LANE + lane
                                                                 : KNIT_SHARE_WAITING_SLOT;
-}
-
-static bool is_overdue(const struct knit_record *record, uint64_t now_ns)
-{
-    return record->deadline_ns <= now_ns || record->queue_deadline_ns < now_ns ||
-           (record->abort_ns != 0 && record->abort_ns <= now_ns);
-}
-
-/* Its timeout is over, and was first. */
-static bool is_timed_out(const struct knit_record *record, uint64_t now_ns)
-{
-    return record->deadline_ns <= now_ns && record->deadline_ns <= record->queue_deadline_ns;
 }
 
 /* What becomes of a call that the session has not taken. False: it waits. */
@@ -369,11 +360,11 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
     uint32_t slot;
     int r;
 
-    if (is_timed_out(&record, caller->turn->now_ns)) {
+    if (knit_record_is_timed_out(&record, caller->turn->now_ns)) {
         knit_refuse_late(way->caller, way->message, way->options, way->task, KNIT_ROUTER_WAITED);
         return true;
     }
-    if (is_overdue(&record, caller->turn->now_ns)) {
+    if (knit_record_is_overdue(&record, caller->turn->now_ns)) {
         knit_refuse_overdue(caller, message, KNIT_ROUTER_WAITED);
         return true;
     }
@@ -383,8 +374,12 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
         publish_inline(way, &record);
         return true;
     }
-    r = must_not_wait(way->options) ? knit_session_publish_at_once(session, &call, &slot)
-                                    : knit_session_publish(session, &call, &slot);
+    if (lane == KNIT_LANE_ANY && knit_hold_must_wait(caller, way->task->id))
+        r = KNIT_SESSION_E_CROWDED;
+    else if (must_not_wait(way->options))
+        r = knit_session_publish_at_once(session, &call, &slot);
+    else
+        r = knit_session_publish(session, &call, &slot);
     if (r != 0) {
         free(record.late);
         return settle_unpublished(way, r, lane);
@@ -484,6 +479,10 @@ static bool try_publish(struct way *way)
 
     if (is_over_limit(caller))
         return settle_over_limit(way);
+    if (knit_flow_of(&share->flows, caller) == NULL) {
+        caller->ops->close_without_memory(caller);
+        return true;
+    }
     lane = lane_for(caller->router, way->options);
     queue = knit_share_must_wait(share, caller, argument_bytes, lane);
     is_admitted = knit_share_admits(share, &caller->account, argument_bytes);
@@ -652,6 +651,7 @@ static inline bool publish_usual(
         !is_free_to_call(caller, message->params.len) || !knit_permit_task(caller, task->id) ||
         knit_quota_is_limited(&caller->principal->quota) ||
         (task->timeout_ms != 0 && task->on_timeout.bytes != NULL) ||
+        caller->flow_of != caller->principal || knit_hold_may_be_long(caller, task->id) ||
         knit_router_may_inline(router, task->id))
         return false;
     if (message->options.bytes != NULL) {
@@ -668,9 +668,9 @@ static inline bool publish_usual(
         .lane = KNIT_LANE_ANY,
         .payload = message->params.bytes,
         .len = message->params.len};
-    if (!knit_session_try_publish(knit_router_session(router), &call, &slot))
+    if (__builtin_expect(!knit_session_try_publish(knit_router_session(router), &call, &slot), 0))
         return false;
-    knit_share_note_call(&router->share, caller, task->id, 0);
+    knit_share_note_call(&router->share, caller, task->id, 0, &router->charges[slot]);
     router->outstanding++;
     router->records[slot] = (struct knit_record){.caller = caller,
         .charged_to = caller,

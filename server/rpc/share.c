@@ -150,14 +150,18 @@ void knit_share_note_end(struct knit_share *share, struct knit_caller *caller)
 }
 
 /* One that has had the time of its flow does not go on. */
-void knit_share_note_turn(struct knit_share *share, uint32_t task)
+void knit_share_note_turn(struct knit_share *share, uint32_t task, struct knit_charge *charge)
 {
-    const uint32_t mean_ns = knit_board_mean_ns(&share->session->board, task);
+    uint32_t mean_ns = knit_board_mean_ns(&share->session->board, task);
 
     share->turns_left--;
     share->has_published = true;
-    if (share->charged != NULL && !knit_flow_charge(&share->flows, share->charged,
-                                      mean_ns != 0 ? mean_ns : KNIT_FLOW_UNKNOWN_NS))
+    if (share->charged == NULL)
+        return;
+    knit_flow_enter_call(share->charged, charge, share->now_ns);
+    mean_ns = knit_reserve_mean_ns(&share->charged->means, task, mean_ns);
+    charge->ns = mean_ns != 0 ? mean_ns : KNIT_FLOW_UNKNOWN_NS;
+    if (!knit_flow_charge(&share->flows, share->charged, charge->ns))
         share->turns_left = 0;
 }
 
@@ -230,7 +234,7 @@ static bool resume_first_of_any_lane(struct knit_share *share)
         return false;
     share->charged = share->flows.count > 1 ? flow : NULL;
     flow->refs++;
-    goes_on = resume_first_of(share, flow);
+    goes_on = resume_first_of(share, flow) || knit_flow_is_held(&share->flows, flow);
     share->charged = NULL;
     flow->refs--;
     knit_flow_settle(&share->flows, flow, share->now_ns);
@@ -267,6 +271,9 @@ bool knit_share_resume(struct knit_share *share, uint64_t most_ns)
     if (share->waiting == 0)
         return false;
     share->now_ns = knit_clock_ns();
+    share->flows.now_ns = share->session->work_ns != NULL ? share->now_ns : UINT64_MAX;
+    if (share->flows.held_until_ns <= share->flows.now_ns)
+        share->flows.held_until_ns = UINT64_MAX;
     share->until_ns = most_ns != UINT64_MAX ? share->now_ns + most_ns : UINT64_MAX;
     share->turn++;
     for (uint32_t i = 0; i < KINDS; i++)

@@ -122,17 +122,18 @@ static inline uint32_t knit_share_must_wait(const struct knit_share *share,
 }
 
 /* The caller that is resumed has published a call of the task. */
-void knit_share_note_turn(struct knit_share *share, uint32_t task);
+void knit_share_note_turn(struct knit_share *share, uint32_t task, struct knit_charge *charge);
 
-/* The caller has published a call. */
-static inline void knit_share_note_call(
-    struct knit_share *share, struct knit_caller *caller, uint32_t task, size_t argument_bytes)
+/* The caller has published a call of the task. */
+static inline void knit_share_note_call(struct knit_share *share, struct knit_caller *caller,
+    uint32_t task, size_t argument_bytes, struct knit_charge *charge)
 {
+    caller->flow->active_ns = caller->turn->now_ns;
     caller->account.slots++;
     caller->account.argument_bytes += argument_bytes;
     share->argument_bytes += argument_bytes;
     if (share->resumed == caller && share->turns_left > 0)
-        knit_share_note_turn(share, task);
+        knit_share_note_turn(share, task, charge);
 }
 
 /* One of the slots that count in the caller's share is free. */

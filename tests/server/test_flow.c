@@ -260,6 +260,101 @@ static void debt_outlasts_a_connection_for_a_while(void **state)
     assert_true(wait(4, "token:greedy")->credit_ns == 0);
 }
 
+/* A call of the flow gets a slot now; one that has it ends after so long. */
+static struct knit_charge begin_call(struct knit_flow *flow, uint32_t mean_ns)
+{
+    struct knit_charge charge = {0};
+
+    knit_flow_enter_call(flow, &charge, turn.now_ns);
+    charge.ns = mean_ns;
+    (void)knit_flow_charge(&flows, flow, mean_ns);
+    return charge;
+}
+
+static void end_call(struct knit_charge *charge, uint64_t run_ns, uint64_t after_ns)
+{
+    knit_flow_end_call(charge->flow, charge, 0, run_ns, turn.now_ns + after_ns);
+    assert_null(charge->flow);
+}
+
+/* Whatever others' calls of the task take, and so its mean. */
+static void a_call_has_cost_what_it_took(void **state)
+{
+    struct knit_charge dear, cheap, unmeasured;
+    struct knit_flow *one, *other;
+
+    (void)state;
+    one = wait(0, "token:one");
+    other = wait(1, "token:other");
+    dear = begin_call(one, 10 * MS);
+    cheap = begin_call(other, 10 * MS);
+    unmeasured = begin_call(other, MS);
+    end_call(&dear, 100 * MS, 120 * MS);
+    end_call(&cheap, 1 * MS, 120 * MS);
+    end_call(&unmeasured, 0, 120 * MS);
+    assert_int_equal(one->credit_ns, -100 * MS);
+    assert_int_equal(other->credit_ns, -2 * MS);
+    assert_int_equal(knit_reserve_mean_ns(&one->means, 0, 0), 100 * MS);
+    assert_int_equal(knit_reserve_mean_ns(&other->means, 0, 0), 1 * MS);
+    assert_int_equal(knit_reserve_mean_ns(&other->means, KNIT_RESERVE_TASKS, 7), 7);
+}
+
+static void a_call_has_taken_no_longer_than_it_was_away(void **state)
+{
+    struct knit_charge charge;
+    struct knit_flow *flow;
+
+    (void)state;
+    flow = wait(0, "token:lied-about");
+    (void)wait(1, "token:other");
+    charge = begin_call(flow, 1 * MS);
+    end_call(&charge, UINT64_C(3600000) * MS, 20 * MS);
+    assert_int_equal(flow->credit_ns, -21 * MS);
+    assert_int_equal(knit_reserve_mean_ns(&flow->means, 0, 0), 21 * MS);
+}
+
+/* What comes back to one that waits no more is no credit, and a call may outlast its caller. */
+static void a_call_that_ends_late_leaves_debt_and_no_credit(void **state)
+{
+    struct knit_charge charge, other;
+    struct knit_flow *flow;
+
+    (void)state;
+    flow = wait(0, "token:gone");
+    (void)wait(1, "token:other");
+    charge = begin_call(flow, 10 * MS);
+    other = begin_call(flow, 10 * MS);
+    rest(&callers[0]);
+    knit_flow_drop(&flows, &callers[0]);
+    end_call(&charge, MS / 10, 20 * MS);
+    assert_in_range(-flow->credit_ns, 1, 10 * MS);
+    end_call(&other, 1000 * MS, 2000 * MS);
+    assert_ptr_equal(wait(2, "token:gone"), flow);
+    assert_int_equal(flow->credit_ns, -KNIT_FLOW_DEBT_MAX * KNIT_FLOW_QUANTUM_NS);
+}
+
+static void who_is_held_has_no_turn_and_saves_nothing(void **state)
+{
+    struct knit_flow *held, *other;
+
+    (void)state;
+    flows.now_ns = turn.now_ns;
+    held = wait(0, "token:held");
+    held->held_until_ns = flows.now_ns + 1;
+    assert_null(knit_flows_next(&flows));
+    other = wait(1, "token:other");
+    for (unsigned i = 0; i < 100; i++) {
+        assert_ptr_equal(knit_flows_next(&flows), other);
+        (void)knit_flow_charge(&flows, other, MS);
+    }
+    assert_in_range(held->credit_ns, 0, KNIT_FLOW_QUANTUM_NS);
+    other->held_until_ns = flows.now_ns + 1;
+    assert_null(knit_flows_next(&flows));
+    held->held_until_ns = flows.now_ns;
+    assert_ptr_equal(knit_flows_next(&flows), held);
+    other->held_until_ns = 0;
+}
+
 static void what_another_has_sent_is_not_before_a_call(void **state)
 {
     struct knit_flow *greedy;
@@ -302,6 +397,10 @@ int main(void)
         TEST(whoever_waits_alone_is_next_whatever_it_owes),
         TEST(debt_outlasts_a_pause_and_credit_does_not),
         TEST(debt_outlasts_a_connection_for_a_while),
+        TEST(a_call_has_cost_what_it_took),
+        TEST(a_call_has_taken_no_longer_than_it_was_away),
+        TEST(a_call_that_ends_late_leaves_debt_and_no_credit),
+        TEST(who_is_held_has_no_turn_and_saves_nothing),
         TEST(what_another_has_sent_is_not_before_a_call),
         TEST(a_caller_that_shows_who_it_is_changes_its_flow),
     };

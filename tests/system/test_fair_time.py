@@ -12,6 +12,7 @@ import contextlib
 import os
 import pwd
 import tempfile
+import threading
 import time
 
 import msgpack
@@ -161,6 +162,60 @@ class FairTime(Case):
             policy.write('[principal user:nobody]\nallow = * $/attach $/tasks\nweight = 3\n[principal user:root]\nallow = * $/*\n')
             policy.flush()
             self.beside_sessions_of_another_user(policy.name, 3)
+
+    @contextlib.contextmanager
+    def two_users(self, workers):
+        """A daemon, and a connection of each."""
+        with LedgerDaemon(workers=workers, threads_io=1, drain_ms=0, socket_mode='0666') as daemon, contextlib.ExitStack() as stack:
+            os.chmod(daemon.dir, 0o755)
+            os.seteuid(pwd.getpwnam('nobody').pw_uid)
+            try:
+                greedy = stack.enter_context(daemon.unix())
+            finally:
+                os.seteuid(0)
+            yield daemon, greedy, stack.enter_context(daemon.unix())
+
+    def test_long_and_short_calls_of_one_task(self):
+        """Two users' calls of it wait in the daemon: they share the time that their calls took. By the mean of the task they
+        had as many calls each, and the one of the long calls nearly all of the time."""
+        long_calls, short_calls = 100, 200
+        with self.two_users(1) as (daemon, greedy, modest):
+            greedy.send(spends(range(long_calls), 20))
+            modest.send(spends(range(short_calls), 1))
+            own = [modest.response(i)[1] for i in range(short_calls)]
+            self.compare(cancel(greedy, range(long_calls)), own, 1, 1)
+
+    def leaves_a_worker(self, quiet_call):
+        """Never do all workers run long calls of one user while another one calls, in pauses of half a second at most."""
+        workers, calls, task_ms = 4, 24, 50
+        for _ in range(3):
+            with self.two_users(workers) as (_, greedy, quiet):
+                for _ in range(2):
+                    greedy.call('spend', task_ms * 1000)
+                spans, asked = [], []
+                collector = threading.Thread(target=lambda: spans.extend(greedy.response(i)[1] for i in range(calls)))
+                for _ in range(50):
+                    quiet.call(*quiet_call)
+                greedy.send(spends(range(calls), task_ms))
+                collector.start()
+                while collector.is_alive():
+                    asked.append(time.monotonic_ns())
+                    quiet.call(*quiet_call)
+                collector.join()
+            self.assertEqual(len(spans), calls)
+            most = max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
+            pause_ms = max(after - before for before, after in zip(asked, asked[1:])) // MS
+            print(f'fair time: long calls of one user run in {most} of {workers} workers at most; others called in pauses of up to {pause_ms} ms')
+            if pause_ms < 500:
+                self.assertLess(most, workers)
+                return
+        self.skipTest('the machine stood still each time')
+
+    def test_long_calls_leave_a_worker(self):
+        self.leaves_a_worker(('clock_ns',))
+
+    def test_long_calls_leave_a_worker_to_short_ones_of_the_same_task(self):
+        self.leaves_a_worker(('spend', 0))
 
     def test_the_session_of_a_loop_weighs_as_much_as_wait_in_it(self):
         """Two users' calls wait in the daemon, and a third principal is a session: it gets a third and no half."""
