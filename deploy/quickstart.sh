@@ -109,6 +109,7 @@ cat >"$run/knittingd.conf" <<CONF
 [server]
 listen = 127.0.0.1:0
 socket = $run/socket
+admin = 127.0.0.1:0
 [pool]
 modules = $PWD/build/clients/examples/example.so
 worker_program = $PWD/build/fastpath/knitting-worker
@@ -128,8 +129,13 @@ say 'A daemon of our own, and three ways to call it'
 printf '   %s\n' "${urls[@]}"
 for url in "${urls[@]}"; do
   [ "${url%%:*}" = shm ] && export KNITTING_URL=$url
+  [ "${url%%:*}" = unix ] && beside=$url
 done
 "$knit" tasks | sed 's/^/   /'
+page=$(sed -n 's/^admin=//p' "$run/ready")
+
+say 'To watch it while it runs'
+printf '   %s in a browser\n   %s -u %s top in another terminal\n' "$page" "$knit" "$beside"
 
 # ---- Real files ----
 
@@ -172,6 +178,23 @@ for size in 1 12; do
 done
 held 'every worker took part' "$(stats 'all(lane["calls"] > 0 for lane in s["lanes"])')" True
 echo "         calls so far of each of the workers: $(stats '*[lane["calls"] for lane in s["lanes"]]')"
+
+# ---- Watching ----
+
+say 'What runs, as knit top and the live page show it; and an operator who ends it'
+"$knit" call sleep 600000 >"$run/out" 2>&1 &
+watched=$!
+for _ in $(seq 600); do
+  "$knit" -u "$beside" top --once >"$run/top"
+  if grep -q ' running .* sleep$' "$run/top"; then break; fi
+  sleep 0.05
+done
+sed -n '1,6s/^/         /p' "$run/top"
+held 'the live page shows it too' \
+  "$(python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1] + "calls").read().count(b"\"sleep\""))' "$page")" 1
+"$knit" -u "$beside" stop "$(awk '/ running .* sleep$/ { print $1 }' "$run/top")" | sed 's/^/         /'
+wait "$watched" && got=0 || got=$?
+held "its caller is told: $(cat "$run/out")" "$got" 130
 
 # ---- Failing ----
 

@@ -29,10 +29,11 @@ enum {
     OPTION_KEY,
     OPTION_RETRIES,
     OPTION_GRACE,
+    OPTION_ONCE,
 };
 
 #define ASKING                                                                                     \
-    "call batch tasks describe ping health stats calls sessions stop kill lift drain reload "      \
+    "call batch tasks describe ping health stats calls sessions stop kill top lift drain reload "  \
     "policy"
 /* Those that say who calls. */
 #define CONNECTING ASKING " bench"
@@ -66,6 +67,10 @@ const struct knit_tool_command knit_tool_commands[] = {
         false, knit_tool_calls},
     {"sessions", "", "list who is attached by shared memory, and the daemon's event loops",
         "For root and the daemon's user.\n", "", false, knit_tool_sessions},
+    {"top", "", "watch calls, workers and sessions, and end calls; ? lists its keys",
+        "With --once, or where its output is no terminal, it prints one look as text; with --json\n"
+        "as {\"stats\": ..., \"calls\": ..., \"sessions\": ...}. For root and the daemon's user.\n",
+        "", false, knit_tool_top},
     {"stop", "CALL...", "ask calls to stop, by the addresses that knit calls prints",
         "What waits is not started, what runs is told and may go on. For root and the daemon's\n"
         "user.\n",
@@ -262,6 +267,13 @@ static const char *set_key(struct knit_tool *tool, const char *value)
                                                                    : "a text of 1 to 64 bytes";
 }
 
+static const char *set_once(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->is_once = true;
+    return NULL;
+}
+
 static const char *set_grace(struct knit_tool *tool, const char *value)
 {
     tool->has_grace = true;
@@ -317,7 +329,8 @@ const struct knit_tool_option knit_tool_options[] = {
         "make a call up to N times more that has not started, as one that\n"
         "is refused since the pool is busy",
         set_retries},
-    {OPTION_GRACE, "grace", "MS", "kill",
+    {OPTION_ONCE, "once", NULL, "top", "print one look and end", set_once},
+    {OPTION_GRACE, "grace", "MS", "kill top",
         "how many milliseconds the task may go on; default: the daemon's\n"
         "abort_grace_ms",
         set_grace},

@@ -83,6 +83,28 @@ void knit_tool_put_text(const char *text)
     put_escaped(stdout, text, false);
 }
 
+void knit_tool_escape(const char *text, size_t len, char *ret_text, size_t size)
+{
+    size_t valid = knit_text_valid(text, len), at = 0, used = 0;
+
+    while (at < len) {
+        char escape[16];
+        size_t hidden, more;
+
+        if (at > valid)
+            valid = at + knit_text_valid(text + at, len - at);
+        hidden = escape_of(text + at, len - at, at < valid, false, escape);
+        more = hidden != 0 ? strlen(escape) : 1;
+        if (more >= size - used)
+            break;
+        memcpy(ret_text + used, hidden != 0 ? escape : text + at, more);
+        used += more;
+        at += hidden != 0 ? hidden : 1;
+    }
+    used = knit_text_valid(ret_text, used);
+    ret_text[used] = '\0';
+}
+
 void knit_tool_put_json(const char *text)
 {
     put_escaped(stdout, text, true);

@@ -40,6 +40,7 @@ struct knit_tool {
     uint64_t affinity; /* 0: none */
     const char *key;   /* NULL: none */
     uint32_t retries;  /* attempts beside the first */
+    bool is_once;
     bool has_grace;
     uint32_t grace_ms;
     const char *timeout_default, *timeout_error; /* NULL: not given */
@@ -61,6 +62,7 @@ int knit_tool_calls(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_sessions(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stop(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_kill(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_top(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);
@@ -110,6 +112,8 @@ void knit_tool_put_object(struct json_object *object);
 
 /* Writes to stderr what is to be known though nothing is wrong, with escapes too. */
 void knit_tool_put_note(const struct knit_tool *tool, const char *text);
+/* The same escapes, of a text that may hold anything, into memory: as much as fits, and a NUL. */
+void knit_tool_escape(const char *text, size_t len, char *ret_text, size_t size);
 
 /* Writes to stderr what a task printed, a line at a time, with escapes too; is_cut: that is not
  * all. */
