@@ -173,6 +173,18 @@ bool knit_log_may(struct knit_log *log, enum knit_log_kind kind)
     return false;
 }
 
+static void say_left_out(struct knit_log *log, enum knit_log_kind kind, uint64_t lines)
+{
+    knit_log(log, KNIT_LOG_WARNING, "lines were left out", KNIT_LOG_TEXT("kind", kinds[kind].name),
+        KNIT_LOG_NUMBER("lines", lines));
+}
+
+void knit_log_leave_out(struct knit_log *log, enum knit_log_kind kind, uint64_t lines)
+{
+    (void)atomic_fetch_add_explicit(&log->left_out, lines, memory_order_relaxed);
+    say_left_out(log, kind, lines);
+}
+
 void knit_log_end_second(struct knit_log *log)
 {
     if (!atomic_exchange_explicit(&log->is_counting, false, memory_order_relaxed))
@@ -182,8 +194,6 @@ void knit_log_end_second(struct knit_log *log)
             atomic_exchange_explicit(&log->in_second[i], 0, memory_order_relaxed);
 
         if (lines > kinds[i].most)
-            knit_log(log, KNIT_LOG_WARNING, "lines were left out",
-                KNIT_LOG_TEXT("kind", kinds[i].name),
-                KNIT_LOG_NUMBER("lines", lines - kinds[i].most));
+            say_left_out(log, (enum knit_log_kind)i, lines - kinds[i].most);
     }
 }

@@ -123,6 +123,8 @@ KNIT_MUST_CHECK bool knit_log_may(struct knit_log *log, enum knit_log_kind kind)
 /* About a second after the first question: says how many were left out of each kind, and begins
  * anew. Where several threads end seconds, theirs are shorter. */
 void knit_log_end_second(struct knit_log *log);
+/* Says that so many were left out by who has not asked. */
+void knit_log_leave_out(struct knit_log *log, enum knit_log_kind kind, uint64_t lines);
 
 /* Whether a second has begun that is to end. */
 static inline bool knit_log_is_counting(const struct knit_log *log)

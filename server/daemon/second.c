@@ -7,12 +7,16 @@
 
 #include "server/base/log.h"
 
+static const struct timeval length = {1, 0};
+
 static void on_end(evutil_socket_t fd, short events, void *arg)
 {
     const struct knit_second *second = arg;
 
     (void)fd, (void)events;
     knit_log_end_second(second->log);
+    if (second->look != NULL && second->look(second->arg))
+        (void)event_add(second->event, &length);
 }
 
 int knit_second_init(struct knit_second *second, struct event_base *base, struct knit_log *log)
@@ -33,8 +37,6 @@ void knit_second_fini(struct knit_second *second)
 
 void knit_second_note(struct knit_second *second)
 {
-    static const struct timeval length = {1, 0};
-
     if (knit_log_is_counting(second->log) && !event_pending(second->event, EV_TIMEOUT, NULL))
         (void)event_add(second->event, &length);
 }

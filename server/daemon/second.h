@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include <knitting/code.h>
 
 struct event;
@@ -15,6 +17,8 @@ struct knit_log;
 struct knit_second {
     struct event *event;
     struct knit_log *log;
+    bool (*look)(void *arg); /* at its end; true: the next one ends as well. NULL = none */
+    void *arg;
 };
 
 /* Returns 0 or -ENOMEM. */

@@ -29,6 +29,7 @@
 #include "server/daemon/announce.h"
 #include "server/daemon/certificates.h"
 #include "server/daemon/dealer.h"
+#include "server/daemon/denials.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/file_watch.h"
 #include "server/daemon/identity.h"
@@ -73,6 +74,7 @@ struct service {
     struct knit_signals signals;
     struct event *pool_event;
     struct knit_second second;
+    struct knit_denials denials;
     struct event *outbox_event;
     struct knit_mailbox outbox;
 
@@ -323,11 +325,21 @@ static void close_at_once(struct service *service)
     begin_drain(service);
 }
 
+static bool on_second(void *arg)
+{
+    struct service *service = arg;
+
+    return service->pool != NULL &&
+           knit_denials_end_second(&service->denials, service->pool, &service->log);
+}
+
 static void on_pool_event(void *arg, const struct knit_host_event *event)
 {
     struct service *service = arg;
 
     knit_pool_log_event(&service->log, service->pool, service->settings->debug_bits, event);
+    if (event->kind == KNIT_HOST_CALL_DENIED)
+        knit_denials_note(&service->denials);
     knit_second_note(&service->second);
     if (event->kind == KNIT_HOST_SESSION_DAMAGED)
         give_up(service);
@@ -480,6 +492,8 @@ static int make_base(struct service *service, struct knit_sentence *why)
     if (service->outbox_event == NULL || event_add(service->outbox_event, NULL) < 0 ||
         knit_second_init(&service->second, service->base, &service->log) != 0)
         return refuse_memory(why);
+    service->second.look = on_second;
+    service->second.arg = service;
     return 0;
 }
 

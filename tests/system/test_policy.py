@@ -427,6 +427,21 @@ class SharedMemory(Case):
                 wait_until(lambda: daemon.log().count('msg=denied') == 2, 'their lines')
             self.assertRegex(daemon.log(), rf'msg=denied principal={UID} task=echo session=\d+ peer=uid')
 
+    def test_lines_of_workers_that_are_left_out_are_counted(self):
+        """A worker tells a few a second, the host how many it did not."""
+        with daemon_with(section(UID, '*')) as daemon, daemon.unix() as rpc:
+            with Lanes(rpc, [[('echo', 7)] * 30] * 2) as lanes:
+                daemon.reload(section(UID, 'add'))
+                lanes.publish(0)
+                lanes.publish(1)
+                with daemon.unix() as other:
+                    other.call('add', 1, 1)
+                    other.call('add', 1, 1)
+                wait_until(lambda: daemon_denied(daemon) == 60, 'all denials')
+                left_out = lambda: sum(int(lines) for lines in re.findall('kind=denied lines=([0-9]+)', daemon.log()))
+                wait_until(lambda: daemon.log().count('msg=denied') + left_out() == 60, 'their lines, or their number')
+                self.assertEqual(daemon.stats()['log_left_out'], left_out())
+
     def test_numbers_that_there_are_not_look_as_those_that_one_may_not_call(self):
         with daemon_with(section(UID, 'add $/tasks $/attach')) as daemon, daemon.unix() as rpc:
             with Lanes(rpc, [[(3, 1), (60, 1)], [(1000, 1), (65535, 1)]]) as lanes:
