@@ -17,6 +17,7 @@
 #include "proto/walk.h"
 #include "proto/writer.h"
 
+#define FETCHES_MAX    3     /* of a registry that changes while it is read */
 #define NAME_BYTES_MAX 4096u /* a name is shorter; the server says what is wrong with it */
 
 static const uint8_t no_params[] = {0x90};
@@ -257,12 +258,20 @@ struct knit_span knit_admin_put_query(const struct knit_admin_page *page, uint8_
     return knit_buffer_span(&params);
 }
 
+/* Whether ids of the connection with that serial number mean something on this one. */
+static bool is_same_daemon(const struct knit_stream *stream, uint32_t serial, uint64_t instance)
+{
+    return stream->serial == serial || (instance != 0 && stream->instance == instance);
+}
+
 int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *on_entry,
     void *user, struct knit_error *ret_error)
 {
     struct knit_admin_page page = knit_admin_first_page();
     const struct knit_lanes_local *local = knit_lanes_local(k->handles.lanes);
     struct knit_stream *stream = k->handles.stream;
+    uint32_t serial = 0;   /* of the first page's connection, */
+    uint64_t instance = 0; /* and of its daemon */
     int code = KNIT_OK;
 
     if (local != NULL)
@@ -274,13 +283,22 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_lanes_on_task *
 
         code = knit_admin_call(k, "$/tasks", knit_admin_put_query(&page, bytes), until_ns, &handle,
             &result, ret_error);
+        if (code == KNIT_OK && serial == 0) {
+            stream = handle->stream;
+            serial = stream->serial;
+            instance = stream->instance;
+        }
         /* Callbacks may have made calls meanwhile, of which each chooses its connection, and
            another one may serve by now. */
         if (k->handles.several != NULL && knit_stream_takes_calls(stream))
             k->handles.stream = stream;
         if (code != KNIT_OK)
             break;
-        code = read_page(result, &page, on_entry, user, ret_error);
+        if (!is_same_daemon(handle->stream, serial, instance))
+            code = knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
+                "the connection was lost while tasks were read; try again");
+        else
+            code = read_page(result, &page, on_entry, user, ret_error);
         knit_handle_drop(handle);
     }
     return code;
@@ -330,8 +348,13 @@ int knit_admin_fetch_registry(
     struct knit *k, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error)
 {
     struct knit_registry *registry = NULL;
-    int code = knit_admin_each_task(k, until_ns, add_entry, &registry, ret_error);
+    int code = KNIT_STALE_EPOCH;
 
+    for (int i = 0; i < FETCHES_MAX && code == KNIT_STALE_EPOCH; i++) {
+        (void)knit_registry_free(registry);
+        registry = NULL;
+        code = knit_admin_each_task(k, until_ns, add_entry, &registry, ret_error);
+    }
     if (code == KNIT_OK)
         *ret = registry;
     else

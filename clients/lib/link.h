@@ -91,6 +91,7 @@ struct knit_link {
     struct knit_attachment *attachment;
 
     uint64_t served_ns;  /* since when it serves, or served last */
+    uint32_t served;     /* how many connections did */
     uint64_t patient_ns; /* until when calls wait for another connection */
     uint64_t backoff_ns;
     uint64_t random;

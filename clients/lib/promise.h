@@ -79,14 +79,19 @@ struct knit_promise {
 struct knit_promises {
     struct knit_promise_list due;     /* nothing is missing any more, or they have failed */
     struct knit_promise_list delayed; /* those whose time has not come */
-    struct knit_promise_list blocked; /* they are filled, and there was no room to start them */
-    struct knit_retries retries;      /* which of them are calls that are made again */
-    uint32_t count;                   /* calls that wait, these included */
-    uint32_t referring;               /* calls that were sent with references */
-    uint32_t shelved;                 /* of those that wait: for a connection, */
-    uint64_t shelved_bytes;           /* and their arguments */
-    struct knit_handle *unwanted;     /* disowned sources without holes, by next_spare */
-    struct knit_key_place *keys;      /* choose.h; NULL: of a session with one endpoint */
+    /* They are filled, and there was no room to start them: one list for all connections, in the
+     * order in which they came. The first one that has no room holds up the others. Of several
+     * connections it takes one that has some, but with a key, which has one server: while that is
+     * full it holds them up until its timeout. A list for each was rejected: what stands there may
+     * change its connection each time that it is tried. */
+    struct knit_promise_list blocked;
+    struct knit_retries retries;  /* which of them are calls that are made again */
+    uint32_t count;               /* calls that wait, these included */
+    uint32_t referring;           /* calls that were sent with references */
+    uint32_t shelved;             /* of those that wait: for a connection, */
+    uint64_t shelved_bytes;       /* and their arguments */
+    struct knit_handle *unwanted; /* disowned sources without holes, by next_spare */
+    struct knit_key_place *keys;  /* choose.h; NULL: of a session with one endpoint */
 };
 
 /* Arguments of a call: params with nil for each of `count` handles, which are the session's own.

@@ -276,6 +276,7 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
 
     stop_watching(k);
     link->served_ns = knit_clock_ns();
+    link->stream->serial = ++link->served;
     if (link->endpoints != NULL)
         knit_spread_serve(k, link->tried_endpoint, link->found, link->served_ns);
     drop_attempt(k, true);

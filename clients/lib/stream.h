@@ -96,6 +96,7 @@ struct knit_stream {
     bool is_quiet;                   /* a poll has just found nothing to read in it */
     bool is_out;                     /* other connections take the calls, if there are any */
     uint32_t number;                 /* of the session's places for connections */
+    uint32_t serial;                 /* of its connections that served, this one; 0 = none */
     uint32_t tasks_age;              /* another number once the server's tasks may have changed */
     uint64_t workers;                /* of the server, as it said; at least 1 */
     uint64_t heard;                  /* how often something has come */

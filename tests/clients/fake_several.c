@@ -129,16 +129,26 @@ static void count_references(struct knit_several *server, const struct knit_mess
             add_one(&server->references);
 }
 
-static void put_tasks(struct knit_several *server, struct knit_buffer *out, uint32_t msgid)
+static void put_tasks(struct knit_several *server, struct knit_buffer *out, uint32_t msgid,
+    const struct knit_message *message)
 {
     const char *types = atomic_load_explicit(&server->types, memory_order_relaxed);
+    const bool is_paged = atomic_load_explicit(&server->is_paged, memory_order_relaxed);
     struct knit_task_entry entry = {.name = knit_span_text("where")};
-    char signature[64];
+    struct knit_tasks_query query;
+    const char *reason;
+    char signature[64], doc[16];
+
+    if (is_paged && knit_tasks_query_decode(message->params, &query, &reason) == 0 &&
+        query.after != KNIT_TASKS_FIRST)
+        entry.id = query.after + 1;
+    (void)snprintf(doc, sizeof(doc), "%u", server->number);
+    entry.doc = knit_span_text(doc);
 
     (void)snprintf(signature, sizeof(signature), "where%s", types != NULL ? types : "() -> int");
     entry.signature = knit_span_text(signature);
     knit_message_put_response_head(out, msgid);
-    knit_tasks_page_put_head(out, 1, false, 1);
+    knit_tasks_page_put_head(out, 1, is_paged && entry.id + 1 < KNIT_SEVERAL_PAGES, 1);
     knit_tasks_page_put_entry(out, &entry);
 }
 
@@ -165,7 +175,7 @@ static void handle(struct knit_several *server, uint32_t at, const struct knit_m
         if (!atomic_load_explicit(&server->is_unpinged, memory_order_relaxed))
             put_first(&out, message);
     } else if (knit_span_is(name, "$/tasks")) {
-        put_tasks(server, &out, message->msgid);
+        put_tasks(server, &out, message->msgid, message);
     } else if (knit_span_is(name, "$/cancel")) {
         cancel(server, message, &out);
     } else if (knit_span_is(name, "echo")) {

@@ -7,7 +7,8 @@
  *     busy   OVERLOADED, `started` no, from a server that is busy; else as `where`
  *
  * `$/hello` tells of workers and an instance, `$/ping` is as in the protocol, `$/cancel` answers a
- * call that is held with CANCELLED, `$/tasks` lists `where`. */
+ * call that is held with CANCELLED, `$/tasks` lists `where`, or, of a
+ * server that is paged, three of that name, one a page; each has the server's number as its doc. */
 #pragma once
 
 #include <pthread.h>
@@ -15,7 +16,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { KNIT_SEVERAL_MAX = 8, KNIT_SEVERAL_CONNECTIONS = 8, KNIT_SEVERAL_HELD = 256 };
+enum {
+    KNIT_SEVERAL_PAGES = 3,
+    KNIT_SEVERAL_MAX = 8,
+    KNIT_SEVERAL_CONNECTIONS = 8,
+    KNIT_SEVERAL_HELD = 256
+};
 
 /* What a server is told to do, once. */
 enum knit_several_order {
@@ -41,9 +47,9 @@ struct knit_several_held {
 struct knit_several {
     /* Set by the test before it begins to listen. */
     uint64_t workers;
-    uint32_t life;                              /* a part of its instance */
-    const char *_Atomic types;                  /* of its one task, `where`; NULL = "() -> int" */
-    _Atomic bool is_deaf, is_busy, is_unpinged; /* the last: it answers no ping */
+    uint32_t life;             /* a part of its instance */
+    const char *_Atomic types; /* of its one task, `where`; NULL = "() -> int" */
+    _Atomic bool is_deaf, is_busy, is_paged, is_unpinged; /* the last: it answers no ping */
     /* To be read. */
     _Atomic uint32_t calls, connections, accepted, pings, cancelled, references;
 

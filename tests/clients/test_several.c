@@ -110,11 +110,61 @@ static void one_that_comes_back_has_its_place(void **state)
     assert_int_equal(open_streams(), 4);
 }
 
+/* ---- pages ---- */
+
+struct listing {
+    uint32_t leaves_at; /* with this task its server says that it shuts down, 0 = with none, */
+    bool is_replaced;   /* and another one is there in its place */
+    uint32_t seen;
+};
+
+static void see(const struct knit_task_info *info, void *user)
+{
+    struct listing *listing = user;
+    const uint32_t number = (uint32_t)(info->doc[0] - '0');
+
+    if (++listing->seen != listing->leaves_at)
+        return;
+    several[number].life += listing->is_replaced;
+    knit_several_tell(number, KNIT_SEVERAL_GOAWAY);
+}
+
+/* From the next page on another one is asked, to which these ids say nothing. */
+static void pages_are_one_server_s(void **state)
+{
+    static const struct {
+        uint32_t leaves_at;
+        bool is_replaced;
+        uint32_t seen;
+        int code;
+    } cases[] = {
+        {0, false, KNIT_SEVERAL_PAGES, KNIT_OK},
+        {1, true, 2, KNIT_STALE_EPOCH},
+        {2, true, KNIT_SEVERAL_PAGES, KNIT_OK},
+        {KNIT_SEVERAL_PAGES, true, KNIT_SEVERAL_PAGES, KNIT_OK},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct listing listing = {cases[i].leaves_at, cases[i].is_replaced, 0};
+
+        knit_several_start(2, NULL);
+        for (int at = 0; at < 2; at++)
+            atomic_store_explicit(&several[at].is_paged, true, memory_order_relaxed);
+        assert_int_equal(knit_open(knit_several_url(2), NULL, &k, &error), KNIT_OK);
+        assert_true(KNIT_WAIT_UNTIL(turn() && serving() == 2, PATIENCE_MS));
+        assert_int_equal(knit_tasks(k, &error, see, &listing), cases[i].code);
+        assert_int_equal(listing.seen, cases[i].seen);
+        (void)stop(state);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(one_that_comes_back_is_none_too_many, stop),
         cmocka_unit_test_teardown(one_that_comes_back_has_its_place, stop),
+        cmocka_unit_test_teardown(pages_are_one_server_s, stop),
     };
 
     return cmocka_run_group_tests_name("several", tests, NULL, NULL);

@@ -47,7 +47,8 @@ struct knit_task_info {
 };
 
 /* Every task, in the order of their ids; `info` is borrowed for the duration of the callback, which
- * may do what other callbacks may. */
+ * may do what other callbacks may. All are one daemon's: STALE_EPOCH where its connection was lost
+ * behind the first of them. */
 int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
 
