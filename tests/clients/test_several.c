@@ -65,6 +65,22 @@ static int stop(void **state)
 
 /* ---- connections ---- */
 
+/* Each has its share of the one time that there is. */
+static void servers_that_say_nothing_take_one_timeout_together(void **state)
+{
+    const struct knit_open_options options = {.connect_ms = 400};
+    uint64_t began_ns = knit_now();
+
+    (void)state;
+    knit_several_start(4, NULL);
+    for (int i = 0; i < 4; i++)
+        atomic_store_explicit(&several[i].is_deaf, true, memory_order_relaxed);
+    assert_int_equal(knit_open(knit_several_url(4), &options, &k, &error), KNIT_TIMEOUT);
+    assert_in_range((knit_now() - began_ns) / 1000000, 390, 10 * 400);
+    for (int i = 0; i < 4; i++)
+        atomic_store_explicit(&several[i].is_deaf, false, memory_order_relaxed);
+}
+
 /* As spread.c does it. */
 static struct knit_endpoint *eject_one(void)
 {
@@ -162,6 +178,7 @@ static void pages_are_one_server_s(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(servers_that_say_nothing_take_one_timeout_together, stop),
         cmocka_unit_test_teardown(one_that_comes_back_is_none_too_many, stop),
         cmocka_unit_test_teardown(one_that_comes_back_has_its_place, stop),
         cmocka_unit_test_teardown(pages_are_one_server_s, stop),
