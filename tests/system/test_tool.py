@@ -166,7 +166,7 @@ class Tool(DaemonCase):
                     self.assertIn('4096', done.stderr)
 
     def test_how_a_batch_ends(self):
-        self.knit('batch', 'sleep', '-t', '50', stdin='[0]\n[10000]\n[0]', status=FAILED)
+        self.knit('batch', 'sleep', '-t', '1000', stdin='[0]\n[10000]\n[0]', status=FAILED)
         self.knit('batch', 'add', '/nonexistent', status=USAGE)
         self.assertIn('Is a directory', self.knit('batch', 'add', '/', status=USAGE).stderr)
         self.assertIn('a number from 1 to 1000', self.knit('batch', '-j0', 'add', status=USAGE).stderr)
