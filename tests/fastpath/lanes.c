@@ -208,6 +208,40 @@ static bool is_over(void *arg)
     return atomic_load_explicit(&lanes->to_come, memory_order_seq_cst) == 0;
 }
 
+uint32_t lanes_publish(struct knit_session *session, uint32_t lane, uint32_t task, uint32_t us)
+{
+    struct knit_session_call call = lanes_call(task, &us, sizeof(us));
+    uint32_t slot;
+
+    call.lane = lane;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    return slot;
+}
+
+void lanes_fill(struct knit_session *session, uint32_t task, uint32_t us)
+{
+    while (knit_session_slots_free(session) > 0)
+        (void)lanes_publish(session, 0, task, us);
+}
+
+void lanes_turn(struct lanes *lanes)
+{
+    assert_int_equal(knit_lane_turn(lanes->worker[0]), KNIT_LANE_RUNNING);
+}
+
+size_t lanes_collect(struct knit_session *session)
+{
+    struct knit_session_outcome outcomes[LANES_COLLECTED_MAX];
+
+    return knit_session_collect(session, outcomes, LANES_COLLECTED_MAX);
+}
+
+void lanes_pretend(struct lanes *lanes, uint32_t task, uint32_t ns)
+{
+    lanes->worker[0]->mean_ns[task] = ns;
+    lanes->worker[0]->unmeasured = UINT32_MAX;
+}
+
 struct lanes_deferred *lanes_take_deferred(struct lanes *lanes, bool first)
 {
     struct lanes_deferred *deferred = NULL;

@@ -28,6 +28,8 @@ enum lanes_task {
 };
 
 #define LANES_DEFERRED_MAX 4096u
+/* What lanes_collect() takes at once: all slots of a session of those tests. */
+#define LANES_COLLECTED_MAX 256u
 
 /* A call that was deferred, whose bytes are a copy of its argument. */
 struct lanes_deferred {
@@ -98,6 +100,15 @@ void lanes_fini(struct lanes *lanes);
 
 /* A call of that task, for any lane. */
 struct knit_session_call lanes_call(uint32_t task, const void *payload, size_t len);
+
+/* For a worker driven by hand, that of lane 0. Publish a call of that task, which gets us: one, or
+ * as many as there are slots free; a turn; how many outcomes there are, which it takes. */
+uint32_t lanes_publish(struct knit_session *session, uint32_t lane, uint32_t task, uint32_t us);
+void lanes_fill(struct knit_session *session, uint32_t task, uint32_t us);
+void lanes_turn(struct lanes *lanes);
+size_t lanes_collect(struct knit_session *session);
+/* The calls of a task take so long, below KNIT_SHORT_NS / 2, and none is measured. */
+void lanes_pretend(struct lanes *lanes, uint32_t task, uint32_t ns);
 
 /* Takes one of the calls that were deferred, the oldest if `first`; NULL: there is none. */
 struct lanes_deferred *lanes_take_deferred(struct lanes *lanes, bool first);

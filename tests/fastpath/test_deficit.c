@@ -39,40 +39,6 @@ static struct knit_session *add_session(void)
     return lanes_add_session(&lanes, SLOTS, 65536, 0)->session;
 }
 
-static uint32_t publish(struct knit_session *session, uint32_t task, uint32_t us)
-{
-    struct knit_session_call call = lanes_call(task, &us, sizeof(us));
-    uint32_t slot;
-
-    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-    return slot;
-}
-
-static void fill(struct knit_session *session, uint32_t task, uint32_t us)
-{
-    while (knit_session_slots_free(session) > 0)
-        (void)publish(session, task, us);
-}
-
-static void turn(void)
-{
-    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
-}
-
-static size_t collect(struct knit_session *session)
-{
-    struct knit_session_outcome outcomes[SLOTS];
-
-    return knit_session_collect(session, outcomes, SLOTS);
-}
-
-/* The calls of a task take so long, below KNIT_SHORT_NS / 2, and none is measured. */
-static void pretend(uint32_t task, uint32_t ns)
-{
-    lanes.worker[0]->mean_ns[task] = ns;
-    lanes.worker[0]->unmeasured = UINT32_MAX;
-}
-
 /* ---- the numbers ---- */
 
 static void rounds_pay_debts_and_give_credit_within_bounds(void **state)
@@ -125,17 +91,17 @@ static void sessions_share_time_and_not_calls(void **state)
     cheap = add_session();
     costly = add_session();
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, CHEAP);
-    pretend(LANES_COUNT, COSTLY);
+    lanes_pretend(&lanes, LANES_ECHO, CHEAP);
+    lanes_pretend(&lanes, LANES_COUNT, COSTLY);
     lanes.executions = calloc(1, sizeof(*lanes.executions));
     assert_non_null(lanes.executions);
     lanes.executions_count = 1;
     for (uint32_t i = 0; i < TURNS; i++) {
-        fill(cheap, LANES_ECHO, 0);
-        fill(costly, LANES_COUNT, 0);
-        turn();
-        cheap_ns += collect(cheap) * CHEAP;
-        costly_ns += collect(costly) * COSTLY;
+        lanes_fill(cheap, LANES_ECHO, 0);
+        lanes_fill(costly, LANES_COUNT, 0);
+        lanes_turn(&lanes);
+        cheap_ns += lanes_collect(cheap) * CHEAP;
+        costly_ns += lanes_collect(costly) * COSTLY;
     }
     free(lanes.executions);
     assert_true(cheap_ns < costly_ns + 4 * ROUND);
@@ -152,11 +118,11 @@ static void beside_long_calls_short_ones_get_their_time(void **state)
     modest = add_session();
     lanes_add_worker(&lanes, 0, 5);
     while (greedy_count < 10) {
-        fill(greedy, LANES_SPIN, 1000);
-        fill(modest, LANES_ECHO, 0);
-        turn();
-        greedy_count += collect(greedy);
-        modest_count += collect(modest);
+        lanes_fill(greedy, LANES_SPIN, 1000);
+        lanes_fill(modest, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        greedy_count += lanes_collect(greedy);
+        modest_count += lanes_collect(modest);
     }
     /* A hundred times as many, even if each took a whole microsecond ten times. */
     assert_true(modest_count >= 100 * greedy_count);
@@ -178,15 +144,15 @@ static void a_quiet_session_waits_for_no_queue(void **state)
         uint32_t slot;
 
         for (uint32_t j = 0; j < GREEDY; j++) {
-            (void)collect(greedy[j]);
-            fill(greedy[j], LANES_SPIN, LONG_US);
+            (void)lanes_collect(greedy[j]);
+            lanes_fill(greedy[j], LANES_SPIN, LONG_US);
         }
-        turn();
+        lanes_turn(&lanes);
         /* Each of them is new at first. */
         if (i < GREEDY)
             continue;
-        slot = publish(quiet, LANES_ECHO, 0);
-        turn();
+        slot = lanes_publish(quiet, 0, LANES_ECHO, 0);
+        lanes_turn(&lanes);
         assert_true(knit_session_collect_slot(quiet, slot, &outcome));
     }
 }
@@ -204,20 +170,20 @@ static void quiet_sessions_starve_no_busy_one(void **state)
         quiet[i] = add_session();
     busy = add_session();
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, COST);
+    lanes_pretend(&lanes, LANES_ECHO, COST);
     for (uint32_t i = 0; i < TURNS; i++) {
         size_t count;
 
         /* Together more than a turn serves, whenever they have nothing. */
         for (uint32_t j = 0; j < QUIET; j++) {
             for (uint32_t k = 0; k < 3 && knit_session_in_flight(quiet[j]) < 3; k++)
-                (void)publish(quiet[j], LANES_ECHO, 0);
+                (void)lanes_publish(quiet[j], 0, LANES_ECHO, 0);
         }
-        fill(busy, LANES_ECHO, 0);
-        turn();
+        lanes_fill(busy, LANES_ECHO, 0);
+        lanes_turn(&lanes);
         for (uint32_t j = 0; j < QUIET; j++)
-            quiet_ns += collect(quiet[j]) * COST;
-        count = collect(busy);
+            quiet_ns += lanes_collect(quiet[j]) * COST;
+        count = lanes_collect(busy);
         busy_ns += count * COST;
         /* Until the others have used up their credit, in turns of 16 calls. */
         unserved = count > 0 ? 0 : unserved + 1;
@@ -242,15 +208,15 @@ static void whatever_calls_cost_each_session_gets_its_part(void **state)
         sessions[i] = add_session();
     lanes_add_worker(&lanes, 0, 5);
     for (uint32_t i = 0; i < SESSIONS; i++)
-        fill(sessions[i], LANES_ECHO, 0);
+        lanes_fill(sessions[i], LANES_ECHO, 0);
     for (uint32_t i = 0; i < TURNS; i++) {
         uint32_t cost = 1 + (uint32_t)knit_random_below(&random, 999);
 
-        pretend(LANES_ECHO, cost);
-        turn();
+        lanes_pretend(&lanes, LANES_ECHO, cost);
+        lanes_turn(&lanes);
         for (uint32_t j = 0; j < SESSIONS; j++) {
-            got_ns[j] += collect(sessions[j]) * cost;
-            fill(sessions[j], LANES_ECHO, 0);
+            got_ns[j] += lanes_collect(sessions[j]) * cost;
+            lanes_fill(sessions[j], LANES_ECHO, 0);
         }
     }
     for (uint32_t i = 0; i < SESSIONS; i++) {
@@ -270,13 +236,13 @@ static void refused_calls_are_charged(void **state)
     aborter = add_session();
     busy = add_session();
     lanes_add_worker(&lanes, 0, 5);
-    fill(busy, LANES_SPIN, 300);
+    lanes_fill(busy, LANES_SPIN, 300);
     for (uint32_t i = 0; i < 2000 && count < 5; i++) {
         while (knit_session_slots_free(aborter) > 0)
-            knit_session_abort(aborter, publish(aborter, LANES_ECHO, 0));
-        turn();
-        (void)collect(aborter);
-        count += collect(busy);
+            knit_session_abort(aborter, lanes_publish(aborter, 0, LANES_ECHO, 0));
+        lanes_turn(&lanes);
+        (void)lanes_collect(aborter);
+        count += lanes_collect(busy);
     }
     assert_int_equal(count, 5);
 }
@@ -295,8 +261,8 @@ static void a_copied_argument_is_charged(void **state)
     (void)add_session();
     session = lanes_add_session(&lanes, SLOTS, 4 * BYTES, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
-    (void)publish(session, LANES_ECHO, 0);
-    turn();
+    (void)lanes_publish(session, 0, LANES_ECHO, 0);
+    lanes_turn(&lanes);
     deficit = &lanes.worker[0]->sessions[1]->deficit;
     for (int has_deadline = 0; has_deadline <= 1; has_deadline++) {
         struct knit_session_call call = lanes_call(LANES_ECHO, bytes, BYTES);
@@ -305,9 +271,9 @@ static void a_copied_argument_is_charged(void **state)
 
         /* With a deadline it goes the general way. */
         call.deadline_ns = has_deadline != 0 ? UINT64_MAX / 2 : 0;
-        pretend(LANES_ECHO, 100);
+        lanes_pretend(&lanes, LANES_ECHO, 100);
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-        turn();
+        lanes_turn(&lanes);
         given_ns = (deficit->round - before.round) * ROUND;
         assert_in_range(before.ns + given_ns - deficit->ns, BYTES / 16, BYTES);
     }
@@ -325,15 +291,15 @@ static void debts_are_forgotten_when_the_lane_is_empty(void **state)
     debtor = add_session();
     other = add_session();
     lanes_add_worker(&lanes, 0, 5);
-    (void)publish(debtor, LANES_SPIN, 5000);
-    turn();
-    assert_int_equal(collect(debtor), 1);
+    (void)lanes_publish(debtor, 0, LANES_SPIN, 5000);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 1);
     assert_true(lanes.worker[0]->sessions[0]->deficit.ns < 0);
-    turn();
-    slot = publish(debtor, LANES_ECHO, 0);
-    fill(other, LANES_SPIN, 300);
-    turn();
-    turn();
+    lanes_turn(&lanes);
+    slot = lanes_publish(debtor, 0, LANES_ECHO, 0);
+    lanes_fill(other, LANES_SPIN, 300);
+    lanes_turn(&lanes);
+    lanes_turn(&lanes);
     assert_true(knit_session_collect_slot(debtor, slot, &outcome));
 }
 

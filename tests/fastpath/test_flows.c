@@ -43,41 +43,6 @@ static struct knit_session *add_session(uint64_t flow, uint32_t weight)
     return session->session;
 }
 
-static uint32_t publish(struct knit_session *session, uint32_t lane, uint32_t task, uint32_t us)
-{
-    struct knit_session_call call = lanes_call(task, &us, sizeof(us));
-    uint32_t slot;
-
-    call.lane = lane;
-    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-    return slot;
-}
-
-static void fill(struct knit_session *session, uint32_t task, uint32_t us)
-{
-    while (knit_session_slots_free(session) > 0)
-        (void)publish(session, 0, task, us);
-}
-
-static void turn(void)
-{
-    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
-}
-
-static size_t collect(struct knit_session *session)
-{
-    struct knit_session_outcome outcomes[SLOTS];
-
-    return knit_session_collect(session, outcomes, SLOTS);
-}
-
-/* The calls of a task take so long, below KNIT_SHORT_NS / 2, and none is measured. */
-static void pretend(uint32_t task, uint32_t ns)
-{
-    lanes.worker[0]->mean_ns[task] = ns;
-    lanes.worker[0]->unmeasured = UINT32_MAX;
-}
-
 static struct knit_lane_flow *flow_of(uint32_t session)
 {
     return lanes.worker[0]->sessions[session]->flow;
@@ -96,15 +61,15 @@ static void a_flow_with_many_sessions_gets_no_more_than_one_with_one(void **stat
         greedy[i] = add_session(1, 1);
     modest = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, COST);
+    lanes_pretend(&lanes, LANES_ECHO, COST);
     for (uint32_t i = 0; i < TURNS; i++) {
         for (uint32_t j = 0; j < GREEDY; j++)
-            fill(greedy[j], LANES_ECHO, 0);
-        fill(modest, LANES_ECHO, 0);
-        turn();
+            lanes_fill(greedy[j], LANES_ECHO, 0);
+        lanes_fill(modest, LANES_ECHO, 0);
+        lanes_turn(&lanes);
         for (uint32_t j = 0; j < GREEDY; j++)
-            greedy_ns += collect(greedy[j]) * COST;
-        modest_ns += collect(modest) * COST;
+            greedy_ns += lanes_collect(greedy[j]) * COST;
+        modest_ns += lanes_collect(modest) * COST;
     }
     assert_true(greedy_ns < modest_ns + 3 * QUANTUM);
     assert_true(modest_ns < greedy_ns + 3 * QUANTUM);
@@ -127,11 +92,11 @@ static void flows_share_by_weight_whatever_calls_cost(void **state)
         const uint32_t cost = 1 + (uint32_t)knit_random_below(&random, 999);
 
         for (uint32_t j = 0; j < FLOWS; j++)
-            fill(sessions[j], LANES_ECHO, 0);
-        pretend(LANES_ECHO, cost);
-        turn();
+            lanes_fill(sessions[j], LANES_ECHO, 0);
+        lanes_pretend(&lanes, LANES_ECHO, cost);
+        lanes_turn(&lanes);
         for (uint32_t j = 0; j < FLOWS; j++)
-            got_ns[j] += collect(sessions[j]) * cost;
+            got_ns[j] += lanes_collect(sessions[j]) * cost;
         for (uint32_t j = 1; j < FLOWS; j++) {
             const int64_t part = (int64_t)(got_ns[0] / weight[0]);
 
@@ -152,17 +117,17 @@ static void a_weight_may_change(void **state)
     one = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, COST);
+    lanes_pretend(&lanes, LANES_ECHO, COST);
     for (uint32_t i = 0; i < 2 * TURNS; i++) {
         if (i == TURNS) {
             knit_weight_store(&lanes.session[1].weight, 3 * KNIT_WEIGHT_ONE);
             one_ns = other_ns = 0;
         }
-        fill(one, LANES_ECHO, 0);
-        fill(other, LANES_ECHO, 0);
-        turn();
-        one_ns += collect(one) * COST;
-        other_ns += collect(other) * COST;
+        lanes_fill(one, LANES_ECHO, 0);
+        lanes_fill(other, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        one_ns += lanes_collect(one) * COST;
+        other_ns += lanes_collect(other) * COST;
     }
     assert_true(llabs((int64_t)other_ns - 3 * (int64_t)one_ns) < 10 * QUANTUM);
 }
@@ -178,16 +143,16 @@ static void inside_of_a_flow_sessions_share(void **state)
     costly = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, CHEAP);
-    pretend(LANES_ROOM, COSTLY);
+    lanes_pretend(&lanes, LANES_ECHO, CHEAP);
+    lanes_pretend(&lanes, LANES_ROOM, COSTLY);
     for (uint32_t i = 0; i < TURNS; i++) {
-        fill(cheap, LANES_ECHO, 0);
-        fill(costly, LANES_ROOM, 0);
-        fill(other, LANES_ECHO, 0);
-        turn();
-        cheap_ns += collect(cheap) * CHEAP;
-        costly_ns += collect(costly) * COSTLY;
-        (void)collect(other);
+        lanes_fill(cheap, LANES_ECHO, 0);
+        lanes_fill(costly, LANES_ROOM, 0);
+        lanes_fill(other, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        cheap_ns += lanes_collect(cheap) * CHEAP;
+        costly_ns += lanes_collect(costly) * COSTLY;
+        (void)lanes_collect(other);
     }
     assert_true(cheap_ns > QUANTUM);
     assert_true(llabs((int64_t)cheap_ns - (int64_t)costly_ns) < 4 * KNIT_ROUND_NS);
@@ -210,12 +175,12 @@ static void beside_long_calls_of_many_sessions_a_flow_gets_its_time(void **state
         size_t of_greedy = 0;
 
         for (uint32_t j = 0; j < GREEDY; j++)
-            fill(greedy[j], LANES_SPIN, LONG_US);
-        fill(modest, LANES_SPIN, SHORT_US);
-        turn();
+            lanes_fill(greedy[j], LANES_SPIN, LONG_US);
+        lanes_fill(modest, LANES_SPIN, SHORT_US);
+        lanes_turn(&lanes);
         for (uint32_t j = 0; j < GREEDY; j++)
-            of_greedy += collect(greedy[j]);
-        assert_int_equal(of_greedy + collect(modest), 1);
+            of_greedy += lanes_collect(greedy[j]);
+        assert_int_equal(of_greedy + lanes_collect(modest), 1);
         times += (uint32_t)of_greedy;
         *(of_greedy != 0 ? &greedy_ns : &modest_ns) += *took_ns;
         if (longest_ns[of_greedy] < *took_ns)
@@ -236,17 +201,17 @@ static void a_flow_gains_nothing_by_coming_and_going(void **state)
     steady = add_session(1, 1);
     coming = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, CHEAP);
-    pretend(LANES_ROOM, COSTLY);
+    lanes_pretend(&lanes, LANES_ECHO, CHEAP);
+    lanes_pretend(&lanes, LANES_ROOM, COSTLY);
     for (uint32_t i = 0; i < TURNS; i++) {
-        fill(steady, LANES_ECHO, 0);
+        lanes_fill(steady, LANES_ECHO, 0);
         if (knit_session_in_flight(coming) == 0) {
             for (uint32_t j = 0; j < AT_ONCE; j++)
-                (void)publish(coming, 0, LANES_ROOM, 0);
+                (void)lanes_publish(coming, 0, LANES_ROOM, 0);
         }
-        turn();
-        steady_ns += collect(steady) * CHEAP;
-        coming_ns += collect(coming) * COSTLY;
+        lanes_turn(&lanes);
+        steady_ns += lanes_collect(steady) * CHEAP;
+        coming_ns += lanes_collect(coming) * COSTLY;
     }
     assert_true(coming_ns > QUANTUM);
     assert_true(coming_ns < steady_ns + 3 * QUANTUM);
@@ -269,13 +234,13 @@ static void a_flow_gains_nothing_by_calls_that_are_rarely_long(void **state)
         size_t of_rare;
 
         while (knit_session_slots_free(rare) > 0)
-            (void)publish(rare, 0, LANES_SPIN, ++published % ONE_OF == 0 ? LONG_US : 0);
-        fill(plain, LANES_SPIN, 0);
+            (void)lanes_publish(rare, 0, LANES_SPIN, ++published % ONE_OF == 0 ? LONG_US : 0);
+        lanes_fill(plain, LANES_SPIN, 0);
         before = knit_clock_ns();
-        turn();
-        of_rare = collect(rare);
+        lanes_turn(&lanes);
+        of_rare = lanes_collect(rare);
         *(of_rare > 0 ? &rare_ns : &plain_ns) += knit_clock_ns() - before;
-        (void)collect(plain);
+        (void)lanes_collect(plain);
     }
     assert_true(rare_ns < 5 * plain_ns);
 }
@@ -289,15 +254,15 @@ static void an_answer_says_how_long_its_call_ran(void **state)
     (void)state;
     session = add_session(1, 1);
     lanes_add_worker(&lanes, 0, 5);
-    slot = publish(session, 0, LANES_SPIN, 3000);
-    turn();
+    slot = lanes_publish(session, 0, LANES_SPIN, 3000);
+    lanes_turn(&lanes);
     took_ns = lanes.worker[0]->took_ns;
-    assert_int_equal(collect(session), 1);
+    assert_int_equal(lanes_collect(session), 1);
     assert_in_range(knit_session_run_ns(session, slot), took_ns - took_ns / 1024, took_ns);
-    pretend(LANES_ECHO, 900);
-    slot = publish(session, 0, LANES_ECHO, 0);
-    turn();
-    assert_int_equal(collect(session), 1);
+    lanes_pretend(&lanes, LANES_ECHO, 900);
+    slot = lanes_publish(session, 0, LANES_ECHO, 0);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(session), 1);
     assert_int_equal(knit_session_run_ns(session, slot), 0);
 }
 
@@ -311,19 +276,19 @@ static void a_debt_stays_when_the_last_session_leaves(void **state)
     debtor = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    fill(other, LANES_ECHO, 0);
-    (void)publish(debtor, 0, LANES_SPIN, 3000);
-    while (collect(debtor) == 0) {
-        turn();
-        (void)collect(other);
-        fill(other, LANES_ECHO, 0);
+    lanes_fill(other, LANES_ECHO, 0);
+    (void)lanes_publish(debtor, 0, LANES_SPIN, 3000);
+    while (lanes_collect(debtor) == 0) {
+        lanes_turn(&lanes);
+        (void)lanes_collect(other);
+        lanes_fill(other, LANES_ECHO, 0);
     }
     assert_true(flow_of(0)->credit_ns < -QUANTUM);
     assert_int_equal(knit_lane_detach(lanes.worker[0], 1), 0);
-    turn();
+    lanes_turn(&lanes);
     assert_int_equal(lanes.worker[0]->flows.count, 1);
     lanes_attach(&lanes, 0, 0);
-    turn();
+    lanes_turn(&lanes);
     assert_int_equal(lanes.worker[0]->flows.count, 2);
     assert_int_equal(lanes.worker[0]->sessions[1]->in.id, 1);
     assert_true(flow_of(1)->credit_ns < -QUANTUM);
@@ -337,11 +302,11 @@ static void a_last_look_minds_no_debt(void **state)
     debtor = add_session(1, 1);
     (void)add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    turn();
+    lanes_turn(&lanes);
     flow_of(0)->credit_ns = -KNIT_LANE_FLOW_DEBT_MAX_NS;
-    (void)publish(debtor, 0, LANES_ECHO, 0);
-    turn();
-    assert_int_equal(collect(debtor), 1);
+    (void)lanes_publish(debtor, 0, LANES_ECHO, 0);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 1);
 }
 
 static void debts_are_forgotten_when_there_is_nothing_to_do(void **state)
@@ -352,11 +317,11 @@ static void debts_are_forgotten_when_there_is_nothing_to_do(void **state)
     debtor = add_session(1, 1);
     (void)add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    (void)publish(debtor, 0, LANES_SPIN, 3000);
-    turn();
-    assert_int_equal(collect(debtor), 1);
+    (void)lanes_publish(debtor, 0, LANES_SPIN, 3000);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 1);
     assert_true(flow_of(0)->credit_ns < 0);
-    turn();
+    lanes_turn(&lanes);
     knit_lane_flow_renew(&lanes.worker[0]->flows, flow_of(0));
     assert_int_equal(flow_of(0)->credit_ns, QUANTUM);
 }
@@ -370,20 +335,20 @@ static void a_thief_pays_and_leaves_debtors_for_last(void **state)
     debtor = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    (void)publish(debtor, 1, LANES_SPIN, 3000);
-    (void)publish(debtor, 1, LANES_ECHO, 0);
-    (void)publish(debtor, 2, LANES_ECHO, 0);
-    turn();
-    assert_int_equal(collect(debtor), 1);
+    (void)lanes_publish(debtor, 1, LANES_SPIN, 3000);
+    (void)lanes_publish(debtor, 1, LANES_ECHO, 0);
+    (void)lanes_publish(debtor, 2, LANES_ECHO, 0);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 1);
     assert_true(flow_of(0)->credit_ns < -QUANTUM);
-    (void)publish(other, 1, LANES_ECHO, 0);
-    turn();
-    assert_int_equal(collect(debtor), 0);
-    assert_int_equal(collect(other), 1);
+    (void)lanes_publish(other, 1, LANES_ECHO, 0);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 0);
+    assert_int_equal(lanes_collect(other), 1);
     /* It takes what there is. */
-    turn();
-    turn();
-    assert_int_equal(collect(debtor), 2);
+    lanes_turn(&lanes);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(debtor), 2);
 }
 
 /* They wait for as much of the others as they owe, in other lanes as in its own. */
@@ -398,25 +363,25 @@ static void a_busy_thief_lets_debtors_wait(void **state)
     debtor = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, COST);
-    (void)publish(debtor, 0, LANES_SPIN, 3000);
+    lanes_pretend(&lanes, LANES_ECHO, COST);
+    (void)lanes_publish(debtor, 0, LANES_SPIN, 3000);
     do {
-        fill(other, LANES_ECHO, 0);
-        turn();
-        (void)collect(other);
-    } while (collect(debtor) == 0);
+        lanes_fill(other, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        (void)lanes_collect(other);
+    } while (lanes_collect(debtor) == 0);
     debt_ns = -flow_of(0)->credit_ns;
     assert_true(debt_ns > QUANTUM);
-    (void)publish(debtor, 1, LANES_ECHO, 0);
+    (void)lanes_publish(debtor, 1, LANES_ECHO, 0);
     do {
-        pretend(LANES_ECHO, COST);
-        fill(other, LANES_ECHO, 0);
+        lanes_pretend(&lanes, LANES_ECHO, COST);
+        lanes_fill(other, LANES_ECHO, 0);
         lanes.worker[0]->turns = UINT16_MAX;
         lanes.worker[0]->scanned_ns = 0;
-        turn();
-        other_ns += collect(other) * COST;
+        lanes_turn(&lanes);
+        other_ns += lanes_collect(other) * COST;
         assert_true((int64_t)other_ns < debt_ns + 3 * QUANTUM);
-    } while (collect(debtor) == 0);
+    } while (lanes_collect(debtor) == 0);
     assert_true((int64_t)other_ns > debt_ns - 2 * QUANTUM);
 }
 
@@ -432,20 +397,20 @@ static void whoever_owes_much_waits_for_calls_of_others_in_all_lanes(void **stat
     modest = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
     for (uint32_t i = 0; i < 5; i++)
-        (void)publish(greedy, 0, LANES_SPIN, LONG_US);
-    turn();
-    assert_int_equal(collect(greedy), 1);
-    pretend(LANES_ECHO, 900);
+        (void)lanes_publish(greedy, 0, LANES_SPIN, LONG_US);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(greedy), 1);
+    lanes_pretend(&lanes, LANES_ECHO, 900);
     for (uint32_t i = 0; i < CALLS; i++)
-        (void)publish(modest, 1 + i % 2, LANES_ECHO, 0);
+        (void)lanes_publish(modest, 1 + i % 2, LANES_ECHO, 0);
     while (of_modest < CALLS) {
-        turn();
-        of_modest += collect(modest);
-        of_greedy += collect(greedy);
+        lanes_turn(&lanes);
+        of_modest += lanes_collect(modest);
+        of_greedy += lanes_collect(greedy);
         assert_int_equal(of_greedy, 0);
     }
-    turn();
-    assert_int_equal(collect(greedy), 1);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(greedy), 1);
 }
 
 static void of_two_that_owe_the_one_that_owes_less_is_next(void **state)
@@ -457,8 +422,8 @@ static void of_two_that_owe_the_one_that_owes_less_is_next(void **state)
     one = add_session(1, 1);
     other = add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    turn();
-    pretend(LANES_ECHO, 900);
+    lanes_turn(&lanes);
+    lanes_pretend(&lanes, LANES_ECHO, 900);
     for (uint32_t i = 0; i < 2; i++) {
         struct knit_session *next = i == 0 ? other : one;
 
@@ -466,13 +431,13 @@ static void of_two_that_owe_the_one_that_owes_less_is_next(void **state)
         knit_lane_flow_renew(&lanes.worker[0]->flows, flow_of(1));
         flow_of(0)->credit_ns = -(i == 0 ? MUCH : LESS) * QUANTUM;
         flow_of(1)->credit_ns = -(i == 0 ? LESS : MUCH) * QUANTUM;
-        (void)publish(one, 0, LANES_ECHO, 0);
-        (void)publish(other, 1, LANES_ECHO, 0);
-        turn();
-        assert_int_equal(collect(next), 1);
-        assert_int_equal(collect(next == one ? other : one), 0);
-        turn();
-        assert_int_equal(collect(next == one ? other : one), 1);
+        (void)lanes_publish(one, 0, LANES_ECHO, 0);
+        (void)lanes_publish(other, 1, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        assert_int_equal(lanes_collect(next), 1);
+        assert_int_equal(lanes_collect(next == one ? other : one), 0);
+        lanes_turn(&lanes);
+        assert_int_equal(lanes_collect(next == one ? other : one), 1);
     }
 }
 
@@ -488,13 +453,13 @@ static void a_busy_thief_helps_who_calls_alone(void **state)
     (void)add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
     stolen = &lanes.worker[0]->busy->stolen;
-    (void)publish(one, 1, LANES_ECHO, 0);
+    (void)lanes_publish(one, 1, LANES_ECHO, 0);
     for (uint32_t turns = 0; atomic_load_explicit(stolen, memory_order_relaxed) == 0; turns++) {
         assert_true(turns < TURNS_MAX);
-        fill(one, LANES_SPIN, 300);
+        lanes_fill(one, LANES_SPIN, 300);
         lanes.worker[0]->scanned_ns = 0;
-        turn();
-        (void)collect(one);
+        lanes_turn(&lanes);
+        (void)lanes_collect(one);
     }
 }
 
@@ -512,15 +477,15 @@ static void calls_that_are_helped_keep_none_at_home_waiting(void **state)
     lanes_add_worker(&lanes, 0, 5);
     for (uint32_t turns = 0; got < CALLS; turns++) {
         assert_true(turns < TURNS_MAX);
-        fill(home, LANES_SPIN, 2000);
+        lanes_fill(home, LANES_SPIN, 2000);
         while (knit_session_slots_free(helped) > 0)
-            (void)publish(helped, 1, LANES_SPIN, 2000);
-        fill(other, LANES_SPIN, 2000);
+            (void)lanes_publish(helped, 1, LANES_SPIN, 2000);
+        lanes_fill(other, LANES_SPIN, 2000);
         lanes.worker[0]->scanned_ns = 0;
-        turn();
-        got += collect(home);
-        (void)collect(helped);
-        (void)collect(other);
+        lanes_turn(&lanes);
+        got += lanes_collect(home);
+        (void)lanes_collect(helped);
+        (void)lanes_collect(other);
     }
 }
 
@@ -533,13 +498,13 @@ static void a_thief_with_nothing_else_gives_rounds(void **state)
     one = add_session(1, 1);
     (void)add_session(2, 1);
     lanes_add_worker(&lanes, 0, 5);
-    pretend(LANES_ECHO, 900);
-    (void)publish(one, 1, LANES_SPIN, 3000);
-    (void)publish(one, 1, LANES_ECHO, 0);
-    turn();
+    lanes_pretend(&lanes, LANES_ECHO, 900);
+    (void)lanes_publish(one, 1, LANES_SPIN, 3000);
+    (void)lanes_publish(one, 1, LANES_ECHO, 0);
+    lanes_turn(&lanes);
     assert_true(flow_of(0)->credit_ns < -3000000 + 2 * QUANTUM);
-    turn();
-    assert_int_equal(collect(one), 2);
+    lanes_turn(&lanes);
+    assert_int_equal(lanes_collect(one), 2);
     assert_true(flow_of(0)->credit_ns > -3000000);
 }
 
@@ -570,9 +535,9 @@ static void begin_two(struct knit_session **ret_greedy, struct knit_session **re
         turn_of(i);
     }
     if (calls)
-        (void)publish(*ret_other, 1, LANES_ECHO, 0);
+        (void)lanes_publish(*ret_other, 1, LANES_ECHO, 0);
     turn_of(1);
-    assert_int_equal(collect(*ret_other), calls);
+    assert_int_equal(lanes_collect(*ret_other), calls);
 }
 
 /* The greedy one's long call in lane 1 has to wait, since lane 0 runs one of its calls. */
@@ -580,9 +545,9 @@ static void begin_held(struct knit_session **ret_greedy, struct knit_session **r
 {
     begin_two(ret_greedy, ret_other, true);
     say_running(0, true);
-    (void)publish(*ret_greedy, 1, LANES_SPIN, LONG_US);
+    (void)lanes_publish(*ret_greedy, 1, LANES_SPIN, LONG_US);
     turn_of(1);
-    assert_int_equal(collect(*ret_greedy), 0);
+    assert_int_equal(lanes_collect(*ret_greedy), 0);
 }
 
 static void long_calls_leave_a_worker_to_others(void **state)
@@ -592,13 +557,13 @@ static void long_calls_leave_a_worker_to_others(void **state)
     (void)state;
     begin_held(&greedy, &other);
     /* Not where it is stolen either; and what is not long is not held. */
-    (void)publish(other, 1, LANES_ECHO, 0);
+    (void)lanes_publish(other, 1, LANES_ECHO, 0);
     turn_of(1);
-    assert_int_equal(collect(other), 1);
-    assert_int_equal(collect(greedy), 0);
+    assert_int_equal(lanes_collect(other), 1);
+    assert_int_equal(lanes_collect(greedy), 0);
     say_running(0, false);
     turn_of(1);
-    assert_int_equal(collect(greedy), 1);
+    assert_int_equal(lanes_collect(greedy), 1);
 }
 
 /* Others may call the same task for less, or for more. */
@@ -615,13 +580,13 @@ static void calls_are_long_by_what_those_of_their_flow_took(void **state)
     say_running(0, true);
     *mean_ns = 100000;
     knit_reserve_note_run(means, LANES_SPIN, LONG_US * 1000);
-    (void)publish(greedy, 1, LANES_SPIN, 100);
+    (void)lanes_publish(greedy, 1, LANES_SPIN, 100);
     turn_of(1);
-    assert_int_equal(collect(greedy), 0);
+    assert_int_equal(lanes_collect(greedy), 0);
     *mean_ns = LONG_US * 1000;
     means->of[LANES_SPIN].ns = 100000;
     turn_of(1);
-    assert_int_equal(collect(greedy), 1);
+    assert_int_equal(lanes_collect(greedy), 1);
     assert_true(means->of[LANES_SPIN].ns != 100000);
 }
 
@@ -632,9 +597,9 @@ static void nothing_is_held_where_nobody_else_was_active(void **state)
     (void)state;
     begin_two(&greedy, &other, false);
     say_running(0, true);
-    (void)publish(greedy, 1, LANES_SPIN, LONG_US);
+    (void)lanes_publish(greedy, 1, LANES_SPIN, LONG_US);
     turn_of(1);
-    assert_int_equal(collect(greedy), 1);
+    assert_int_equal(lanes_collect(greedy), 1);
 }
 
 /* A worker that was stopped, or a task, may have left any word. */
@@ -646,7 +611,7 @@ static void nothing_is_held_for_good(void **state)
     begin_held(&greedy, &other);
     lanes.worker[1]->sessions[0]->home.stood_ns -= KNIT_RESERVE_HELD_NS + 1;
     turn_of(1);
-    assert_int_equal(collect(greedy), 1);
+    assert_int_equal(lanes_collect(greedy), 1);
 }
 
 /* Or the worker that may run calls of that principal would run those of its own lane alone. */
@@ -657,10 +622,10 @@ static void what_is_held_has_its_turn_elsewhere(void **state)
     (void)state;
     begin_held(&greedy, &other);
     say_running(0, false);
-    (void)publish(greedy, 0, LANES_SPIN, LONG_US);
-    (void)publish(greedy, 0, LANES_SPIN, LONG_US);
+    (void)lanes_publish(greedy, 0, LANES_SPIN, LONG_US);
+    (void)lanes_publish(greedy, 0, LANES_SPIN, LONG_US);
     turn_of(0);
-    assert_int_equal(collect(greedy), 2);
+    assert_int_equal(lanes_collect(greedy), 2);
     assert_int_equal(lanes.worker[0]->reserve.own, 0);
 }
 
@@ -672,14 +637,14 @@ static void one_flow_is_not_charged(void **state)
     one = add_session(7, 1);
     other = add_session(7, 1);
     lanes_add_worker(&lanes, 0, 5);
-    fill(one, LANES_ECHO, 0);
-    fill(other, LANES_SPIN, 100);
+    lanes_fill(one, LANES_ECHO, 0);
+    lanes_fill(other, LANES_SPIN, 100);
     for (uint32_t i = 0; i < 100; i++)
-        turn();
-    (void)collect(one);
-    (void)publish(one, 1, LANES_ECHO, 0);
-    while (collect(one) == 0)
-        turn();
+        lanes_turn(&lanes);
+    (void)lanes_collect(one);
+    (void)lanes_publish(one, 1, LANES_ECHO, 0);
+    while (lanes_collect(one) == 0)
+        lanes_turn(&lanes);
     assert_int_equal(lanes.worker[0]->flows.count, 1);
     assert_int_equal(flow_of(0)->credit_ns, QUANTUM);
     assert_ptr_equal(flow_of(0), flow_of(1));
