@@ -30,7 +30,7 @@ PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
 
 # Of all tests but the quick ones: podman, with both runtimes that Debian has, since not every machine lets each of them run; docker's
 # own program for the compose file. Where podman cannot run a container these tests are skipped.
-PACKAGES_CONTAINERS=(buildah podman crun runc docker-compose)
+PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose)
 
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)

@@ -122,13 +122,13 @@ for line in open(sys.argv[1], encoding="utf-8"):
   fi
 }
 
-# fetch_npm DIR: what tests/system/foreign/package-lock.json names, each by its checksum, once, into DIR.
+# fetch_npm FROM DIR: what FROM/package-lock.json names, each by its checksum, once, into DIR.
 fetch_npm()
 {
-  cmp -s tests/system/foreign/package-lock.json "$1/package-lock.json" && [ -d "$1/node_modules" ] && return 0
-  mkdir -p "$1"
-  cp tests/system/foreign/package.json tests/system/foreign/package-lock.json "$1"
-  npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null
+  cmp -s "$1/package-lock.json" "$2/package-lock.json" && [ -d "$2/node_modules" ] && return 0
+  mkdir -p "$2"
+  cp "$1/package.json" "$1/package-lock.json" "$2"
+  npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund --legacy-peer-deps --loglevel error >/dev/null
 }
 
 packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
@@ -148,9 +148,9 @@ if [ "$quick" = yes ]; then
   run_tests build --timeout-multiplier 3 --suite unit --suite style "$@"
   finish
 fi
-# The one thing that comes from elsewhere than Debian; without it the test of that client is skipped, and says so.
-if [ "$install" = yes ] && ! fetch_npm build/npm; then
-  echo 'npm ci failed: its client is not tested' >&2
+# What comes from elsewhere than Debian; without it the tests of that client, and of manifests and chart, are skipped, and say so.
+if [ "$install" = yes ] && ! { fetch_npm tests/system/foreign build/npm && fetch_npm tests/system/manifests build/npm-manifests; }; then
+  echo 'npm ci failed: what comes from there is not tested' >&2
 fi
 # What is in the image; the test of it would build this too, beside all others.
 [ $# -gt 0 ] || build build-image --prefix /usr --libdir lib -Dbuildtype=release -Dtests=false -Dbench=false || true

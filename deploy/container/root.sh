@@ -20,6 +20,10 @@ quietly()
   fi
 }
 
+# Others may build there at the same time.
+mkdir -p "$build"
+exec {lock}>"$build/root.lock"
+flock "$lock"
 # The loader looks into /usr/lib unasked, and no ldconfig runs in the image. One folder of modules for all architectures.
 [ -f "$build/build.ninja" ] ||
   quietly meson setup --prefix /usr --libdir lib -Dbuildtype=release -Dtests=false -Dbench=false "$build" "$source"

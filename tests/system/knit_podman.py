@@ -25,7 +25,7 @@ import tempfile
 from knit_harness import PATIENCE
 
 # Ten times what a slow machine needs for what podman does at once.
-LONG = 30 * PATIENCE
+LONG = 12 * PATIENCE
 CLOSED = ('--read-only', '--cap-drop=ALL', '--security-opt', 'no-new-privileges')
 SKIPPED = 77
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1

@@ -38,7 +38,7 @@ def setUpModule():
     podman = knit_podman.Podman()
     unittest.addModuleCleanup(podman.close)
     podman.start_or_skip()
-    done = podman.program(f'{CONTAINER}/build.sh', '--build', os.environ['KNIT_IMAGE_BUILD'], IMAGE, seconds=4 * LONG)
+    done = podman.program(f'{CONTAINER}/build.sh', '--build', os.environ['KNIT_IMAGE_BUILD'], IMAGE, seconds=8 * LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     os.mkdir(f'{podman.dir}/modules')
     shutil.copy(os.environ['KNIT_MODULE'], f'{podman.dir}/modules/')
@@ -133,7 +133,7 @@ class Image(unittest.TestCase):
     def test_the_containerfile_makes_the_same(self):
         """Its last stage, out of the files that build.sh puts together."""
         folder = f'{podman.dir}/stage'
-        done = podman.program(f'{CONTAINER}/root.sh', os.environ['KNIT_IMAGE_BUILD'], f'{folder}/image', seconds=4 * LONG)
+        done = podman.program(f'{CONTAINER}/root.sh', os.environ['KNIT_IMAGE_BUILD'], f'{folder}/image', seconds=8 * LONG)
         self.assertEqual(done.returncode, 0, done.stderr)
         os.makedirs(f'{folder}/own/knitting')
         with open(f'{CONTAINER}/Containerfile') as file:
