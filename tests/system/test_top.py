@@ -68,16 +68,22 @@ class Top:
         text = re.sub(rb'\x1b\[(\d+;1H)', b'\r\n', whole[-1])
         return [line.rstrip() for line in re.sub(rb'\x1b\[[?0-9;]*[A-Za-z]', b'', text).decode().split('\r\n')]
 
-    def until(self, condition, what):
+    def until(self, condition, what, looks=False):
         until = time.monotonic() + PATIENCE
         while not (found := condition(self.screen())):
             if self.process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f'{what}: ' + '\n'.join(self.screen()) + f'\n{self.process.poll()}')
+            if looks:
+                self.press(' ')
             self.read(0.1)
         return found
 
-    def until_line(self, pattern):
-        return self.until(lambda lines: next((match for line in lines if (match := re.search(pattern, line))), None), pattern)
+    def until_line(self, pattern, looks=False):
+        return self.until(lambda lines: next((match for line in lines if (match := re.search(pattern, line))), None), pattern, looks)
+
+    def sees(self, pattern):
+        """Of the daemon, which it looks at at once and not when its time has come."""
+        return self.until_line(pattern, looks=True)
 
     def end(self):
         """Its status; everything that it wrote is in output."""
@@ -168,7 +174,7 @@ class Plain(Case):
                 self.assertIn('b\\u202ec', text)
                 self.assertEqual({char for char in text if ord(char) < 32 or 126 < ord(char)} - {'\n'}, set(), arguments)
             with Top(url) as top:
-                top.until_line(r'1\.2\.3')
+                top.sees(r'1\.2\.3')
                 top.press('q')
                 self.assertEqual(top.end(), 0)
                 self.assertNotIn(b'\x1b[2J', top.output)
@@ -182,26 +188,26 @@ class Live(Case):
         with Daemon(workers=2) as daemon, daemon.unix() as rpc, top_of(daemon) as top:
             rpc.call_all([['add', i, 1] for i in range(700)])
             begun = sum(lane['calls'] for lane in daemon.stats()['lanes'])
-            top.until_line(rf'; {begun} calls begun')
-            top.until_line(r'^0 run, 0 queued')
+            top.sees(rf'; {begun} calls begun')
+            top.sees(r'^0 run, 0 queued')
             top.press('v')
             lanes = daemon.stats()['lanes']
             for i, lane in enumerate(lanes):
-                top.until_line(rf'^ +{i} +serving +{lane["pid"]} +{lane["calls"]} ')
+                top.sees(rf'^ +{i} +serving +{lane["pid"]} +{lane["calls"]} ')
             msgid = rpc.request('sleep', 60000)
-            top.until_line(r'^1 run, 0 queued')
+            top.sees(r'^1 run, 0 queued')
             top.press('v')
-            top.until_line(r'^ *1 +loop +open +\d+ +1 +0 ')
+            top.sees(r'^ *1 +loop +open +\d+ +1 +0 ')
             rpc.notify('$/cancel', msgid)
             rpc.response(msgid)
-            top.until_line(r'^0 run, 0 queued')
+            top.sees(r'^0 run, 0 queued')
 
     def test_rows_are_sorted_and_filtered(self):
         with Daemon('--module', RUDE, workers=3) as daemon, daemon.unix() as rpc, top_of(daemon) as top:
             ids = []
             for params in ('sleep', 60000), ('nap', 30000), ('sleep', 60000):
                 ids.append(rpc.request(*params))
-                top.until_line(rf'^{len(ids)} run')
+                top.sees(rf'^{len(ids)} run')
 
             def tasks(lines):
                 return [line.split()[-1] for line in lines if re.match(r'\d+\.\d+\.\d+ ', line)]
@@ -228,7 +234,7 @@ class Live(Case):
         with Daemon('--module', RUDE, workers=2) as daemon, daemon.unix() as rpc, top_of(daemon, '--grace', '10') as top:
             rpc.call('$/hello', {'name': 'test'})
             ids = [rpc.request('hold_out'), rpc.request('sleep', 60000)]
-            top.until_line(r'^2 run')
+            top.sees(r'^2 run')
             top.press('/sleep\r')
             top.until_line(r'^calls: 1 of 2')
             top.press('c')
@@ -239,13 +245,13 @@ class Live(Case):
             error, _ = rpc.response(ids[1])
             self.assertEqual((error[0], error[1]), (CANCELLED, 'stopped by an operator while it ran'))
             top.press('/\x1b')
-            top.until_line(r'^calls: 1 of 1')
+            top.sees(r'^calls: 1 of 1')
             top.press(DOWN + UP + 'k')
             top.until_line(r'^kill \d+\.\d+\.\d+, hold_out')
             top.press('y')
             error, _ = rpc.response(ids[0])
             self.assertEqual((error[0], error[2]['started']), (CANCELLED, 'yes'))
-            top.until_line(r'^0 run')
+            top.sees(r'^0 run')
 
     def test_a_quarantine_is_lifted(self):
         with Daemon(workers=1, deaths_per_minute=1) as daemon, daemon.unix() as rpc, top_of(daemon) as top:
@@ -253,14 +259,14 @@ class Live(Case):
                 error, _ = rpc.response(rpc.request('crash', 'exit'))
                 return error.split()[0] == str(QUARANTINED)
             wait_until(crash, 'a quarantine')
-            top.until_line(r'; 1 tasks quarantined;')
+            top.sees(r'; 1 tasks quarantined;')
             top.press('l')
             top.until_line(r'view of tasks')
             top.press('vvv')
             top.until_line(r'^crash +\d+ +\d+ +yes')
             top.press('l')
             top.until_line(r'^crash is served again')
-            top.until_line(r'; 0 tasks quarantined;')
+            top.sees(r'; 0 tasks quarantined;')
             self.assertFalse(crash())
 
     def test_the_terminal_is_given_back(self):
@@ -268,7 +274,7 @@ class Live(Case):
             for how, status in (('q', 0), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP),
                                 (signal.SIGQUIT, -signal.SIGQUIT), ('\x03', 130)):
                 with self.subTest(how), top_of(daemon) as top:
-                    top.until_line(r'^0 run')
+                    top.sees(r'^0 run')
                     self.assertNotEqual(top.settings(), top.before)
                     if isinstance(how, str):
                         top.press(how)
@@ -280,7 +286,7 @@ class Live(Case):
 
     def test_it_stands_still_and_goes_on(self):
         with Daemon(workers=1) as daemon, top_of(daemon) as top:
-            top.until_line(r'^0 run')
+            top.sees(r'^0 run')
             top.press('\x1a')
 
             def is_stopped():
@@ -291,7 +297,7 @@ class Live(Case):
             self.assertEqual(top.settings(), top.before)
             top.output = b''
             top.process.send_signal(signal.SIGCONT)
-            top.until_line(r'^0 run')
+            top.sees(r'^0 run')
             self.assertNotEqual(top.settings(), top.before)
             top.press('q')
             self.assertEqual(top.end(), 0)
@@ -299,7 +305,7 @@ class Live(Case):
     def test_it_fits_the_terminal_as_that_changes(self):
         with Daemon(workers=8) as daemon, daemon.unix() as rpc, top_of(daemon, lines=30, columns=120) as top:
             ids = [rpc.request('sleep', 60000) for _ in range(8)]
-            top.until_line(r'^8 run')
+            top.sees(r'^8 run')
             for lines, columns in (10, 40), (30, 120), (1, 1):
                 top.resize(lines, columns)
                 rows = max(lines, 7)
