@@ -156,6 +156,7 @@ uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes)
 void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns)
 {
     lanes->clock_shift_ns = shift_ns;
+    knit_session_set_clock_shift(lanes->session, shift_ns);
 }
 
 int knit_lanes_start(

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/layout.h"
 
 /* 1 to 7 bytes as a word, zeros behind them. The loads overlap, which does no harm as they bring
  * the same bytes, and are fewer than one a byte. */
@@ -156,4 +157,13 @@ static inline void knit_cell_copy_long(void *to, const void *from, size_t len)
 #else
     memcpy(to, from, len);
 #endif
+}
+
+/* When a call of that meta was published, as its caller says; 0: it does not. */
+static inline uint64_t knit_cell_stamp(const struct knit_request_cell *cell, uint64_t meta)
+{
+    /* relaxed: P1 made it visible. */
+    return (knit_meta_flags(meta) & KNIT_CELL_STAMPED) != 0
+               ? atomic_load_explicit(&cell->body[KNIT_CELL_WORDS - 1], memory_order_relaxed)
+               : 0;
 }

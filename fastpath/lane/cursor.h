@@ -70,6 +70,7 @@ struct knit_call_head {
 /* A READY call, copied out of its cell, not yet claimed. */
 struct knit_ready_call {
     struct knit_call_head head;
+    uint64_t stamp_ns; /* when it was published, as its caller says; 0: it does not */
     uint64_t body[KNIT_CELL_WORDS];
 };
 
@@ -242,6 +243,7 @@ static inline enum knit_cell_state knit_cursor_find(
             is_in_arena = (knit_meta_flags(ret_call->head.meta) & KNIT_CELL_IN_ARENA) != 0;
             knit_cursor_copy_argument(
                 cell, len > KNIT_INLINE_MAX || is_in_arena ? 8 : len, ret_call->body);
+            ret_call->stamp_ns = knit_cell_stamp(cell, ret_call->head.meta);
         }
         if (state != KNIT_CELL_CLAIMED)
             return state;

@@ -22,6 +22,7 @@
 #define OUTLIER_FACTOR  64u               /* of the mean: what a run counts at most in the next */
 #define REFUSED_NS      500u              /* charged for a call that is not started */
 #define COPIED_A_NS     8u                /* bytes of an argument, for which one is charged */
+#define STAMP_NS        50u               /* charged for a look at when a call was published */
 
 void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
@@ -169,7 +170,18 @@ static __attribute__((noinline)) bool fetch_from_arena(struct knit_lane *lane,
     return take_argument(lane, session, offset, knit_meta_len(meta));
 }
 
-bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
+static struct knit_run_row *row_of(struct knit_lane *lane, uint32_t task)
+{
+    return lane->options.pool.run + lane->options.index * KNIT_RUN_ROWS + knit_runs_row(task);
+}
+
+static void note_wait(struct knit_lane *lane, uint32_t task, uint64_t since_ns)
+{
+    knit_deficit_charge(&lane->current->deficit, STAMP_NS);
+    knit_runs_note_wait(row_of(lane, task), since_ns, knit_clock_ns(), KNIT_STAMPED_EVERY);
+}
+
+static bool fetch(struct knit_lane *lane, const struct knit_worker_session *session,
     const struct knit_request_cell *cell, uint32_t slot, uint64_t meta, uint64_t odd)
 {
     const uint32_t len = knit_meta_len(meta);
@@ -178,6 +190,30 @@ bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *s
         return fetch_from_arena(lane, session, meta, cell, odd);
     take_slab(lane, session, slot, len);
     return true;
+}
+
+/* A usual call but for its stamp. Should another worker claim it, both have counted its wait. */
+static __attribute__((noinline)) bool fetch_stamped(struct knit_lane *lane,
+    const struct knit_worker_session *session, const struct knit_request_cell *cell, uint32_t slot,
+    uint64_t meta, uint64_t odd)
+{
+    if ((session->in.geometry.features & KNIT_CELL_STAMPED) == 0)
+        return false;
+    if (odd == 0 && knit_meta_len(meta) - 1 < lane->inline_max)
+        knit_cursor_copy_argument(cell, knit_meta_len(meta), lane->argument);
+    else if (!fetch(lane, session, cell, slot, meta, odd))
+        return false;
+    note_wait(lane, knit_meta_task(meta), knit_cell_stamp(cell, meta));
+    return true;
+}
+
+bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_request_cell *cell, uint32_t slot, uint64_t meta, uint64_t odd)
+{
+    const uint64_t stamped = knit_meta(0, 0, KNIT_CELL_STAMPED, 0);
+
+    return (odd & stamped) == 0 ? fetch(lane, session, cell, slot, meta, odd)
+                                : fetch_stamped(lane, session, cell, slot, meta, odd & ~stamped);
 }
 
 static void deny(struct knit_lane *lane, const struct knit_worker_session *session)
@@ -219,6 +255,8 @@ static void prepare(struct knit_lane *lane, const struct knit_worker_session *se
     struct knit_job *job = &lane->job;
     const uint32_t flags = knit_meta_flags(job->meta);
 
+    if (ready->stamp_ns != 0)
+        note_wait(lane, knit_job_task(job), ready->stamp_ns);
     if (!may_start(lane, session, ready->head.deadline))
         return;
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
@@ -271,7 +309,7 @@ static enum knit_run_outcome outcome_of(const struct knit_job *job)
 static void note_run(struct knit_lane *lane, uint64_t took)
 {
     const struct knit_job *job = &lane->job;
-    struct knit_run_row *rows = lane->options.pool.run + lane->options.index * KNIT_RUN_ROWS;
+    const enum knit_run_outcome outcome = outcome_of(job);
     uint32_t weight = 1;
 
     lane->passed += lane->drawn - lane->unmeasured;
@@ -279,7 +317,9 @@ static void note_run(struct knit_lane *lane, uint64_t took)
         weight = lane->passed;
         lane->passed = 0;
     }
-    knit_runs_note(&rows[knit_runs_row(knit_job_task(job))], outcome_of(job), took, weight);
+    knit_runs_note(row_of(lane, knit_job_task(job)), outcome, took, weight);
+    if (outcome != KNIT_RUN_REFUSED)
+        knit_board_count(&lane->busy->busy_ns, took * weight);
 }
 
 /* One run that is very long among short ones says that the worker had to wait for its core. */
@@ -313,8 +353,6 @@ static uint32_t run_measured(struct knit_lane *lane)
     /* A refused call did not run the task. */
     if (job->was_refused)
         return (uint32_t)took | 1;
-    if (took > KNIT_SHORT_NS)
-        knit_board_count(&lane->busy->busy_ns, took);
     *mean = next_mean(*mean, took);
     knit_board_note_mean(&lane->options.board, knit_job_task(job), *mean);
     return (uint32_t)took | 1;

@@ -164,7 +164,7 @@ struct knit_busy_line {
     _Atomic uint64_t stolen;  /* calls claimed from other lanes' rings */
     _Atomic uint64_t parks;
     _Atomic uint64_t deadline_ns; /* of the call that was begun last, CLOCK_MONOTONIC; 0 = none */
-    _Atomic uint64_t busy_ns;     /* spent in tasks longer than a turn, for statistics */
+    _Atomic uint64_t busy_ns;     /* spent in tasks, of short ones as runs.h estimates it */
     _Atomic uint64_t hard_ns; /* when the running call must be over, CLOCK_MONOTONIC; 0 = never */
     _Atomic uint32_t owner;   /* of the worker that serves the lane */
     _Atomic uint32_t task;    /* id of the task that was begun last: a crash is recorded for it */

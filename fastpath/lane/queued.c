@@ -28,9 +28,11 @@ static bool walk_ring(
     return true;
 }
 
-static void walk(const struct knit_host_session_view *session, visit *on_call, void *arg)
+/* steps: cells that may be read, counted down. */
+static void walk(
+    const struct knit_host_session_view *session, uint32_t *steps, visit *on_call, void *arg)
 {
-    uint32_t steps = CELLS_MAX, used;
+    uint32_t used;
 
     /* A session whose request segment is not sealed has no request view. */
     if (session->request.header == NULL)
@@ -44,7 +46,7 @@ static void walk(const struct knit_host_session_view *session, visit *on_call, v
                 continue;
             knit_cursor_begin(
                 &cursor, &session->geometry, &session->request, &session->reply, lane, ring);
-            if (!walk_ring(&cursor, lane, &steps, on_call, arg))
+            if (!walk_ring(&cursor, lane, steps, on_call, arg))
                 return;
         }
     }
@@ -69,9 +71,24 @@ uint32_t knit_queued_list(
     const struct knit_host_session_view *session, struct knit_queued *ret_calls, uint32_t max)
 {
     struct listing listing = {.calls = ret_calls, .max = max};
+    uint32_t steps = CELLS_MAX;
 
-    walk(session, note, &listing);
+    walk(session, &steps, note, &listing);
     return listing.count;
+}
+
+static bool count(void *arg, const struct knit_queued *call)
+{
+    uint64_t *calls = arg;
+
+    calls[knit_runs_row(call->task)]++;
+    return true;
+}
+
+void knit_queued_count(
+    const struct knit_host_session_view *session, uint32_t *steps, uint64_t calls[KNIT_RUN_ROWS])
+{
+    walk(session, steps, count, calls);
 }
 
 struct search {
@@ -91,7 +108,8 @@ static bool compare(void *arg, const struct knit_queued *call)
 bool knit_queued_has(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen)
 {
     struct search search = {.slot = slot, .gen = gen};
+    uint32_t steps = CELLS_MAX;
 
-    walk(session, compare, &search);
+    walk(session, &steps, compare, &search);
     return search.is_found;
 }

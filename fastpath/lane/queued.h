@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "fastpath/lane/recovery.h"
+#include "fastpath/lane/runs.h"
 
 struct knit_queued {
     uint32_t lane, slot, task;
@@ -23,3 +24,8 @@ uint32_t knit_queued_list(
 
 /* Whether this one is among them. */
 bool knit_queued_has(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
+
+/* Adds them up by the rows of their tasks. Of several sessions at most so many cells are read in
+ * all. */
+void knit_queued_count(
+    const struct knit_host_session_view *session, uint32_t *steps, uint64_t calls[KNIT_RUN_ROWS]);

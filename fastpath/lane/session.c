@@ -135,6 +135,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     if (geometry->lanes == 1)
         session->only_lane = session->lanes;
     start_from_segments(session);
+    knit_session_begin_stamps(session);
     *ret = session;
     return 0;
 }
@@ -153,6 +154,11 @@ struct knit_session *knit_session_free(struct knit_session *session)
     free(session->watches);
     free(session);
     return NULL;
+}
+
+void knit_session_set_clock_shift(struct knit_session *session, int64_t shift_ns)
+{
+    session->clock_shift_ns = shift_ns;
 }
 
 bool knit_session_is_closed(const struct knit_session *session)

@@ -112,6 +112,9 @@ KNIT_MUST_CHECK int knit_session_new(const struct knit_geometry *geometry,
     struct knit_session **ret);
 struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok; returns NULL */
 
+/* What to add to this process's CLOCK_MONOTONIC to have the host's; 0 at first. */
+void knit_session_set_clock_shift(struct knit_session *session, int64_t shift_ns);
+
 /* Publish one call. The worker may start it at once if it is awake; a parked one is only woken by
  * the next knit_session_flush(), which every waiting or arming entry does by itself: so a batch
  * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED, E_DRAINING, E_CROWDED. On

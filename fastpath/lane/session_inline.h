@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The steps of a call, inline: a slot is taken, its cell published, its answer read, its slot
- * freed.
+/* The steps of a call, inline: a slot is taken, its cell published, its answer read, the slot free.
  *
  * session_publish.c and session_collect.c are made of them. knit_session_try_publish() and
  * knit_session_try_collect() put them together for the usual call, in the code of callers whose
@@ -8,9 +7,7 @@
  * on); false means that something is unusual, and the function of session.h for the same step does
  * it or says what is wrong. So there is one protocol and two ways through it that end alike.
  *
- * Edges: P1, W1 and A1, as in those files.
- *
- * Threads: as the session: one at a time. */
+ * Edges: P1, W1 and A1, as in those files. Threads: as the session: one at a time. */
 #pragma once
 
 #include "fastpath/lane/board.h"
@@ -107,6 +104,8 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
     if ((known & KNIT_PUT_WITH_HEAD) == 0)
         head = knit_meta(call->task, call->epoch, flags, 0);
+    if (__builtin_expect(--session->until_stamp == 0, 0))
+        head |= knit_session_stamp(session, cell, block == KNIT_NO_BLOCK ? call->len : 1);
     atomic_store_explicit(&cell->meta, head | (uint32_t)call->len, memory_order_relaxed);
 
     owner = knit_session_free_in(session, lane);

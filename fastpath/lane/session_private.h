@@ -106,6 +106,8 @@ struct knit_session {
     uint32_t strays;    /* value at the last look at all lanes */
     uint32_t looks;     /* for completions; UINT32_MAX: the next one is at all lanes */
     uint32_t completion_lane; /* lane whose completions are read next */
+    uint32_t until_stamp;     /* calls, with the next one that bears its time */
+    int64_t clock_shift_ns;   /* from this clock to the host's */
     struct knit_core core;    /* its number stands in the request segment too */
     bool is_armed;
     uint64_t
@@ -227,6 +229,13 @@ KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_free_in(
         lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
     return lane;
 }
+
+/* Draws which call bears its time first. */
+void knit_session_begin_stamps(struct knit_session *session);
+/* It is the turn of this call to bear when it was published, and another's is drawn. body_len: of
+ * what lies in the cell. Returns the flag as it goes into meta, or 0. */
+uint64_t knit_session_stamp(
+    struct knit_session *session, struct knit_request_cell *cell, size_t body_len);
 
 /* Wakes the lane's worker if it is parked and this park was not notified before. W1 lies before.
  * True: a wake-up was sent. */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/lane/clock.h"
 #include "fastpath/lane/session_inline.h"
 #include "fastpath/lane/wake.h"
 
@@ -99,6 +100,32 @@ static struct knit_session_lane *with_room(struct knit_session *session,
         return NULL;
     lane = &session->lanes[least_filled(session)];
     return knit_session_has_room_in(session, lane->index) ? lane : NULL;
+}
+
+/* A number that tells nothing of the calls, which may come in a pattern. */
+static uint32_t draw_stamped(uint64_t now_ns)
+{
+    return 1 + (uint32_t)(now_ns * 0x9e3779b97f4a7c15u >> 57); /* 64.5 on average */
+}
+
+void knit_session_begin_stamps(struct knit_session *session)
+{
+    session->until_stamp = draw_stamped(knit_clock_ns());
+}
+
+__attribute__((cold, noinline)) uint64_t knit_session_stamp(
+    struct knit_session *session, struct knit_request_cell *cell, size_t body_len)
+{
+    const uint64_t now_ns = knit_clock_ns();
+
+    session->until_stamp = draw_stamped(now_ns);
+    if ((session->geometry.features & KNIT_CELL_STAMPED) == 0 ||
+        body_len > (KNIT_CELL_WORDS - 1) * sizeof(uint64_t))
+        return 0;
+    /* relaxed: P1 publishes it. */
+    atomic_store_explicit(&cell->body[KNIT_CELL_WORDS - 1],
+        knit_clock_shifted(now_ns, session->clock_shift_ns), memory_order_relaxed);
+    return knit_meta(0, 0, KNIT_CELL_STAMPED, 0);
 }
 
 /* Sticky, before the first call of that ring: workers read the other rings of this session from

@@ -123,7 +123,7 @@ static void put_runs(
         ",\"results\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"deferred\":%" PRIu64
         ",\"refused\":%" PRIu64 ",\"run_us\":%" PRIu64 "}",
         runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR],
-        runs.outcome[KNIT_RUN_DEFERRED], runs.outcome[KNIT_RUN_REFUSED], runs.sum_ns / 1000);
+        runs.outcome[KNIT_RUN_DEFERRED], runs.outcome[KNIT_RUN_REFUSED], runs.run.sum_ns / 1000);
     (void)knit_buffer_append(text, row == 0 ? "{\"task\":" : ",{\"task\":", row == 0 ? 8 : 9);
     knit_json_put_text(text, knit_span_text(task));
     (void)knit_buffer_append(text, more, (size_t)len);

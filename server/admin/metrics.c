@@ -3,12 +3,16 @@
  * table, and each of the others a function. */
 #include "server/admin/metrics.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/control/image.h"
 #include "fastpath/host/pool.h"
 #include "fastpath/host/running.h"
 #include "fastpath/host/runs.h"
+#include "fastpath/host/usage.h"
 #include "fastpath/lane/runs.h"
 #include "server/admin/text.h"
 
@@ -18,6 +22,7 @@ struct metrics {
     struct knit_buffer *buffer;
     const struct knit_stats *stats;
     const struct knit_metrics_main *more;
+    struct knit_host *pool; /* NULL: nothing is told of it */
 };
 
 static void begin(
@@ -48,6 +53,14 @@ static void put_sample(const struct metrics *metrics, const char *name, const ch
 {
     put_name(metrics, name, label, value);
     knit_text_put(metrics->buffer, "} %" PRIu64 "\n", number);
+}
+
+/* The only one of its name. */
+static void put_one(const struct metrics *metrics, const char *name, const char *type,
+    const char *help, uint64_t number)
+{
+    begin(metrics, name, type, help);
+    knit_text_put(metrics->buffer, "knitting_%s %" PRIu64 "\n", name, number);
 }
 
 /* ---- one sample each ----------------------------------------------------------------------- */
@@ -92,8 +105,11 @@ static const struct row counters[] = {
 };
 
 static const struct row gauges[] = {
-    {"connections", "Connections that are open.", STATS(connections)},
-    {"calls_in_flight", "Calls of sockets that are in the lanes.", LOOP(calls_in_flight)},
+    {"calls_in_flight", "Calls of sockets that are in the lanes, with those that are deferred.",
+        LOOP(calls_in_flight)},
+    {"calls_waiting", "Calls of sockets that wait in their connections.", LOOP(calls_waiting)},
+    {"request_arena_bytes", "Arguments of sockets' calls in the request arenas.",
+        LOOP(argument_bytes)},
     {"memory_bytes", "Shared memory that sessions take, as it counts for the limit.",
         POOL(memory_bytes)},
     {"memory_limit_bytes", "The most that they may take.", POOL(memory_max_bytes)},
@@ -106,8 +122,7 @@ static void put_rows(
         uint64_t value;
 
         memcpy(&value, (const char *)metrics->stats + rows[i].at, sizeof(value));
-        begin(metrics, rows[i].name, type, rows[i].help);
-        knit_text_put(metrics->buffer, "knitting_%s %" PRIu64 "\n", rows[i].name, value);
+        put_one(metrics, rows[i].name, type, rows[i].help, value);
     }
 }
 
@@ -138,6 +153,10 @@ static const struct word words[] = {
         "reason", "overloaded", LOOP(calls_overloaded)},
     {"calls_refused_total", NULL, "reason", "denied", LOOP(calls_denied)},
     {"calls_refused_total", NULL, "reason", "quota", LOOP(calls_over_quota)},
+    {"calls_refused_total", NULL, "reason", "unknown_task", LOOP(calls_unknown)},
+    {"calls_refused_total", NULL, "reason", "too_large", LOOP(calls_too_large)},
+    {"calls_refused_total", NULL, "reason", "malformed", LOOP(calls_malformed)},
+    {"calls_refused_total", NULL, "reason", "draining", LOOP(calls_draining)},
     {"keyed_requests_total", "Requests with an idempotency key that had come before.", "result",
         "joined", LOOP(keys_joined)},
     {"keyed_requests_total", NULL, "result", "repeated", LOOP(keys_repeated)},
@@ -163,10 +182,34 @@ static void put_words(const struct metrics *metrics)
 
 /* ---- the others ---------------------------------------------------------------------------- */
 
-static void put_daemon(const struct metrics *metrics)
+static void put_connections(const struct metrics *metrics)
 {
     static const char *const transports[] = {
         [KNIT_METRICS_TCP] = "tcp", [KNIT_METRICS_UNIX] = "unix", [KNIT_METRICS_TLS] = "tls"};
+    const struct knit_counter_values *loops = &metrics->stats->counters;
+    const uint64_t others = loops->connections_unix + loops->connections_tls;
+    const uint64_t open[] = {[KNIT_METRICS_TCP] = metrics->stats->connections > others
+                                                      ? metrics->stats->connections - others
+                                                      : 0,
+        [KNIT_METRICS_UNIX] = loops->connections_unix,
+        [KNIT_METRICS_TLS] = loops->connections_tls};
+
+    begin(metrics, "connections", "gauge",
+        "Connections that are open; one that does a TLS handshake counts as tcp.");
+    for (size_t i = 0; i < KNIT_METRICS_TRANSPORTS; i++)
+        put_sample(metrics, "connections", "transport", transports[i], open[i]);
+    put_one(metrics, "connections_limit", "gauge", "As many are open at most.",
+        metrics->more->connections_max);
+    begin(metrics, "connections_accepted_total", "counter", "Connections that were accepted.");
+    for (size_t i = 0; i < KNIT_METRICS_TRANSPORTS; i++)
+        put_sample(metrics, "connections_accepted_total", "transport", transports[i],
+            metrics->more->accepted[i]);
+    put_one(metrics, "connections_turned_away_total", "counter",
+        "Connections for which there was no place.", metrics->more->turned_away);
+}
+
+static void put_daemon(const struct metrics *metrics)
+{
     const struct knit_counter_values *loops = &metrics->stats->counters;
 
     begin(metrics, "build_info", "gauge", "The version that runs.");
@@ -174,21 +217,32 @@ static void put_daemon(const struct metrics *metrics)
     begin(metrics, "uptime_seconds", "gauge", "Since the daemon serves.");
     knit_text_put(metrics->buffer, "knitting_uptime_seconds %" PRIu64 ".%03u\n",
         metrics->stats->uptime_ms / 1000, (unsigned)(metrics->stats->uptime_ms % 1000));
-    begin(metrics, "connections_accepted_total", "counter", "Connections that were accepted.");
-    for (size_t i = 0; i < KNIT_METRICS_TRANSPORTS; i++)
-        put_sample(metrics, "connections_accepted_total", "transport", transports[i],
-            metrics->more->accepted[i]);
-    begin(metrics, "connections_turned_away_total", "counter",
-        "Connections for which there was no place.");
-    knit_text_put(metrics->buffer, "knitting_connections_turned_away_total %" PRIu64 "\n",
-        metrics->more->turned_away);
     begin(metrics, "waiting_work_seconds", "gauge",
         "Estimated work of the calls that wait in their connections.");
     knit_text_put(metrics->buffer, "knitting_waiting_work_seconds %" PRIu64 ".%06u\n",
         loops->work_waiting_us / 1000000, (unsigned)(loops->work_waiting_us % 1000000));
-    begin(metrics, "admin_requests_total", "counter", "Requests by HTTP, this one included.");
-    knit_text_put(
-        metrics->buffer, "knitting_admin_requests_total %" PRIu64 "\n", metrics->more->requests);
+    put_one(metrics, "calls_in_flight_limit", "gauge",
+        "As many calls of sockets are in the lanes at most.", metrics->more->slots);
+    put_one(metrics, "request_arena_limit_bytes", "gauge",
+        "As much room is there for arguments of sockets' calls.", metrics->more->argument_bytes);
+    put_one(metrics, "admin_requests_total", "counter", "Requests by HTTP, this one included.",
+        metrics->more->requests);
+}
+
+/* What workers are made of. */
+static void put_programs(const struct metrics *metrics)
+{
+    const struct knit_host_snapshot *host = &metrics->stats->host;
+
+    if (host->images_count == 0)
+        return;
+    begin(metrics, "program_info", "gauge",
+        "The worker's program, then the modules, with the build ids that run.");
+    for (uint32_t i = 0; i < host->images_count; i++) {
+        put_name(metrics, "program_info", "file", knit_image_file(&host->images[i]));
+        knit_text_put(
+            metrics->buffer, ",number=\"%u\",build_id=\"%s\"} 1\n", i, host->images[i].build_id);
+    }
 }
 
 static void put_workers(const struct metrics *metrics)
@@ -214,8 +268,8 @@ static void put_workers(const struct metrics *metrics)
         "Workers that ended while they served, and were replaced.");
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
         put_sample(metrics, "worker_deaths_total", "reason", reasons[i], host->pool.deaths_by[i]);
-    begin(metrics, "degraded", "gauge", "1 while workers die before they finish a call.");
-    knit_text_put(metrics->buffer, "knitting_degraded %d\n", host->pool.is_degraded);
+    put_one(metrics, "degraded", "gauge", "1 while workers die before they finish a call.",
+        host->pool.is_degraded);
 }
 
 static void put_sessions(const struct metrics *metrics)
@@ -226,8 +280,8 @@ static void put_sessions(const struct metrics *metrics)
         "Sessions in shared memory: of the event loops, and of callers by shm://.");
     put_sample(metrics, "sessions", "kind", "loop", pool->sessions - pool->foreign_sessions);
     put_sample(metrics, "sessions", "kind", "shm", pool->foreign_sessions);
-    begin(metrics, "sessions_closing", "gauge", "Sessions that have ended and are held still.");
-    knit_text_put(metrics->buffer, "knitting_sessions_closing %u\n", pool->closing_sessions);
+    put_one(metrics, "sessions_closing", "gauge", "Sessions that have ended and are held still.",
+        pool->closing_sessions);
 }
 
 static void put_lanes(const struct metrics *metrics)
@@ -247,7 +301,8 @@ static void put_lanes(const struct metrics *metrics)
             offsetof(struct knit_host_lane_stats, late), false},
         {"lane_parks_total", "Times that the lane's worker went to sleep.",
             offsetof(struct knit_host_lane_stats, parks), false},
-        {"lane_busy_seconds_total", "Time that the lane's workers spent in tasks.",
+        {"lane_busy_seconds_total",
+            "Time that the lane's workers spent in tasks; of short ones one run in 16 is measured.",
             offsetof(struct knit_host_lane_stats, busy_ns), true},
         {"lane_deaths_total", "Workers of the lane that ended while they served.",
             offsetof(struct knit_host_lane_stats, deaths), false},
@@ -274,8 +329,8 @@ static void put_deaths(const struct metrics *metrics)
 {
     const struct knit_host_snapshot *host = &metrics->stats->host;
 
-    begin(metrics, "tasks_quarantined", "gauge", "Tasks that are refused at the moment.");
-    knit_text_put(metrics->buffer, "knitting_tasks_quarantined %u\n", host->pool.quarantined);
+    put_one(metrics, "tasks_quarantined", "gauge", "Tasks that are refused at the moment.",
+        host->pool.quarantined);
     begin(metrics, "task_worker_deaths_total", "counter",
         "Workers that the task took down by its own fault.");
     for (uint32_t i = 0; i < host->deaths_count; i++)
@@ -287,11 +342,10 @@ static void put_deaths(const struct metrics *metrics)
 
 /* All that is told of them, read once. */
 struct task_rows {
-    uint32_t count; /* of tasks with rows of their own */
-    bool has_others;
-    const char *names[KNIT_RUN_ROWS];
+    const char *names[KNIT_RUN_ROWS]; /* NULL: there is no such row */
     struct knit_host_runs runs[KNIT_RUN_ROWS];
     uint64_t running[KNIT_RUN_ROWS];
+    struct knit_host_usage usage;
 };
 
 static void read_tasks(struct knit_host *pool, struct task_rows *ret_rows)
@@ -301,6 +355,7 @@ static void read_tasks(struct knit_host *pool, struct task_rows *ret_rows)
     uint32_t tasks = knit_registry_count(registry), count = knit_host_running(pool, running);
 
     memset(ret_rows, 0, sizeof(*ret_rows));
+    knit_host_usage(pool, &ret_rows->usage);
     for (uint32_t i = 0; i < tasks; i++) {
         const struct knit_registry_task *task = knit_registry_at(registry, i);
         uint32_t row = knit_runs_row(i);
@@ -320,27 +375,80 @@ static void put_seconds(const struct metrics *metrics, uint64_t ns)
         metrics->buffer, "%" PRIu64 ".%09u", ns / NS_A_SECOND, (unsigned)(ns % NS_A_SECOND));
 }
 
-static void put_histogram(
-    const struct metrics *metrics, const char *task, const struct knit_host_runs *runs)
+/* The labels of a sample, without the brace at their end. queue: NULL = there is no such label. */
+static void put_labels(
+    const struct metrics *metrics, const char *name, const char *task, const char *queue)
+{
+    put_name(metrics, name, "task", task);
+    if (queue != NULL)
+        knit_text_put(metrics->buffer, ",queue=\"%s\"", queue);
+}
+
+/* names: of the three kinds of samples. */
+static void put_histogram(const struct metrics *metrics, const char *const names[3],
+    const char *task, const char *queue, const struct knit_host_times *times)
 {
     uint64_t below = 0;
 
     for (uint32_t i = 0; i < KNIT_RUN_BUCKETS; i++) {
-        below += runs->bucket[i];
-        put_name(metrics, "task_run_seconds_bucket", "task", task);
-        if (i + 1 < KNIT_RUN_BUCKETS) {
-            knit_text_put(metrics->buffer, ",le=\"");
+        below += times->bucket[i];
+        put_labels(metrics, names[0], task, queue);
+        knit_text_put(metrics->buffer, ",le=\"");
+        if (i + 1 < KNIT_RUN_BUCKETS)
             put_seconds(metrics, knit_runs_limit_ns(i));
-        } else {
-            knit_text_put(metrics->buffer, ",le=\"+Inf");
-        }
+        else
+            knit_text_put(metrics->buffer, "+Inf");
         knit_text_put(metrics->buffer, "\"} %" PRIu64 "\n", below);
     }
-    put_name(metrics, "task_run_seconds_sum", "task", task);
+    put_labels(metrics, names[1], task, queue);
     knit_text_put(metrics->buffer, "} ");
-    put_seconds(metrics, runs->sum_ns);
+    put_seconds(metrics, times->sum_ns);
     knit_text_put(metrics->buffer, "\n");
-    put_sample(metrics, "task_run_seconds_count", "task", task, runs->count);
+    put_labels(metrics, names[2], task, queue);
+    knit_text_put(metrics->buffer, "} %" PRIu64 "\n", times->count);
+}
+
+static void put_runs(const struct metrics *metrics, const struct task_rows *rows)
+{
+    static const char *const names[] = {
+        "task_run_seconds_bucket", "task_run_seconds_sum", "task_run_seconds_count"};
+
+    begin(metrics, "task_run_seconds", "histogram",
+        "How long tasks ran in workers; of short ones one in 16 is measured and stands for those "
+        "since the last.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
+        if (rows->names[row] != NULL)
+            put_histogram(metrics, names, rows->names[row], NULL, &rows->runs[row].run);
+}
+
+static void put_waits(const struct metrics *metrics, const struct task_rows *rows)
+{
+    static const char *const names[] = {
+        "task_wait_seconds_bucket", "task_wait_seconds_sum", "task_wait_seconds_count"};
+
+    begin(metrics, "task_wait_seconds", "histogram",
+        "How long calls waited: in a lane, of which one call in 64 is measured and stands for 64, "
+        "and before that in its connection, of calls that did and came to a lane.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++) {
+        if (rows->names[row] == NULL)
+            continue;
+        put_histogram(metrics, names, rows->names[row], "lane", &rows->runs[row].wait);
+        put_histogram(metrics, names, rows->names[row], "connection", &metrics->more->waits[row]);
+    }
+}
+
+static void put_in_flight(const struct metrics *metrics, const struct task_rows *rows)
+{
+    begin(metrics, "task_in_flight", "gauge",
+        "Calls of the task that run in workers, or are queued in lanes.");
+    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++) {
+        if (rows->names[row] == NULL)
+            continue;
+        put_name(metrics, "task_in_flight", "task", rows->names[row]);
+        knit_text_put(metrics->buffer, ",state=\"running\"} %" PRIu64 "\n", rows->running[row]);
+        put_name(metrics, "task_in_flight", "task", rows->names[row]);
+        knit_text_put(metrics->buffer, ",state=\"queued\"} %" PRIu64 "\n", rows->usage.queued[row]);
+    }
 }
 
 static void put_task_calls(const struct metrics *metrics, const struct task_rows *rows)
@@ -351,9 +459,8 @@ static void put_task_calls(const struct metrics *metrics, const struct task_rows
         [KNIT_RUN_REFUSED] = "refused"};
 
     begin(metrics, "task_calls_total", "counter",
-        "Calls that workers have run or refused, by task; of short tasks one in 16 is looked at "
-        "and "
-        "stands for those since the last.");
+        "Calls that workers have run or refused; of short tasks one in 16 is looked at and stands "
+        "for those since the last.");
     for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++) {
         for (uint32_t i = 0; rows->names[row] != NULL && i < KNIT_RUN_OUTCOMES; i++) {
             put_name(metrics, "task_calls_total", "task", rows->names[row]);
@@ -363,22 +470,24 @@ static void put_task_calls(const struct metrics *metrics, const struct task_rows
     }
 }
 
-static void put_tasks(const struct metrics *metrics, struct knit_host *pool)
+static int put_tasks(const struct metrics *metrics)
 {
-    struct task_rows rows;
+    struct task_rows *rows = malloc(sizeof(*rows));
 
-    read_tasks(pool, &rows);
-    put_task_calls(metrics, &rows);
-    begin(metrics, "task_run_seconds", "histogram",
-        "How long tasks ran in workers; of short ones one in 16 is measured and stands for those "
-        "since the last.");
-    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
-        if (rows.names[row] != NULL)
-            put_histogram(metrics, rows.names[row], &rows.runs[row]);
-    begin(metrics, "task_running", "gauge", "Calls of the task that run in workers at the moment.");
-    for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
-        if (rows.names[row] != NULL)
-            put_sample(metrics, "task_running", "task", rows.names[row], rows.running[row]);
+    if (rows == NULL)
+        return -ENOMEM;
+    read_tasks(metrics->pool, rows);
+    put_task_calls(metrics, rows);
+    put_runs(metrics, rows);
+    put_waits(metrics, rows);
+    put_in_flight(metrics, rows);
+    put_one(metrics, "reply_arena_bytes", "gauge",
+        "Of the sessions' reply arenas, as much as results have ever lain in.",
+        rows->usage.reply_bytes);
+    put_one(metrics, "reply_arena_limit_bytes", "gauge", "As much room is there for results.",
+        rows->usage.reply_max_bytes);
+    free(rows);
+    return 0;
 }
 
 static void put_expiries(const struct metrics *metrics)
@@ -397,9 +506,12 @@ static void put_expiries(const struct metrics *metrics)
 int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
     const struct knit_metrics_main *more, struct knit_host *pool)
 {
-    const struct metrics metrics = {buffer, stats, more};
+    const struct metrics metrics = {buffer, stats, more, pool};
+    int r = 0;
 
     put_daemon(&metrics);
+    put_programs(&metrics);
+    put_connections(&metrics);
     put_rows(&metrics, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
     put_rows(&metrics, "counter", counters, sizeof(counters) / sizeof(counters[0]));
     put_words(&metrics);
@@ -408,7 +520,7 @@ int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
     put_lanes(&metrics);
     put_deaths(&metrics);
     if (pool != NULL)
-        put_tasks(&metrics, pool);
+        r = put_tasks(&metrics);
     put_expiries(&metrics);
-    return buffer->error;
+    return r != 0 ? r : buffer->error;
 }

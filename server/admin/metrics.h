@@ -12,6 +12,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/host/runs.h"
 #include "proto/buffer.h"
 #include "server/admin/stats.h"
 
@@ -34,11 +35,15 @@ struct knit_metrics_expiry {
 struct knit_metrics_main {
     uint64_t accepted[KNIT_METRICS_TRANSPORTS]; /* connections */
     uint64_t turned_away;
-    uint64_t requests; /* to the admin face */
+    uint64_t connections_max;
+    uint64_t slots;          /* of all loops: as many calls of sockets are in the lanes at most */
+    uint64_t argument_bytes; /* of all loops' request arenas */
+    struct knit_host_times waits[KNIT_RUN_ROWS]; /* of calls in connections */
+    uint64_t requests;                           /* to the admin face */
     struct knit_metrics_expiry expiries[KNIT_METRICS_EXPIRIES_MAX];
     size_t expiries_count;
 };
 
-/* pool: of which tasks are told; NULL: of none. Returns the buffer's error. */
+/* pool: of which tasks, programs and arenas are told; NULL: of none. Returns the buffer's error. */
 KNIT_MUST_CHECK int knit_metrics_put(struct knit_buffer *buffer, const struct knit_stats *stats,
     const struct knit_metrics_main *more, struct knit_host *pool);

@@ -105,7 +105,7 @@ static void put_task(
     knit_text_put(buffer, "</td><td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>" UNKNOWN "</td>",
         runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR]);
     if (ended != 0)
-        knit_text_put(buffer, "<td>%.1f</td>", (double)runs.sum_ns / 1000 / (double)ended);
+        knit_text_put(buffer, "<td>%.1f</td>", (double)runs.run.sum_ns / 1000 / (double)ended);
     else
         knit_text_put(buffer, "<td>" UNKNOWN "</td>");
     knit_text_put(buffer, "<td>%" PRIu64 "%s</td></tr>\n", deaths.deaths,

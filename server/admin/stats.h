@@ -23,6 +23,7 @@ struct knit_log;
 /* Where the numbers come from. Constant once all loops run. */
 struct knit_stats_sources {
     const struct knit_counters *counters[KNIT_STATS_LOOPS_MAX]; /* [loops] */
+    const struct knit_run_times *waits[KNIT_STATS_LOOPS_MAX];   /* [loops][KNIT_RUN_ROWS] */
     uint32_t loops;
     struct knit_host *pool;
     const struct knit_log *log;

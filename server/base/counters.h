@@ -13,6 +13,8 @@
 #define KNIT_COUNTERS(X)                                                                           \
     X(connections_accepted)                                                                        \
     X(connections_closed)                                                                          \
+    X(connections_unix) /* open now */                                                             \
+    X(connections_tls)  /* open now */                                                             \
     X(handshakes_done)                                                                             \
     X(handshakes_failed)                                                                           \
     X(handshakes_resumed)                                                                          \
@@ -35,6 +37,12 @@
     X(calls_overloaded)                                                                            \
     X(calls_denied)                                                                                \
     X(calls_over_quota)                                                                            \
+    X(calls_unknown)   /* refused: of a task that there is not */                                  \
+    X(calls_too_large) /* so, their arguments are */                                               \
+    X(calls_malformed) /* so, for what they ask */                                                 \
+    X(calls_draining)  /* so, since the daemon drains */                                           \
+    X(calls_waiting)   /* now, in their connections */                                             \
+    X(argument_bytes)  /* now, in the request arena */                                             \
     X(references_bound)                                                                            \
     X(references_over)                                                                             \
     X(keys_joined)                                                                                 \

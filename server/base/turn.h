@@ -15,6 +15,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/runs.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
 #include "server/base/log.h"
@@ -35,6 +36,7 @@ struct knit_turn {
     bool needs_sweep;        /* a module sets it when something must be checked once a second */
     struct knit_buffer scratch; /* for the message that is encoded just now */
     struct knit_counters counters;
+    struct knit_run_times waits[KNIT_RUN_ROWS]; /* of calls in their connections, by task */
 };
 
 /* Timeouts count from when their request came, so the clock is read at each input as well. */

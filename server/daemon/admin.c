@@ -117,6 +117,19 @@ static void on_exhausted(void *arg, int error)
 
 /* ---- what the face asks -------------------------------------------------------------------- */
 
+/* What follows from the loops' settings, and what they count by tasks. */
+static void collect_loops(const struct knit_admin_knows *knows, struct knit_metrics_main *ret_main)
+{
+    for (uint32_t i = 0; i < knows->dealer->loops->count; i++) {
+        const struct knit_share *share = &knows->dealer->loops->items[i].router.share;
+
+        ret_main->slots += share->slots;
+        ret_main->argument_bytes += share->arena_bytes;
+        for (uint32_t row = 0; row < KNIT_RUN_ROWS; row++)
+            knit_host_times_add(&ret_main->waits[row], &knows->stats->waits[i][row]);
+    }
+}
+
 static void collect(void *arg, struct knit_metrics_main *ret_main)
 {
     const struct knit_admin_knows *knows = &((const struct knit_admin *)arg)->knows;
@@ -128,7 +141,9 @@ static void collect(void *arg, struct knit_metrics_main *ret_main)
         (struct knit_metrics_main){.accepted = {[KNIT_METRICS_TCP] = accepted[KNIT_LISTENER_TCP],
                                        [KNIT_METRICS_UNIX] = accepted[KNIT_LISTENER_UNIX],
                                        [KNIT_METRICS_TLS] = accepted[KNIT_LISTENER_TLS]},
-            .turned_away = knows->dealer->turned_away};
+            .turned_away = knows->dealer->turned_away,
+            .connections_max = knows->dealer->descriptors->connections_max};
+    collect_loops(knows, ret_main);
     if (knows->certificates->store != NULL)
         count = knit_tls_context_validities(knows->certificates->store->context, &validities);
     for (size_t i = 0; i < count && i < KNIT_METRICS_EXPIRIES_MAX; i++)

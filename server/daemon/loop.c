@@ -238,6 +238,8 @@ static void turn(struct knit_loop *loop)
     else
         loop->idle_turns = was_idle ? loop->idle_turns + 1 : 1;
     knit_counter_set(&loop->turn.counters.calls_in_flight, loop->router.outstanding);
+    knit_counter_set(&loop->turn.counters.calls_waiting, loop->router.waiting);
+    knit_counter_set(&loop->turn.counters.argument_bytes, loop->router.share.argument_bytes);
     knit_lookahead_scan(&loop->net);
     knit_connections_flush(&loop->net);
     if (loop->turn.needs_sweep)

@@ -432,6 +432,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             return knit_sentence_set(why, r, "cannot start event loop %u: %s", i,
                 r > 0 ? knit_host_reason(r) : strerror(-r));
         service->loops.stats.counters[i] = &service->loops.items[i].turn.counters;
+        service->loops.stats.waits[i] = service->loops.items[i].turn.waits;
         service->loops.stats.loops = i + 1;
         service->loops.count = i + 1;
     }

@@ -216,6 +216,17 @@ static int begin_caller(struct knit_connection *connection, struct knit_net *net
     return 0;
 }
 
+/* Of the kinds of connections that are counted by themselves, one more or less. */
+static void count_kind(const struct knit_connection *connection, uint64_t more)
+{
+    struct knit_counters *counters = &connection->net->turn->counters;
+
+    if (knit_transport_passes_descriptors(&connection->transport))
+        knit_counter_add(&counters->connections_unix, more);
+    else if (connection->transport.ops->encrypts)
+        knit_counter_add(&counters->connections_tls, more);
+}
+
 int knit_connection_open(struct knit_net *net, struct knit_transport transport)
 {
     return knit_connection_open_for(net, transport, NULL);
@@ -251,6 +262,7 @@ int knit_connection_open_for(
     (void)event_assign(&connection->output_event, net->base, transport.fd, EV_WRITE | EV_PERSIST,
         on_output, connection);
     TAILQ_INSERT_TAIL(&net->connections, connection, in_all);
+    count_kind(connection, 1);
     if (net->turn->settings->idle_timeout_s > 0) {
         TAILQ_INSERT_TAIL(&net->idle, connection, in_idle);
         connection->lists |= KNIT_IN_IDLE;
@@ -287,6 +299,7 @@ void knit_connection_close(struct knit_connection *connection)
         return;
     log_debug(connection, "connection closed");
     connection->is_dead = true;
+    count_kind(connection, UINT64_MAX);
     leave_lists(connection);
     knit_router_forget(&connection->caller);
     knit_handover_drop(connection);

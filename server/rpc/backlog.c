@@ -138,3 +138,12 @@ bool knit_backlog_has_spent(
         router, "the call has waited, and its task takes longer than its caller waits on", wait_ns);
     return true;
 }
+
+__attribute__((cold)) void knit_backlog_note_wait(
+    const struct knit_caller *caller, uint32_t task, uint64_t since_ns)
+{
+    struct knit_turn *turn = caller->turn;
+
+    knit_run_times_note(&turn->waits[knit_runs_row(task)],
+        since_ns < turn->now_ns ? turn->now_ns - since_ns : 0, 1);
+}

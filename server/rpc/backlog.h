@@ -67,3 +67,6 @@ KNIT_MUST_CHECK bool knit_backlog_refuses(const struct knit_caller *caller,
 /* The same when it has waited and has its turn: what is left of its time is too short. */
 KNIT_MUST_CHECK bool knit_backlog_has_spent(
     struct knit_router *router, uint64_t start_by_ns, struct knit_failure *ret_failure);
+
+/* A call of the task has come to a lane that was read at since_ns and waited. */
+void knit_backlog_note_wait(const struct knit_caller *caller, uint32_t task, uint64_t since_ns);

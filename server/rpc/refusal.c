@@ -51,9 +51,33 @@ void knit_refuse_say(const struct knit_caller *caller, const struct knit_message
         KNIT_LOG_NUMBER("limit", failure->limit), KNIT_LOG_CALLER(caller));
 }
 
+/* The others are counted where they are found out. */
+static void count(struct knit_turn *turn, uint32_t code)
+{
+    switch (code) {
+    case KNIT_UNKNOWN_TASK:
+        KNIT_COUNT(turn, calls_unknown);
+        break;
+    case KNIT_TOO_LARGE:
+        KNIT_COUNT(turn, calls_too_large);
+        break;
+    case KNIT_BAD_ARGUMENT:
+    case KNIT_STALE_EPOCH:
+        KNIT_COUNT(turn, calls_malformed);
+        break;
+    case KNIT_DRAINING:
+    case KNIT_SHUTDOWN:
+        KNIT_COUNT(turn, calls_draining);
+        break;
+    default:
+        break;
+    }
+}
+
 void knit_refuse_call(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {
+    count(caller->turn, failure->code);
     if (knit_refuse_may_say(caller, failure))
         knit_refuse_say(caller, message, failure);
     if (message->kind != KNIT_MESSAGE_REQUEST) {

@@ -201,6 +201,8 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
     struct knit_router *router = caller->router;
 
     knit_router_count(router, record);
+    if (caller->has_waited)
+        knit_backlog_note_wait(caller, record->task, way->since_ns);
     if (knit_quota_is_limited(&caller->principal->quota)) {
         knit_quota_take(&caller->principal->quota, way->message->params.len, caller->turn->now_ns);
         knit_limited_note_call(&router->share.limited, caller);
@@ -671,6 +673,8 @@ static inline bool publish_usual(
     if (__builtin_expect(!knit_session_try_publish(knit_router_session(router), &call, &slot), 0))
         return false;
     knit_share_note_call(&router->share, caller, task->id, 0, &router->charges[slot]);
+    if (__builtin_expect(caller->has_waited, 0))
+        knit_backlog_note_wait(caller, task->id, since_ns);
     router->outstanding++;
     router->records[slot] = (struct knit_record){.caller = caller,
         .charged_to = caller,

@@ -148,11 +148,14 @@ static void every_number_stands_under_its_key(void **state)
 
     loops = value_of(all, "loops");
     expect_keys(loops,
-        "count connections_accepted connections_closed handshakes_done handshakes_failed "
-        "handshakes_resumed authentications authentications_failed strangers_refused "
-        "strangers_dropped bytes_in bytes_out requests notifications notifications_dropped "
+        "count connections_accepted connections_closed connections_unix connections_tls "
+        "handshakes_done handshakes_failed handshakes_resumed authentications "
+        "authentications_failed strangers_refused strangers_dropped bytes_in bytes_out requests "
+        "notifications notifications_dropped "
         "messages_bad calls_in_flight calls_published calls_answered calls_failed calls_timed_out "
-        "calls_cancelled calls_overloaded calls_denied calls_over_quota references_bound "
+        "calls_cancelled calls_overloaded calls_denied calls_over_quota calls_unknown "
+        "calls_too_large calls_malformed calls_draining calls_waiting argument_bytes "
+        "references_bound "
         "references_over keys_joined keys_repeated keys_refused waits_for_slot waits_for_limit "
         "waits_for_reader waits_for_room work_waiting_us readers_dropped inputs_dropped turns "
         "sleeps");

@@ -179,6 +179,63 @@ class Pages(Case):
                 self.assertEqual(counts, sorted(counts))
                 self.assertEqual(counts[-1], now[f'knitting_task_run_seconds_count{{task="{task}"}}'])
 
+    def test_waits_are_counted_by_task_and_queue(self):
+        # More than the lanes hold at once, so most of them wait in the connection, and each is known.
+        with Face(workers=1) as daemon, daemon.tcp() as rpc:
+            rpc.call_all([['sleep', 20] for _ in range(30)])
+
+            def is_counted():
+                now = metrics(daemon)
+                count = now['knitting_task_wait_seconds_count{task="sleep",queue="connection"}']
+                # All but the first few, the last of them behind 25 others.
+                return 20 <= count < 30 and now['knitting_task_wait_seconds_sum{task="sleep",queue="connection"}'] > 20 * 0.02
+            wait_until(is_counted, 'the waits in the connection')
+
+    def test_waits_in_lanes_are_estimated(self):
+        calls = 64000
+        with Face(workers=1, admin='127.0.0.1:0') as daemon:
+            done = subprocess.run([os.environ['KNIT_TOOL'], '-u', f'shm://{daemon.socket}', 'batch', 'add'],
+                                  input='[1, 2]\n' * calls, stdout=subprocess.DEVNULL, text=True, check=False)
+            self.assertEqual(done.returncode, 0)
+            now = metrics(daemon)
+            counts = [value for key, value in now.items()
+                      if key.startswith('knitting_task_wait_seconds_bucket{task="add",queue="lane",')]
+            self.assertEqual((len(counts), counts), (15, sorted(counts)))
+            # About a thousand are known; that the half is or twice as many is beyond all chance.
+            self.assertEqual(counts[-1] % 64, 0)
+            self.assertTrue(calls / 2 < counts[-1] < calls * 2, counts[-1])
+            self.assertGreater(now['knitting_task_wait_seconds_sum{task="add",queue="lane"}'], 0)
+            self.assertEqual(now['knitting_task_wait_seconds_count{task="add",queue="connection"}'], 0)
+
+    def test_refusals_are_counted_by_their_reason(self):
+        with Face(call_max_bytes=1000) as daemon, daemon.tcp() as rpc:
+            for arguments in ('no_such_task', ), ('echo', 'x' * 2000), ('no_such_task', 1):
+                with self.assertRaises(Exception):
+                    rpc.call(*arguments)
+            with self.assertRaises(Exception):
+                rpc.call('add', 1, 2, options={'timeout': 'soon'})
+            now = metrics(daemon)
+            self.assertEqual([now[f'knitting_calls_refused_total{{reason="{word}"}}']
+                              for word in ('unknown_task', 'too_large', 'malformed', 'draining', 'denied')], [2, 1, 1, 0, 0])
+
+    def test_limits_stand_beside_what_they_limit(self):
+        with Face(slots=64, max_connections=100) as daemon, daemon.tcp() as tcp, daemon.unix() as unix:
+            wait_until(lambda: metrics(daemon)['knitting_connections{transport="unix"}'] == 1, 'both connections')
+            now = metrics(daemon)
+            self.assertEqual(now['knitting_connections{transport="tcp"}'], 1)
+            self.assertEqual(now['knitting_connections{transport="tls"}'], 0)
+            self.assertEqual(now['knitting_connections_limit'], 100)
+            self.assertEqual(now['knitting_calls_in_flight_limit'], 64 * daemon.stats()['loops']['count'])
+            self.assertEqual(now['knitting_request_arena_bytes'], 0)
+            self.assertGreater(now['knitting_request_arena_limit_bytes'], 1 << 20)
+            before = now['knitting_reply_arena_bytes']
+            tcp.call('echo', 'x' * 100000)
+            wait_until(lambda: metrics(daemon)['knitting_reply_arena_bytes'] >= before + 100000, 'the arena to be touched')
+            self.assertGreater(now['knitting_reply_arena_limit_bytes'], before + 100000)
+            self.assertTrue(any(key.startswith('knitting_program_info{file="example.so",number="1"') for key in now))
+            unix.close()
+            wait_until(lambda: metrics(daemon)['knitting_connections{transport="unix"}'] == 0, 'its end')
+
     def test_a_worker_s_end_is_counted_by_its_reason(self):
         with Face(hard_timeout_ms=200) as daemon, daemon.tcp() as rpc:
             for kind in 'segv', 'exit':
@@ -256,7 +313,8 @@ class Calls(Case):
     def test_what_runs_and_waits_is_listed(self):
         with Face(workers=2) as daemon, daemon.tcp() as tcp, daemon.unix() as unix:
             begun = time.monotonic()
-            ids = [tcp.request('sleep', 3000)] + [unix.request('sleep', 3000) for _ in range(20)]
+            nap_ms = int(60000 * SLOWDOWN)
+            ids = [tcp.request('sleep', nap_ms)] + [unix.request('sleep', nap_ms) for _ in range(20)]
 
             def settled():
                 shown = self.calls(daemon)
@@ -279,7 +337,12 @@ class Calls(Case):
                 self.assertLess(max(ages, default=0), 1000 * (time.monotonic() - begun) + 1)
                 return max(ages, default=0) > 500
             wait_until(aged, 'its age')
-            self.assertEqual(metrics(daemon)['knitting_task_running{task="sleep"}'], 2)
+            now = metrics(daemon)
+            self.assertEqual(now['knitting_task_in_flight{task="sleep",state="running"}'], 2)
+            queued = len(shown['calls']) - 2
+            self.assertEqual(now['knitting_task_in_flight{task="sleep",state="queued"}'], queued)
+            self.assertEqual(now['knitting_calls_waiting'], len(ids) - 2 - queued)
+            self.assertEqual(now['knitting_calls_in_flight'], 2 + queued)
             daemon.end(signal.SIGKILL)
             daemon.expected_status = -signal.SIGKILL
 
