@@ -22,6 +22,7 @@
 #include "server/admin/http.h"
 #include "server/admin/json.h"
 #include "server/admin/page.h"
+#include "server/admin/text.h"
 
 enum {
     OK = 200,
@@ -111,26 +112,36 @@ static int put_metrics(struct knit_face *face, struct knit_buffer *text)
     return knit_metrics_put(text, &stats, &more, face->sources.stats->pool);
 }
 
+static void put_buckets(
+    const char *key, const struct knit_host_times *times, struct knit_buffer *text)
+{
+    knit_text_put(text, ",\"%s\":[", key);
+    for (uint32_t i = 0; i < KNIT_RUN_BUCKETS; i++)
+        knit_text_put(text, "%s%" PRIu64, i > 0 ? "," : "", times->bucket[i]);
+    knit_text_put(text, "]");
+}
+
 static void put_runs(
     struct knit_host *pool, uint32_t row, const char *task, struct knit_buffer *text)
 {
-    char more[256];
     struct knit_host_runs runs;
-    int len;
 
     knit_host_runs(pool, row, &runs);
-    len = snprintf(more, sizeof(more),
+    knit_text_put(text, row == 0 ? "{\"task\":" : ",{\"task\":");
+    knit_json_put_text(text, knit_span_text(task));
+    knit_text_put(text,
         ",\"results\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"deferred\":%" PRIu64
-        ",\"refused\":%" PRIu64 ",\"run_us\":%" PRIu64 "}",
+        ",\"refused\":%" PRIu64 ",\"run_us\":%" PRIu64,
         runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR],
         runs.outcome[KNIT_RUN_DEFERRED], runs.outcome[KNIT_RUN_REFUSED], runs.run.sum_ns / 1000);
-    (void)knit_buffer_append(text, row == 0 ? "{\"task\":" : ",{\"task\":", row == 0 ? 8 : 9);
-    knit_json_put_text(text, knit_span_text(task));
-    (void)knit_buffer_append(text, more, (size_t)len);
+    put_buckets("run_buckets", &runs.run, text);
+    put_buckets("wait_buckets", &runs.wait, text);
+    knit_text_put(text, "}");
 }
 
-/* {tasks: [as in `$/tasks`], runs: [{task, results, errors, deferred, refused, run_us}]}, of the
- * first tasks and of all others together, as fastpath/lane/runs.h counts them. */
+/* {tasks: [as in `$/tasks`], runs: [{task, results, errors, deferred, refused, run_us, run_buckets,
+ * wait_buckets}]}, of the first tasks and of all others together, as fastpath/lane/runs.h counts
+ * them; waits are those in lanes. */
 static int put_tasks(struct knit_face *face, struct knit_buffer *text)
 {
     struct knit_host *pool = face->sources.stats->pool;

@@ -88,6 +88,30 @@ static void put_lanes(struct knit_buffer *buffer, const struct knit_host_snapsho
     }
 }
 
+/* The end of the bucket in which the last of 99 in 100 lies. */
+static void put_within(struct knit_buffer *buffer, const struct knit_host_times *times)
+{
+    uint64_t left = times->count - times->count / 100;
+    uint32_t bucket = 0;
+    double us;
+
+    if (times->count == 0) {
+        knit_text_put(buffer, "<td>" UNKNOWN "</td>");
+        return;
+    }
+    while (bucket + 1 < KNIT_RUN_BUCKETS && left > times->bucket[bucket])
+        left -= times->bucket[bucket++];
+    us = (double)knit_runs_limit_ns(bucket + 1 < KNIT_RUN_BUCKETS ? bucket : bucket - 1) / 1000;
+    knit_text_put(buffer, "<td>%s%.*f %s</td>", bucket + 1 < KNIT_RUN_BUCKETS ? "" : "more than ",
+        us < 1000 || us >= 1e5 ? us >= 1e6 : 1,
+        us < 1000  ? us
+        : us < 1e6 ? us / 1e3
+                   : us / 1e6,
+        us < 1000  ? "\302\265s"
+        : us < 1e6 ? "ms"
+                   : "s");
+}
+
 static void put_task(
     struct knit_buffer *buffer, struct knit_host *pool, uint32_t row, const char *name)
 {
@@ -108,6 +132,8 @@ static void put_task(
         knit_text_put(buffer, "<td>%.1f</td>", (double)runs.run.sum_ns / 1000 / (double)ended);
     else
         knit_text_put(buffer, "<td>" UNKNOWN "</td>");
+    put_within(buffer, &runs.run);
+    put_within(buffer, &runs.wait);
     knit_text_put(buffer, "<td>%" PRIu64 "%s</td></tr>\n", deaths.deaths,
         deaths.is_quarantined ? ", quarantined" : "");
 }
@@ -118,14 +144,14 @@ int knit_page_put(
     const struct knit_registry *registry = knit_host_registry(pool);
 
     put_part(buffer, 0);
-    put_daemon(buffer, stats);
-    put_part(buffer, 1);
-    put_lanes(buffer, &stats->host);
-    put_part(buffer, 2);
     for (uint32_t i = 0; i < knit_registry_count(registry) && i < KNIT_RUN_TASKS; i++)
         put_task(buffer, pool, i, knit_registry_at(registry, i)->name);
     if (knit_registry_count(registry) > KNIT_RUN_TASKS)
         put_task(buffer, pool, KNIT_RUN_TASKS, "other");
+    put_part(buffer, 1);
+    put_lanes(buffer, &stats->host);
+    put_part(buffer, 2);
+    put_daemon(buffer, stats);
     put_part(buffer, 3);
     return buffer->error;
 }

@@ -11,7 +11,7 @@ import hashlib
 import re
 import sys
 
-PLACES = ['DAEMON', 'LANES', 'TASKS']
+PLACES = ['TASKS', 'LANES', 'DAEMON']
 
 
 def digest(text):

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* {calls: [{task, state, principal, age_ms?, worker?, pid?, session, slot, generation}], waiting:
- *  [{principal, count, age_ms}], left_out}. A call is `running`, then it has a worker and an age,
- * or `queued`: in a lane, or answered and not collected yet. `waiting` are those that have not come
- * to a lane.
+ *  [{principal, count, age_ms}], callers: [{principal, connections}], left_out}. A call is
+ * `running`, then it has a worker and an age, or `queued`: in a lane, or answered and not collected
+ * yet. `waiting` are those that have not come to a lane.
  *
  * {sessions: [{session, kind, principal?, uid?, pid?, state, slots, running, queued,
  *  memory_bytes}]}. Its kind is `shm`, then it has the last three, or `loop`.
@@ -238,6 +238,49 @@ static void put_waiting(struct knit_writer *writer, const struct join *join)
     }
 }
 
+/* ---- who has connections -------------------------------------------------------------------- */
+
+struct callers {
+    uint32_t count;
+    struct knit_calls_caller rows[KNIT_STATS_LOOPS_MAX * KNIT_CALLS_CALLERS];
+};
+
+/* Of several principals of one name, and of one in several loops, there is one row. */
+static void add_caller(struct callers *callers, const struct knit_calls_caller *from)
+{
+    for (uint32_t i = 0; i < callers->count; i++) {
+        if (strcmp(callers->rows[i].principal, from->principal) == 0) {
+            callers->rows[i].connections += from->connections;
+            return;
+        }
+    }
+    callers->rows[callers->count++] = *from;
+}
+
+static int put_callers(struct knit_writer *writer, const struct knit_calls_page *page)
+{
+    struct callers *callers = calloc(1, sizeof(*callers));
+
+    if (callers == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < page->loops->count; i++) {
+        struct knit_calls *calls = lock(page, i);
+
+        for (uint32_t k = 0; calls != NULL && k < calls->caller_count; k++)
+            add_caller(callers, &calls->callers[k]);
+        unlock(calls);
+    }
+    knit_writer_text(writer, "callers");
+    knit_writer_array(writer, callers->count);
+    for (uint32_t i = 0; i < callers->count; i++) {
+        knit_writer_map(writer, 2);
+        put_name(writer, "principal", callers->rows[i].principal);
+        knit_writer_member_uint(writer, "connections", callers->rows[i].connections);
+    }
+    free(callers);
+    return 0;
+}
+
 static struct join *new_join(const struct knit_calls_page *page)
 {
     const size_t rows = (size_t)page->loops->count * KNIT_CALLS_MAX + KNIT_LANES_MAX + QUEUED_MAX;
@@ -263,7 +306,7 @@ void knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer 
     add_of_loops(join);
     add_others(join);
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 3);
+    knit_writer_map(&writer, 4);
     knit_writer_text(&writer, "calls");
     knit_writer_array(&writer, join->row_count);
     for (uint32_t i = 0; i < join->row_count; i++)
@@ -271,6 +314,8 @@ void knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer 
     knit_writer_text(&writer, "waiting");
     knit_writer_array(&writer, count_waiting(join));
     put_waiting(&writer, join);
+    if (put_callers(&writer, page) != 0)
+        buffer->error = -ENOMEM;
     knit_writer_member_uint(&writer, "left_out", join->left_out);
     free(join);
     (void)knit_writer_commit(&writer);

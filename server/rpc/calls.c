@@ -25,7 +25,7 @@ void knit_calls_begin(struct knit_calls *calls, uint64_t ticket, const struct kn
     calls->ticket = ticket;
     calls->session = router->session->id;
     calls->left_out = 0;
-    calls->row_count = calls->waiting_count = calls->named_count = 0;
+    calls->row_count = calls->waiting_count = calls->named_count = calls->caller_count = 0;
     for (uint32_t slot = 0; slot < router->slots; slot++) {
         const struct knit_record *record = &router->records[slot];
         struct knit_calls_row *row = &calls->rows[calls->row_count];
@@ -44,9 +44,30 @@ void knit_calls_begin(struct knit_calls *calls, uint64_t ticket, const struct kn
     }
 }
 
+/* One connection more. The principal that came last is looked for first: of many connections most
+ * have few. */
+static void count_connection(struct knit_calls *calls, const struct knit_caller *caller)
+{
+    struct knit_calls_caller *row;
+
+    for (uint32_t i = calls->caller_count; i > 0; i--) {
+        if (calls->callers[i - 1].of == caller->principal) {
+            calls->callers[i - 1].connections++;
+            return;
+        }
+    }
+    if (calls->caller_count == KNIT_CALLS_CALLERS)
+        return;
+    row = &calls->callers[calls->caller_count++];
+    row->of = caller->principal;
+    row->connections = 1;
+    name(row->principal, caller);
+}
+
 void knit_calls_add_caller(
     struct knit_calls *calls, const struct knit_caller *caller, uint64_t since_ns)
 {
+    count_connection(calls, caller);
     if (caller->session_id != 0 && calls->named_count < KNIT_CALLS_NAMED) {
         struct knit_calls_named *named = &calls->named[calls->named_count++];
 

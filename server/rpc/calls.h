@@ -17,6 +17,7 @@
 #define KNIT_CALLS_MAX     256u
 #define KNIT_CALLS_WAITING 64u
 #define KNIT_CALLS_NAMED   128u
+#define KNIT_CALLS_CALLERS 64u
 #define KNIT_CALLS_NAME    80u
 
 struct knit_router;
@@ -41,15 +42,23 @@ struct knit_calls_named {
     char principal[KNIT_CALLS_NAME];
 };
 
+/* Who has connections. */
+struct knit_calls_caller {
+    const struct knit_principal *of; /* while the loop lists */
+    uint32_t connections;
+    char principal[KNIT_CALLS_NAME];
+};
+
 struct knit_calls {
     pthread_mutex_t mutex;
     uint64_t ticket;   /* of whoever asked */
     uint64_t session;  /* the loop's own: whose slots the rows have */
     uint64_t left_out; /* calls, in the lanes and waiting */
-    uint32_t row_count, waiting_count, named_count;
+    uint32_t row_count, waiting_count, named_count, caller_count;
     struct knit_calls_row rows[KNIT_CALLS_MAX];
     struct knit_calls_waiting waiting[KNIT_CALLS_WAITING];
     struct knit_calls_named named[KNIT_CALLS_NAMED];
+    struct knit_calls_caller callers[KNIT_CALLS_CALLERS]; /* those beyond are in none */
 };
 
 void knit_calls_init(struct knit_calls *calls);

@@ -154,7 +154,9 @@ class Pages(Case):
             return {row.pop('task'): row for row in json.loads(get(daemon, '/tasks')[2])['runs']}
         with Face(workers=2) as daemon, daemon.tcp() as rpc:
             self.assertEqual(len(shown(daemon)), len(rpc.call('$/tasks')['tasks']))
-            self.assertEqual({value for row in shown(daemon).values() for value in row.values()}, {0})
+            self.assertEqual({value for row in shown(daemon).values() for value in row.values() if isinstance(value, int)}, {0})
+            self.assertEqual({tuple(row[key]) for row in shown(daemon).values() for key in ('run_buckets', 'wait_buckets')},
+                             {(0, ) * 15})
             for _ in range(5):
                 rpc.call('sleep', 20)
             rpc.call_all([['add', i, 1] for i in range(5000)])
@@ -308,7 +310,8 @@ class Calls(Case):
 
     def test_nothing_runs_in_an_idle_pool(self):
         with Face() as daemon:
-            wait_until(lambda: self.calls(daemon) == {'calls': [], 'waiting': [], 'left_out': 0}, 'nothing to run')
+            wait_until(lambda: self.calls(daemon) == {'calls': [], 'waiting': [], 'callers': [], 'left_out': 0},
+                       'nothing to run')
 
     def test_what_runs_and_waits_is_listed(self):
         with Face(workers=2) as daemon, daemon.tcp() as tcp, daemon.unix() as unix:
@@ -590,7 +593,9 @@ class Page(Case):
             self.assertRegex(page, r'id="state"[^>]*>Version [0-9.]+, live\.<', done.stderr)
             self.assertNotRegex(done.stderr, 'Refused to|Uncaught|Content Security Policy')
             self.assertEqual([row[:4] for row in self.rows(page, 'calls')], [['sleep', 'anonymous', 'running', '0']])
+            self.assertEqual([row[:5] for row in self.rows(page, 'callers')], [['anonymous', '1', '1', '0', '0']])
             self.assertIn('0 calls wait', page)
+            self.assertEqual(re.search('<b id="flight">([^<]*)<', page).group(1), '1')
             self.assert_agrees(page, daemon)
             daemon.end(signal.SIGKILL)
             daemon.expected_status = -signal.SIGKILL

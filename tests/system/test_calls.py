@@ -49,7 +49,8 @@ class Lists(Case):
                 child.process.wait()
                 self.assertEqual(rpc.result(msgid), 7)
                 self.assertEqual(behind.process.communicate(timeout=PATIENCE)[0], '3\n')
-            wait_until(lambda: operator.call('$/calls') == {'calls': [], 'waiting': [], 'left_out': 0}, 'nothing to run')
+            wait_until(lambda: [operator.call('$/calls')[key] for key in ('calls', 'waiting', 'left_out')] == [[], [], 0],
+                       'nothing to run')
 
     def test_a_slot_s_next_call_has_another_address(self):
         with Daemon(workers=1) as daemon, daemon.unix() as rpc, daemon.unix() as operator:
