@@ -37,6 +37,9 @@ import knit_examples
 from knit_examples import MODULE, Example
 from knit_harness import Daemon, PATIENCE, main
 
+# Pages that test_pages.py follows, where there are containers.
+FOLLOWED_ELSEWHERE = {'deploy/doc/PODMAN.md'}
+
 NOT_RUN = {
     ('README.md', './deploy/quickstart.sh'): 'builds and tests everything; tests/run.sh runs the quickstart',
     ('README.md', 'sudo systemd-sysusers'): 'makes a user and starts a service of the system',
@@ -312,8 +315,10 @@ class Session:
 class Tutorials(unittest.TestCase):
     def test_each_runs_as_it_stands(self):
         tutorials = knit_examples.all_tutorials(ROOT)
-        self.assertTrue(tutorials)
+        self.assertLess(FOLLOWED_ELSEWHERE, set(tutorials))
         for path, steps in tutorials.items():
+            if path in FOLLOWED_ELSEWHERE:
+                continue
             session = Session()
             self.addCleanup(session.close)
             for step in steps:
