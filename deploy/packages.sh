@@ -32,6 +32,9 @@ PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
 # own program for the compose file. Where podman cannot run a container these tests are skipped.
 PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose)
 
+# To make the Debian packages and the pages in one of them (deploy/packages/build.sh), and to look for what is wrong with them.
+PACKAGES_DEBIAN=(cmark-gfm debhelper dpkg-dev lintian mandoc)
+
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)
 

@@ -136,6 +136,7 @@ packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
 [ "$quick" = yes ] || command -v promtool >/dev/null || packages+=("${PACKAGES_METRICS[@]}")
 [ "$quick" = yes ] || packages+=("${PACKAGES_BOOT[@]}")
 [ "$quick" = yes ] || packages+=("${PACKAGES_CONTAINERS[@]}")
+[ "$quick" = yes ] || packages+=("${PACKAGES_DEBIAN[@]}")
 [ "$all" = no ] || packages+=("${PACKAGES_ALL[@]}")
 if ! packages_need "$install" "${packages[@]}"; then
   note failed packages

@@ -28,7 +28,7 @@ PARTS = (
      ['README.md', 'deploy/doc/TUTORIAL.md']),
     ('operating', 'Operating', 'A daemon for others: installed, sized, limited, watched, replaced.',
      ['deploy/doc/SYSTEMD.md', 'deploy/doc/OPERATING.md', r'deploy/doc/[\w-]+\.md',
-      'deploy/container/README.md', 'SECURITY.md', 'CHANGELOG.md']),
+      'deploy/container/README.md', 'deploy/kubernetes/README.md', 'SECURITY.md', 'CHANGELOG.md']),
     ('protocol', 'Protocol', 'For clients in other languages, and for those who want to know.',
      ['proto/PROTOCOL.md', 'fastpath/LAYOUT.md', 'GLOSSARY.md']),
     ('manual', 'Manual pages', 'The reference of the tool, the daemon, its settings and the library.',
@@ -39,7 +39,8 @@ PARTS = (
      [r'clients/examples/\w+\.(?:c|h|py)']),
 )
 # What a page is called whose text has a name that says nothing outside of its folder.
-NAMES = {'README.md': 'overview', 'deploy/container/README.md': 'container', 'CHANGELOG.md': 'changes'}
+NAMES = {'README.md': 'overview', 'deploy/container/README.md': 'container', 'deploy/kubernetes/README.md': 'kubernetes',
+         'CHANGELOG.md': 'changes'}
 # Folders that are linked to as such, and the part that has what is in them.
 FOLDERS = {'clients/include/knitting': 'headers', 'clients/examples': 'examples', 'deploy/doc': 'start', 'deploy/man': 'manual'}
 
@@ -88,7 +89,7 @@ def read(path):
 def texts():
     """Pages without bodies, by the path of their text."""
     there = sorted(os.path.relpath(os.path.join(parent, name), ROOT)
-                   for folder in ('.', *FOLDERS, 'proto', 'fastpath', 'deploy/container')
+                   for folder in ('.', *FOLDERS, 'proto', 'fastpath', 'deploy/container', 'deploy/kubernetes')
                    for parent, _, names in [next(os.walk(os.path.join(ROOT, folder)))] for name in names)
     found = {}
     for part, _, _, patterns in PARTS:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libknitting.so exports, and what libknitting.a has for other objects, is what the version script and the installed
-headers name.
+"""What libknitting.so exports, and what libknitting.a has for other objects, is what the version script, the list of symbols of
+the Debian package and the installed headers name.
 
-Usage: test_exports.py NM LIBRARY ARCHIVE VERSION_SCRIPT HEADER...
+Usage: test_exports.py NM LIBRARY ARCHIVE VERSION_SCRIPT SYMBOLS HEADER...
 """
 import re
 import subprocess
@@ -16,16 +16,18 @@ def defined(*command):
 
 
 def main():
-    nm, library, archive, script, *headers = sys.argv[1:]
+    nm, library, archive, script, symbols, *headers = sys.argv[1:]
     exported = defined(nm, "-D", library)
     with open(script, encoding="utf-8") as file:
         scripted = set(re.findall(r"^ +(knit_\w+);", file.read(), re.M))
+    with open(symbols, encoding="utf-8") as file:
+        packaged = set(re.findall(r"^ (knit_\w+)@KNITTING_0 \d", file.read(), re.M))
     declared = set()
     for header in headers:
         with open(header, encoding="utf-8") as file:
             text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
         declared |= set(re.findall(r"^(?:KNIT_MUST_CHECK )?(?!static )[a-z][\w \*]*?\b(knit_\w+)\(", text, re.M))
-    for name, there, missing in (("version script", exported, scripted), ("headers", exported, declared), ("archive", exported, defined(nm, "-g", archive))):
+    for name, there, missing in (("version script", exported, scripted), ("symbols", exported, packaged), ("headers", exported, declared), ("archive", exported, defined(nm, "-g", archive))):
         if there != missing:
             print(f"exported, but not in the {name}: {sorted(there - missing)}")
             print(f"in the {name}, but not exported: {sorted(missing - there)}")

@@ -80,7 +80,7 @@ enum {
     KNIT_WOULD_BLOCK = 2, /* no room for one more call until another one is collected */
 };
 
-/* Returns the library's version, "0.1.0". Does not block. */
+/* Returns the library's version, "0.2.0". Does not block. */
 const char *knit_version(void);
 
 /* Returns nanoseconds of CLOCK_MONOTONIC, by which timeouts are counted: the clock of knit_now_ns()
