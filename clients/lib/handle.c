@@ -141,13 +141,13 @@ int knit_handle_start_on_lanes(
         .payload = params.bytes,
         .len = params.len,
         .user = handle};
+    struct knit_trace trace;
     int code;
 
     if (call.ring == KNIT_RING_PINNED)
         call.lane = knit_lanes_place(handle->handles->lanes, handle->affinity);
 
-    /* A cell has one deadline, so it gets the earlier of the two. The session checks both as well:
-       it need not wait until a worker reaches the cell. */
+    /* A cell has one deadline, the earlier of the two. The session checks both as well. */
     if (handle->start_by_ns != UINT64_MAX &&
         (call.deadline_ns == 0 || handle->start_by_ns < call.deadline_ns)) {
         call.deadline_ns = handle->start_by_ns;
@@ -158,6 +158,11 @@ int knit_handle_start_on_lanes(
         call.flags |= KNIT_CELL_OUTPUT;
     if ((handle->flags & KNIT_HANDLE_WATCHED) != 0)
         call.flags |= KNIT_CELL_PROGRESS;
+    if ((handle->flags & KNIT_HANDLE_TRACED) != 0 &&
+        knit_trace_parse(knit_span(handle->trace, KNIT_TRACE_BYTES), &trace)) {
+        call.flags |= KNIT_CELL_TRACED;
+        call.trace = &trace;
+    }
     code = knit_lanes_start(handle->handles->lanes, &call, at_once, &handle->slot);
 
     if (code == KNIT_OK)

@@ -69,7 +69,8 @@ struct knit_handle {
     int code;                     /* of an error that the library made; 0: `outcome` has it */
     uint8_t started;
     const char *reason;
-    uint64_t body[KNIT_CELL_WORDS]; /* where small outcomes lie */
+    uint64_t body[KNIT_CELL_WORDS];   /* where small outcomes lie */
+    char trace[KNIT_TRACE_BYTES + 1]; /* TRACED */
 };
 
 TAILQ_HEAD(knit_handle_list, knit_handle);
@@ -211,8 +212,7 @@ void knit_handle_overload(struct knit_handle *handle, uint64_t limit, uint64_t r
 /* Give it an outcome that is copied. */
 void knit_handle_finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome);
 
-/* Give the outcome: an error that has more to say than the next one can. reason: its text where
- * memory for the rest is lacking. */
+/* Give the outcome: an error with more to say than the next. reason: its text without memory. */
 void knit_handle_fail_with(
     struct knit_handle *handle, const struct knit_failure *failure, const char *reason);
 

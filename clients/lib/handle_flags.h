@@ -32,6 +32,7 @@ enum knit_handle_flag {
     KNIT_HANDLE_COUNTED = 1 << 23,    /* it counts among its task's calls in the inliner */
     KNIT_HANDLE_REFERRING = 1 << 24,  /* `promise`: it was sent, and refers to calls in flight */
     KNIT_HANDLE_RETRIED = 1 << 25,    /* `retry`: it may be made again */
+    KNIT_HANDLE_TRACED = 1 << 26,     /* `trace` */
 };
 
 enum knit_handle_via {

@@ -17,11 +17,16 @@ static bool goes_inline(const struct knit_handle *handle, uint32_t task, bool at
 static int start_inline(struct knit_handle *handle, uint32_t task, struct knit_span params)
 {
     struct knit_handles *handles = handle->handles;
+    struct knit_trace trace;
     const struct knit_inliner_call call = {.task = task,
         .deadline_ns = handle->deadline_ns,
         .params = params,
         .wants_output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0,
         .wants_progress = (handle->flags & KNIT_HANDLE_WATCHED) != 0,
+        .trace = (handle->flags & KNIT_HANDLE_TRACED) != 0 &&
+                         knit_trace_parse(knit_span(handle->trace, KNIT_TRACE_BYTES), &trace)
+                     ? &trace
+                     : NULL,
         .user = handle};
     int code = knit_lanes_check(handles->lanes);
 

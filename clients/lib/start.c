@@ -56,6 +56,8 @@ static struct knit_options stream_options(
             start->options->affinity != KNIT_OPTION_NONE ? start->options->affinity : 0;
     if (start->options->key != NULL)
         options.key = knit_span_text(start->options->key);
+    if ((handle->flags & KNIT_HANDLE_TRACED) != 0)
+        options.trace = knit_span_text(handle->trace);
     return options;
 }
 
@@ -355,6 +357,8 @@ static bool has_late(const struct knit_start *start)
 /* What the handle has of the options and of the timeout's end. False: out of memory. */
 static bool take_options(struct knit_handle *handle, const struct knit_start *start)
 {
+    struct knit_trace trace;
+
     if (start->substitute != NULL && knit_handle_keep_late(handle, start->substitute) != 0)
         return false;
     if (start->options == NULL)
@@ -368,6 +372,11 @@ static bool take_options(struct knit_handle *handle, const struct knit_start *st
     if (start->options->affinity != 0) {
         handle->flags |= KNIT_HANDLE_PINNED;
         handle->affinity = start->options->affinity;
+    }
+    if (start->options->trace != NULL &&
+        knit_trace_parse(knit_span_text(start->options->trace), &trace)) {
+        handle->flags |= KNIT_HANDLE_TRACED;
+        knit_trace_format(&trace, handle->trace);
     }
     return !start->options->progress || knit_handle_watch(handle);
 }

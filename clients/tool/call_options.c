@@ -42,6 +42,7 @@ int knit_tool_call_options_init(
         options->call.priority = tool->priority;
     options->call.affinity = tool->affinity;
     options->call.key = tool->key;
+    options->call.trace = tool->trace;
     options->call.on_timeout = &options->late;
     options->late.maybe = tool->timeout_maybe;
     options->late.error = tool->timeout_error;

@@ -8,6 +8,7 @@
 
 #include "clients/tool/command.h"
 #include "proto/limits.h"
+#include "proto/trace.h"
 
 /* Options without a letter. */
 enum {
@@ -27,6 +28,7 @@ enum {
     OPTION_TLS_PIN,
     OPTION_TLS_PIN_ONLY,
     OPTION_KEY,
+    OPTION_TRACEPARENT,
     OPTION_RETRIES,
     OPTION_GRACE,
     OPTION_ONCE,
@@ -282,6 +284,16 @@ static const char *set_grace(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_trace(struct knit_tool *tool, const char *value)
+{
+    struct knit_trace trace;
+
+    tool->trace = value;
+    return knit_trace_parse(knit_span_text(value), &trace)
+               ? NULL
+               : "a W3C traceparent, as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+}
+
 static const char *set_retries(struct knit_tool *tool, const char *value)
 {
     return read_count(value, RETRIES_MAX, &tool->retries) ? NULL : "a number from 1 to 1000";
@@ -325,6 +337,8 @@ const struct knit_tool_option knit_tool_options[] = {
         "calls of one number go to one worker, as long as it lives", set_affinity},
     {OPTION_KEY, "key", "TEXT", "call", "made again with it within a minute, the call runs once",
         set_key},
+    {OPTION_TRACEPARENT, "traceparent", "TEXT", "call batch",
+        "the W3C traceparent of the span that makes the calls", set_trace},
     {OPTION_RETRIES, "retries", "N", "call batch",
         "make a call up to N times more that has not started, as one that\n"
         "is refused since the pool is busy",

@@ -39,6 +39,7 @@ struct knit_tool {
     uint32_t priority; /* as struct knit_call_options has it */
     uint64_t affinity; /* 0: none */
     const char *key;   /* NULL: none */
+    const char *trace; /* the same */
     uint32_t retries;  /* attempts beside the first */
     bool is_once;
     bool has_grace;

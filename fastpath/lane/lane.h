@@ -30,6 +30,7 @@
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/rights.h"
 #include "proto/head.h"
+#include "proto/trace.h"
 
 enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
 
@@ -51,12 +52,14 @@ struct knit_job {
     int refusal;
     bool wants_output;   /* what the task prints belongs to the outcome */
     bool wants_progress; /* somebody looks at the values that it emits */
+    bool is_traced;      /* `trace` is of it, and its times are noted */
     bool was_refused;    /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
     const void *result;
     uint32_t status, result_len;
     _Alignas(8) unsigned char body[KNIT_INLINE_MAX + KNIT_HEAD_SPARE];
+    struct knit_trace trace;
 };
 
 static inline uint32_t knit_job_slot(const struct knit_job *job)

@@ -17,6 +17,7 @@
 #include "fastpath/lane/note.h"
 #include "fastpath/lane/runs.h"
 #include "fastpath/lane/state.h"
+#include "fastpath/lane/trace.h"
 
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
 #define OUTLIER_FACTOR  64u               /* of the mean: what a run counts at most in the next */
@@ -248,6 +249,16 @@ static bool may_start(
     return job->refusal == 0;
 }
 
+static __attribute__((cold, noinline)) void begin_traced(
+    struct knit_lane *lane, const struct knit_worker_session *session)
+{
+    struct knit_job *job = &lane->job;
+    const uint32_t slot = knit_job_slot(job);
+
+    job->is_traced = knit_trace_load(&session->in.request.trace[slot], &job->trace);
+    knit_times_begin(&session->in.reply.times[slot], knit_clock_ns());
+}
+
 /* The rest of the job of a claimed call whose cell was copied and checked. */
 static void prepare(struct knit_lane *lane, const struct knit_worker_session *session,
     const struct knit_ready_call *ready)
@@ -261,6 +272,8 @@ static void prepare(struct knit_lane *lane, const struct knit_worker_session *se
         return;
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
     job->wants_progress = (flags & KNIT_CELL_PROGRESS) != 0;
+    if ((flags & KNIT_CELL_TRACED) != 0)
+        begin_traced(lane, session);
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
     if ((flags & KNIT_CELL_IN_ARENA) != 0) {
@@ -417,6 +430,8 @@ static void finish(
     run(lane, mean);
     if (!is_short)
         knit_lane_return(lane);
+    if (lane->job.is_traced && lane->job.result_len != KNIT_JOB_DEFERRED)
+        knit_times_end(&session->in.reply.times[knit_job_slot(&lane->job)], knit_clock_ns());
     if (lane->job.result_len <= KNIT_INLINE_MAX)
         knit_lane_answer_small(lane, session);
     else

@@ -33,7 +33,7 @@ static inline void knit_lane_begin_job(struct knit_lane *lane, struct knit_worke
     job->result_max = session->result_max;
     job->refusal = 0;
     job->status = KNIT_STATUS_RESULT;
-    job->wants_output = job->wants_progress = false;
+    job->wants_output = job->wants_progress = job->is_traced = false;
     job->was_refused = false;
 }
 

@@ -8,6 +8,7 @@
 
 #include "fastpath/lane/rights.h"
 #include "fastpath/lane/runs.h"
+#include "fastpath/lane/trace.h"
 
 struct cursor {
     uintptr_t base;
@@ -75,6 +76,7 @@ static uint64_t walk_request(
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);
+    view->trace = place(&at, sizeof(struct knit_trace_cell) * slots, KNIT_LINE);
     view->reason = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);
     /* What a worker reads behind the last one is a ring. */
     view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_SLAB_BYTES);
@@ -98,6 +100,7 @@ static uint64_t walk_reply(
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);
+    view->times = place(&at, sizeof(struct knit_times_cell) * slots, KNIT_LINE);
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);

@@ -215,17 +215,17 @@ static_assert(sizeof(struct knit_segment_header) == 80, "no padding: it is compa
 
 /* ---- where things lie ----------------------------------------------------------------------- */
 
-/* Pointers into one mapped request segment. Workers and host map it read-only and never write
- * through these. */
+/* Pointers into one mapped request segment, which workers and host map read-only. */
 struct knit_request_view {
     struct knit_segment_header *header;
-    _Atomic uint32_t *waiting;  /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
-    _Atomic uint32_t *core;     /* that the caller waited on last, from 1; in the same line */
-    _Atomic uint32_t *classes;  /* bits of the rings ever used, but NORMAL; in the same line */
-    _Atomic uint64_t *occupied; /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
-    _Atomic uint32_t *bell;     /* [lanes]; last park word notified */
-    _Atomic uint64_t *abort;    /* [slots]; generation to abort, perhaps only if queued */
-    _Atomic uint64_t *released; /* [slots]; generation whose reply block is released */
+    _Atomic uint32_t *waiting;     /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
+    _Atomic uint32_t *core;        /* that the caller waited on last, from 1; in the same line */
+    _Atomic uint32_t *classes;     /* bits of the rings ever used, but NORMAL; in the same line */
+    _Atomic uint64_t *occupied;    /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
+    _Atomic uint32_t *bell;        /* [lanes]; last park word notified */
+    _Atomic uint64_t *abort;       /* [slots]; generation to abort, perhaps only if queued */
+    _Atomic uint64_t *released;    /* [slots]; generation whose reply block is released */
+    struct knit_trace_cell *trace; /* [slots], trace.h; of calls that are traced */
     struct knit_progress_cell *reason; /* [slots]; a text, of an abort that has one */
     struct knit_request_cell *ring;    /* [classes][lanes][cells] */
     unsigned char *slab;               /* [slots][KNIT_SLAB_BYTES] */
@@ -242,6 +242,7 @@ struct knit_reply_view {
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_cell *progress; /* [slots] */
+    struct knit_times_cell *times;       /* [slots], trace.h; of calls that are traced */
     struct knit_head_line *head;         /* [lanes]; consumer indices of the lane's rings */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */

@@ -25,6 +25,7 @@
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/emit.h"
 #include "fastpath/lane/layout.h"
+#include "proto/trace.h"
 
 enum {
     KNIT_SESSION_E_FULL = 1,       /* no free slot: collect or release some, then again */
@@ -70,11 +71,12 @@ struct knit_session_options {
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
-    uint32_t flags;       /* bits of the geometry's features */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
-    uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
-    enum knit_ring ring;  /* NORMAL if the geometry lacks it */
-    const void *payload;  /* the params array's msgpack; copied before return */
+    uint32_t flags;                 /* bits of the geometry's features */
+    uint64_t deadline_ns;           /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
+    uint32_t lane;                  /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
+    enum knit_ring ring;            /* NORMAL if the geometry lacks it */
+    const struct knit_trace *trace; /* of which it is a part, with KNIT_CELL_TRACED; or NULL */
+    const void *payload;            /* the params array's msgpack; copied before return */
     size_t len;
     void *user; /* handed back with the outcome */
 };
@@ -174,6 +176,11 @@ KNIT_MUST_CHECK bool knit_session_last_value(
 
 /* Whether any call is, or was lately. */
 bool knit_session_is_watching(const struct knit_session *session);
+
+/* When the task of the slot's call ran, which was traced, published at since_ns and collected just
+ * now: CLOCK_MONOTONIC; 0 = it has not begun, or its end is not known. Before the next publish. */
+void knit_session_times(const struct knit_session *session, uint32_t slot, uint64_t since_ns,
+    uint64_t *ret_began_ns, uint64_t *ret_ended_ns);
 
 /* Release a held outcome: its payload may not be read any more, and the slot is free. */
 void knit_session_release(struct knit_session *session, uint32_t slot);

@@ -15,6 +15,7 @@
 
 #include "fastpath/lane/clock.h"
 #include "fastpath/lane/session_inline.h"
+#include "fastpath/lane/trace.h"
 #include "fastpath/lane/wake.h"
 
 /* When calls queue up behind a long task, one flush of so many wakes a second worker. */
@@ -220,9 +221,19 @@ static __attribute__((cold, noinline)) int why_not_open(const struct knit_sessio
     return knit_session_is_closed(session) ? KNIT_SESSION_E_CLOSED : KNIT_SESSION_E_DRAINING;
 }
 
+/* The slot that the call takes next. */
+static inline void store_trace(struct knit_session *session, struct knit_session_lane *lane,
+    const struct knit_session_call *call)
+{
+    if (call->trace != NULL)
+        knit_trace_store(
+            &session->request.trace[knit_session_free_in(session, lane)->free_head], call->trace);
+}
+
 static inline int publish_to(struct knit_session *session, struct knit_session_lane *lane,
     const struct knit_session_call *call, uint32_t *ret_slot)
 {
+    store_trace(session, lane, call);
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
     *ret_slot = put(session, lane, call, KNIT_NO_BLOCK);
@@ -242,7 +253,7 @@ static __attribute__((noinline)) int publish_with_room(
 int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    if (knit_session_try_publish(session, call, ret_slot))
+    if (call->trace == NULL && knit_session_try_publish(session, call, ret_slot))
         return 0;
     if (!knit_state_is_open(&session->reply))
         return why_not_open(session);
@@ -359,6 +370,7 @@ int knit_session_publish_reserved(
         lane = with_room(session, call, lane);
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
+    store_trace(session, lane, call);
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
     *ret_slot = put(session, lane, call, block);
     return 0;

@@ -166,11 +166,13 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
  * a body that takes this word none is. */
 #define KNIT_CELL_STAMPED  32u
 #define KNIT_STAMPED_EVERY 64u /* calls, on average: so many a stamped one stands for */
+#define KNIT_CELL_TRACED   64u /* the same: it is part of a trace (trace.h) */
 
 /* What a caller asks for at its attachment and may then use. The lower eight bits are flags of its
  * request cells; a flag that was not granted evicts, as any that does not exist. */
 #define KNIT_FEATURES                                                                              \
-    (KNIT_CELL_START_BY | KNIT_CELL_OUTPUT | KNIT_CELL_PROGRESS | KNIT_CELL_STAMPED)
+    (KNIT_CELL_START_BY | KNIT_CELL_OUTPUT | KNIT_CELL_PROGRESS | KNIT_CELL_STAMPED |              \
+        KNIT_CELL_TRACED)
 
 /* The rings of a lane. Calls of RING_NORMAL take the short way; of the others only those exist that
  * the geometry counts. */

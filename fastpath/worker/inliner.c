@@ -22,7 +22,8 @@ struct place {
     uint32_t task;         /* in the pool */
     bool is_cancelled;
     bool is_forgotten; /* it runs, and nobody waits */
-    bool wants_output, wants_progress;
+    bool wants_output, wants_progress, is_traced;
+    struct knit_trace trace;
     uint32_t emitted; /* values */
     uint32_t len;
     uint64_t deadline_ns;
@@ -235,6 +236,9 @@ int knit_inliner_add(
     place->deadline_ns = call->deadline_ns;
     place->wants_output = call->wants_output;
     place->wants_progress = call->wants_progress;
+    place->is_traced = call->trace != NULL;
+    if (place->is_traced)
+        place->trace = *call->trace;
     place->user = call->user;
     place->is_cancelled = place->is_forgotten = false;
     place->emitted = 0;
@@ -315,6 +319,9 @@ static void run_place(
     job->refusal = refusal_of(inliner, place);
     job->wants_output = place->wants_output;
     job->wants_progress = place->wants_progress;
+    job->is_traced = place->is_traced;
+    if (job->is_traced)
+        job->trace = place->trace;
     job->was_refused = false;
     run_apart(inliner->runner, job);
     inlined->is_error = job->status != KNIT_STATUS_RESULT;

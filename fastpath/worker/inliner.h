@@ -74,6 +74,7 @@ struct knit_inliner_call {
     uint64_t deadline_ns; /* 0 = none */
     struct knit_span params;
     bool wants_output, wants_progress;
+    const struct knit_trace *trace; /* of which it is a part; or NULL */
     void *user;
 };
 

@@ -442,6 +442,17 @@ static size_t abort_reason(const struct knit_call *call, char *ret_text)
     return call->deferred != NULL ? knit_deferred_call_reason(call, ret_text) : 0;
 }
 
+static size_t trace(const struct knit_call *call, char *ret_text)
+{
+    char text[KNIT_TRACE_BYTES + 1];
+
+    if (!call->job->is_traced)
+        return 0;
+    knit_trace_format(&call->job->trace, text);
+    memcpy(ret_text, text, KNIT_TRACE_BYTES);
+    return KNIT_TRACE_BYTES;
+}
+
 /* Why a task was to stop, if its time is not over. No caller reads the outcome of a call whose own
  * caller has closed its session, so a session that is closed means the end of the pool. */
 static bool is_cancelled(const struct knit_call *call)
@@ -524,6 +535,7 @@ const struct knit_api *knit_task_api(void)
         .deferred_aborted = knit_deferred_aborted,
         .abort_reason = abort_reason,
         .deferred_abort_reason = knit_deferred_reason,
+        .trace = trace,
     };
 
     return &api;

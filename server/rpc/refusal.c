@@ -185,6 +185,18 @@ static bool is_beyond_its_own(struct knit_caller *caller, const struct knit_mess
            knit_call_is_beyond(caller, &options, in_flight, ret_failure);
 }
 
+uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept)
+{
+    struct knit_options options;
+    const char *reason;
+
+    *ret_is_kept = false;
+    if (knit_options_decode(message->options, &options, &reason) != 0)
+        return KNIT_PRIORITY_NORMAL;
+    *ret_is_kept = options.keep != KNIT_OPTION_NONE && options.keep != 0;
+    return options.priority;
+}
+
 bool knit_router_refuses(struct knit_caller *caller, const struct knit_message *message,
     uint64_t in_flight, const struct knit_outlook *outlook, struct knit_failure *ret_failure)
 {

@@ -31,6 +31,7 @@
 #include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router_private.h"
 
 enum {
@@ -53,6 +54,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .slots = slots,
         .record_count = slots,
         .next_ns = UINT64_MAX};
+    router->ids = knit_reports_seed();
     knit_asked_init(&router->asked);
     TAILQ_INIT(&router->references);
     TAILQ_INIT(&router->due_references);

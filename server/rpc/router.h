@@ -118,6 +118,7 @@ struct knit_router {
     uint64_t interval_ns;  /* between two outcomes while calls are in the lanes, a moving average:
                            * for retry_after_ms; 0 = not known yet */
     uint64_t collected_ns; /* the last outcome; 0 = no calls are in the lanes since */
+    uint64_t ids;          /* of spans: where their sequence is */
     struct knit_backlog backlog;
     struct knit_share share;
     struct knit_keyed *keyed; /* NULL: keys mean nothing */

@@ -17,6 +17,7 @@
 #include "server/rpc/permit.h"
 #include "server/rpc/references.h"
 #include "server/rpc/refusal.h"
+#include "server/rpc/reports.h"
 
 /* A message on its way. */
 struct way {
@@ -135,18 +136,6 @@ void knit_router_look(struct knit_caller *caller, const struct knit_message *mes
         ret_outlook->start_by_ns = queue_deadline_ns;
     ret_outlook->has_late = has_late && deadline_ns <= queue_deadline_ns;
     ret_outlook->due_ns = deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
-}
-
-uint8_t knit_router_priority(const struct knit_message *message, bool *ret_is_kept)
-{
-    struct knit_options options;
-    const char *reason;
-
-    *ret_is_kept = false;
-    if (knit_options_decode(message->options, &options, &reason) != 0)
-        return KNIT_PRIORITY_NORMAL;
-    *ret_is_kept = options.keep != KNIT_OPTION_NONE && options.keep != 0;
-    return options.priority;
 }
 
 void knit_router_time_out(struct knit_caller *caller, const struct knit_message *message)
@@ -304,12 +293,14 @@ static bool goes_inline(const struct way *way, uint32_t lane)
            knit_inliner_takes(router->inliner, way->task->id);
 }
 
-static void publish_inline(struct way *way, struct knit_record *record)
+static void publish_inline(
+    struct way *way, struct knit_record *record, const struct knit_trace *trace)
 {
     struct knit_router *router = way->caller->router;
     const struct knit_inliner_call call = {.task = way->task->id,
         .deadline_ns = record->deadline_ns == UINT64_MAX ? 0 : record->deadline_ns,
-        .params = way->message->params};
+        .params = way->message->params,
+        .trace = trace};
     uint32_t place;
 
     if (knit_inliner_add(router->inliner, &call, &place) != 0) {
@@ -359,6 +350,7 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
         .ring = lane != KNIT_LANE_ANY ? KNIT_RING_PINNED : KNIT_RING_NORMAL,
         .payload = message->params.bytes,
         .len = message->params.len};
+    struct knit_trace traced;
     uint32_t slot;
     int r;
 
@@ -372,8 +364,13 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
     }
     if (refuse_spent(way, &record) || !remember_late(way, &record))
         return true;
+    if (way->options->trace.bytes != NULL &&
+        knit_reports_identify(caller->router, way->options->trace, &traced)) {
+        call.flags |= KNIT_CELL_TRACED;
+        call.trace = &traced;
+    }
     if (goes_inline(way, lane)) {
-        publish_inline(way, &record);
+        publish_inline(way, &record, call.trace);
         return true;
     }
     if (lane == KNIT_LANE_ANY && knit_hold_must_wait(caller, way->task->id))

@@ -91,6 +91,14 @@ KNIT_TASK(tell, "tell() -> nil", .flags = KNIT_TASK_INLINE_SAFE,
     return knit_return_nil(call);
 }
 
+KNIT_TASK(trace, "trace() -> str", .flags = KNIT_TASK_INLINE_SAFE)
+{
+    char text[KNIT_CALL_TRACE_SIZE];
+    const size_t len = knit_call_trace(call, text);
+
+    return knit_return_str(call, text, len);
+}
+
 static void note_open(void *user, const struct knit_pool_event *event)
 {
     if (event->kind == KNIT_POOL_DEBUG && strstr(event->text, "workers: 0,") != NULL)
@@ -290,6 +298,23 @@ static void a_task_may_use_its_session_and_not_wait_for_it(void **state)
     assert_int_equal(call_int("thread"), gettid());
 }
 
+static void a_task_on_the_calling_thread_reads_its_trace(void **state)
+{
+    static const char trace_of_caller[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    struct knit_call_options call = KNIT_CALL_OPTIONS_INIT;
+    const char *text;
+    size_t len;
+
+    (void)state;
+    open_alone(1);
+    call.trace = trace_of_caller;
+    assert_int_equal(knit_call_with(k, &call, &error, "trace", "() -> str", &text, &len), KNIT_OK);
+    assert_int_equal(len, strlen(trace_of_caller));
+    assert_memory_equal(text, trace_of_caller, len);
+    assert_int_equal(knit_call(k, &error, "trace", "() -> str", &text, &len), KNIT_OK);
+    assert_int_equal(len, 0);
+}
+
 static void a_call_that_waited_too_long_does_not_start(void **state)
 {
     struct knit_call_options wanted = KNIT_CALL_OPTIONS_INIT;
@@ -468,6 +493,7 @@ int main(void)
         TEST(a_task_finds_a_worker_s_rounding_and_leaves_its_caller_s),
         TEST(without_workers_values_are_there_afterwards),
         TEST(a_task_may_use_its_session_and_not_wait_for_it),
+        TEST(a_task_on_the_calling_thread_reads_its_trace),
         TEST(a_call_that_waited_too_long_does_not_start),
         TEST(without_workers_nobody_takes_a_notification),
         TEST(workers_alone_run_notifications),

@@ -349,6 +349,67 @@ static void calls_of_a_declaration(struct conformance *c)
     assert_int_equal(c->error.started, KNIT_STARTED_NO);
 }
 
+/* What the task says of its trace; ret_text has KNIT_CALL_TRACE_SIZE bytes. */
+static void ask_trace(
+    struct conformance *c, const char *trace, bool defers, size_t bytes, char *ret_text)
+{
+    static const char argument[300000];
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+    const char *text;
+    size_t len;
+
+    options.trace = trace;
+    conformance_succeeds(c, knit_start(c->k, &options, &handle, &c->error, "trace",
+                                "(bool, bin) -> str", defers, argument, bytes));
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &text, &len));
+    assert_true(len < KNIT_CALL_TRACE_SIZE);
+    memcpy(ret_text, text, len);
+    ret_text[len] = '\0';
+    (void)knit_free(handle);
+}
+
+static void a_trace_reaches_the_task(struct conformance *c)
+{
+    static const char *const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    static const size_t sizes[] = {0, 60, 900, 300000};
+    char text[KNIT_CALL_TRACE_SIZE], before[KNIT_CALL_TRACE_SIZE] = "";
+
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+        ask_trace(c, trace, i % 2 != 0, sizes[i / 2], text);
+        if ((AT(c->distance) & AT_STREAMS) == 0) {
+            assert_string_equal(text, trace);
+        } else {
+            /* Of the same trace, by a span of the daemon's. */
+            assert_int_equal(strlen(text), strlen(trace));
+            assert_memory_equal(text, trace, 36);
+            assert_memory_not_equal(text + 36, trace + 36, 16);
+            assert_string_equal(text + 52, trace + 52);
+            assert_string_not_equal(text, before);
+            memcpy(before, text, sizeof(before));
+        }
+        ask_trace(c, NULL, i % 2 != 0, sizes[i / 2], text);
+        assert_string_equal(text, "");
+    }
+}
+
+static void what_is_no_trace_counts_as_none(struct conformance *c)
+{
+    static const char *const wrong[] = {"", "00", "none at all",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more"};
+    char text[KNIT_CALL_TRACE_SIZE];
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        ask_trace(c, wrong[i], false, 0, text);
+        assert_string_equal(text, "");
+    }
+}
+
 static const struct conformance_case cases[] = {
     {"M1", "values come while a task runs, and the last of them before the outcome",
         values_while_a_task_runs, 0, 0, 0},
@@ -370,6 +431,11 @@ static const struct conformance_case cases[] = {
         notifications, 0, 0, 0},
     {"M13", "a task that is aborted reads its caller's reason, or the first 112 bytes of it",
         a_task_reads_why, 0, 0, 0},
+    {"M14",
+        "a task reads the trace that its call is a part of, however large its argument, also when "
+        "it defers",
+        a_trace_reaches_the_task, 0, 0, 0},
+    {"M15", "a traceparent that is none counts as none", what_is_no_trace_counts_as_none, 0, 0, 0},
     {"M8", "a declaration calls the task that it fits, and no other", calls_of_a_declaration, 0, 0,
         0},
     {"M11", "callers and tasks have one clock", the_clock_of_tasks, 0, 0, 0},

@@ -2,6 +2,7 @@
 /* Tasks of the conformance tests, each for what a case has to see from inside. Those that write
  * down what ran are in tests/system/module_ledger.c. What a worker remembers is of its thread:
  * workers that are threads have the module in common. */
+#include <knitting/deferred.h>
 #include <knitting/task.h>
 
 #include <fenv.h>
@@ -249,6 +250,21 @@ KNIT_TASK(say, "say(text: str) -> nil", .doc = "Prints it.")
     (void)fwrite(text, 1, len, stdout);
     (void)fflush(stdout);
     return knit_return_nil(call);
+}
+
+KNIT_TASK(
+    trace, "trace(defers: bool, bytes: bin) -> str", .doc = "The trace that its call is a part of.")
+{
+    struct knit_deferred *deferred = knit_arg_bool(call, 0) ? knit_defer(call) : NULL;
+    struct knit_call *open = deferred != NULL ? knit_deferred_open(deferred) : call;
+    char text[KNIT_CALL_TRACE_SIZE];
+    const size_t len = knit_call_trace(open, text);
+
+    if (deferred == NULL)
+        return knit_return_str(call, text, len);
+    (void)knit_return_str(open, text, strlen(text));
+    (void)knit_deferred_close(open);
+    return 0;
 }
 
 KNIT_TASK(now, "now() -> int", .doc = "Its clock.")

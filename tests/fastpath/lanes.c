@@ -165,6 +165,10 @@ static void run(void *arg, struct knit_job *job)
                !knit_lane_aborted(runner->lane, job))
             (void)knit_bell_wait(&lanes->gate, 0, knit_clock_ns() + 1000000);
         break;
+    case LANES_TRACE:
+        job->result = &job->trace;
+        job->result_len = job->is_traced ? sizeof(job->trace) : 0;
+        break;
     case LANES_ROOM: {
         void *room;
 

@@ -25,6 +25,7 @@ enum lanes_task {
     LANES_ROOM,  /* as ECHO, but within the second room in the arena that it asks for */
     LANES_DEFER, /* as ECHO, but the outcome is what lanes_finish() takes from lanes.deferred */
     LANES_EMIT,  /* emits one byte, 7, and then is as GATE */
+    LANES_TRACE, /* its trace comes back, or nothing */
 };
 
 #define LANES_DEFERRED_MAX 4096u

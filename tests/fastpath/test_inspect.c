@@ -225,7 +225,7 @@ DAMAGE(a_slot_queued_twice)
 }
 DAMAGE(flags_of_a_request)
 {
-    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 64, 20));
+    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 128, 20));
 }
 DAMAGE(a_long_argument_in_a_slab)
 {
@@ -388,7 +388,7 @@ static const struct {
     {a_generation_that_skips, "lane 1, position 2: generation 2 of slot %u, which has skipped",
         QUEUED_TOO},
     {a_slot_queued_twice, "lane 1, position 2: slot %u is queued twice", QUEUED},
-    {flags_of_a_request, "lane 1, position 2: flags 0x40", 0},
+    {flags_of_a_request, "lane 1, position 2: flags 0x80", 0},
     {a_long_argument_in_a_slab, "lane 1, position 2: 1025 bytes in a slab", 0},
     {an_argument_outside, "lane 1, position 1: its argument, 1200 bytes at 64337, is outside", 0},
     {a_call_in_no_lane, "lane 1, position 1: queued, but the caller says it has no calls there", 0},

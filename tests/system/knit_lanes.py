@@ -16,7 +16,7 @@ import msgpack
 
 from knit_attach import REPLY, REQUEST, seal, grant, send_attached
 
-PAGE, LINE, CELL, PROGRESS, INLINE, SLAB = 4096, 64, 128, 128, 104, 1024
+PAGE, LINE, CELL, PROGRESS, TRACE, INLINE, SLAB = 4096, 64, 128, 128, 32, 104, 1024
 
 
 def place(at, align):
@@ -64,6 +64,7 @@ class Lanes:
         words = 8 * len(self.slots)
         at = place(PAGE + 2 * LINE + 4 * self.lanes, LINE)
         at = place(at + words, LINE) + words
+        at = place(at, LINE) + TRACE * len(self.slots)
         at = place(at, CELL) + PROGRESS * len(self.slots)
         at = place(at, SLAB) + SLAB * len(self.slots)
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8

@@ -503,6 +503,10 @@ class Tool(DaemonCase):
             self.assertIn('DUPLICATE', self.knit('call', key, 'add', '2', '4', url=url, status=REFUSED).stderr)
             self.assertIn('--key takes a text of 1 to 64 bytes',
                           self.knit('call', '--key', 'k' * 65, 'add', '2', '3', url=url, status=USAGE).stderr)
+            trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+            self.assertEqual(self.knit('call', '--traceparent', trace, 'add', '2', '3', url=url).stdout, '5\n')
+            self.assertIn('--traceparent takes a W3C traceparent',
+                          self.knit('call', '--traceparent', trace.upper(), 'add', '2', '3', url=url, status=USAGE).stderr)
 
     def test_one_task_is_described(self):
         for url in self.every_url():

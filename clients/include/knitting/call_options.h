@@ -39,11 +39,13 @@ struct knit_call_options {
                           the first ends the call, and is its outcome. By shm:// it takes the
                           connection to the daemon, as a notification does. In a pool of this
                           process BAD_ARGUMENT. NULL = none */
-    uint64_t reserved[3];
+    const char *trace; /* W3C traceparent of the span that makes the call; the task has it by
+                          knit_call_trace(). One that is none counts as none. NULL = none */
+    uint64_t reserved[2];
 };
 /* clang-format off */
 #define KNIT_CALL_OPTIONS_INIT                                                                     \
-    {-1.0, -1.0, false, false, NULL, 0, 1, 0, NULL, {0}}
+    {-1.0, -1.0, false, false, NULL, 0, 1, 0, NULL, NULL, {0}}
 /* clang-format on */
 
 #ifdef __cplusplus

@@ -99,6 +99,9 @@ struct knit_api {
      * a NUL. Their number, or 0. */
     size_t (*abort_reason)(const struct knit_call *call, char *ret_text);
     size_t (*deferred_abort_reason)(const struct knit_deferred *deferred, char *ret_text);
+
+    /* The traceparent of the call, 55 bytes into ret_text without a NUL, and their number; or 0. */
+    size_t (*trace)(const struct knit_call *call, char *ret_text);
 };
 
 /* One task, as its module declares it. */

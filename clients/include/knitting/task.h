@@ -222,6 +222,23 @@ static inline size_t knit_abort_reason(
     return len;
 }
 
+#define KNIT_CALL_TRACE_SIZE 56
+
+/* The trace that the call is a part of, as W3C traceparent, ended by a NUL; the task hands it on to
+ * what it calls itself. Its span is this call: the one that the daemon names in its log, for calls
+ * by sockets; over shared memory and in a pool of the program's own, the caller's. Returns its
+ * length, 55; 0, and "": the call is part of none. */
+static inline size_t knit_call_trace(
+    const struct knit_call *call, char ret_text[KNIT_CALL_TRACE_SIZE])
+{
+    size_t len = 0;
+
+    if (knit_api->size >= offsetof(struct knit_api, trace) + sizeof(knit_api->trace))
+        len = knit_api->trace(call, ret_text);
+    ret_text[len] = '\0';
+    return len;
+}
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t knit_now_ns(const struct knit_call *call)
 {
