@@ -221,19 +221,9 @@ static __attribute__((cold, noinline)) int why_not_open(const struct knit_sessio
     return knit_session_is_closed(session) ? KNIT_SESSION_E_CLOSED : KNIT_SESSION_E_DRAINING;
 }
 
-/* The slot that the call takes next. */
-static inline void store_trace(struct knit_session *session, struct knit_session_lane *lane,
-    const struct knit_session_call *call)
-{
-    if (call->trace != NULL)
-        knit_trace_store(
-            &session->request.trace[knit_session_free_in(session, lane)->free_head], call->trace);
-}
-
 static inline int publish_to(struct knit_session *session, struct knit_session_lane *lane,
     const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    store_trace(session, lane, call);
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
     *ret_slot = put(session, lane, call, KNIT_NO_BLOCK);
@@ -250,10 +240,40 @@ static __attribute__((noinline)) int publish_with_room(
     return lane != NULL ? publish_to(session, lane, call, ret_slot) : KNIT_SESSION_E_CROWDED;
 }
 
+/* For the slot that the call takes next. */
+static __attribute__((cold, noinline)) void store_trace(struct knit_session *session,
+    struct knit_session_lane *lane, const struct knit_session_call *call)
+{
+    if (call->trace != NULL)
+        knit_trace_store(
+            &session->request.trace[knit_session_free_in(session, lane)->free_head], call->trace);
+}
+
+/* Not inlined, because the frame would cost calls without a trace. */
+static __attribute__((noinline)) int publish_traced(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    struct knit_session_lane *lane;
+
+    if (!knit_state_is_open(&session->reply))
+        return why_not_open(session);
+    if (session->free == 0)
+        return KNIT_SESSION_E_FULL;
+    lane = knit_session_choose_lane(session, call);
+    if (session->work_ns != NULL)
+        lane = with_room(session, call, lane);
+    if (lane == NULL)
+        return KNIT_SESSION_E_CROWDED;
+    store_trace(session, lane, call);
+    return publish_to(session, lane, call, ret_slot);
+}
+
 int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    if (call->trace == NULL && knit_session_try_publish(session, call, ret_slot))
+    if (call->trace != NULL)
+        return publish_traced(session, call, ret_slot);
+    if (knit_session_try_publish(session, call, ret_slot))
         return 0;
     if (!knit_state_is_open(&session->reply))
         return why_not_open(session);
@@ -338,6 +358,7 @@ int knit_session_publish_at_once(
         return KNIT_SESSION_E_FULL;
     if (session->work_ns != NULL)
         session->next_ns = knit_session_estimate(session, call->task);
+    store_trace(session, &session->lanes[lane], call);
     return publish_to(session, &session->lanes[lane], call, ret_slot);
 }
 
