@@ -27,8 +27,8 @@ PARTS = (
     ('start', 'Getting started', 'What it is, and the first calls.',
      ['README.md', 'deploy/doc/TUTORIAL.md']),
     ('operating', 'Operating', 'A daemon for others: installed, sized, limited, watched, replaced.',
-     ['deploy/doc/SYSTEMD.md', 'deploy/doc/OPERATING.md', r'deploy/doc/[\w-]+\.md',
-      'deploy/container/README.md', 'deploy/kubernetes/README.md', 'SECURITY.md', 'CHANGELOG.md']),
+     ['deploy/doc/SYSTEMD.md', 'deploy/doc/DEBIAN.md', 'deploy/doc/OPERATING.md', r'deploy/doc/[\w-]+\.md',
+      'deploy/container/README.md', 'deploy/kubernetes/README.md', 'deploy/metrics/README.md', 'SECURITY.md', 'CHANGELOG.md']),
     ('protocol', 'Protocol', 'For clients in other languages, and for those who want to know.',
      ['proto/PROTOCOL.md', 'fastpath/LAYOUT.md', 'GLOSSARY.md']),
     ('manual', 'Manual pages', 'The reference of the tool, the daemon, its settings and the library.',
@@ -40,7 +40,7 @@ PARTS = (
 )
 # What a page is called whose text has a name that says nothing outside of its folder.
 NAMES = {'README.md': 'overview', 'deploy/container/README.md': 'container', 'deploy/kubernetes/README.md': 'kubernetes',
-         'CHANGELOG.md': 'changes'}
+         'deploy/metrics/README.md': 'metrics', 'CHANGELOG.md': 'changes'}
 # Folders that are linked to as such, and the part that has what is in them.
 FOLDERS = {'clients/include/knitting': 'headers', 'clients/examples': 'examples', 'deploy/doc': 'start', 'deploy/man': 'manual'}
 
@@ -89,7 +89,7 @@ def read(path):
 def texts():
     """Pages without bodies, by the path of their text."""
     there = sorted(os.path.relpath(os.path.join(parent, name), ROOT)
-                   for folder in ('.', *FOLDERS, 'proto', 'fastpath', 'deploy/container', 'deploy/kubernetes')
+                   for folder in ('.', *FOLDERS, 'proto', 'fastpath', 'deploy/container', 'deploy/kubernetes', 'deploy/metrics')
                    for parent, _, names in [next(os.walk(os.path.join(ROOT, folder)))] for name in names)
     found = {}
     for part, _, _, patterns in PARTS:

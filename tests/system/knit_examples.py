@@ -54,7 +54,7 @@ class Step:
 
 
 # Followed by a test of its own, which boots a system for it.
-ELSEWHERE = {'deploy/doc/SYSTEMD.md': 'test_units.py'}
+ELSEWHERE = {'deploy/doc/DEBIAN.md': 'test_packages.py', 'deploy/doc/SYSTEMD.md': 'test_units.py'}
 
 
 def is_tutorial(path):

@@ -1,16 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian packages: built, and looked at by lintian."""
+"""The Debian packages: built, looked at by lintian, and in a system that is booted for it installed by the page that says how,
+called, upgraded while callers call, purged.
+
+The upgrade is to the same files with a higher version: what matters is what dpkg and the scripts of the packages do.
+"""
 
 import glob
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
 import unittest
 
+import knit_examples
+from knit_booted_root import Booted, Unavailable
+from knit_harness import wait_until
+from knit_load import Load
+
 SOURCE = os.environ['KNIT_SOURCE']
 BUILD_SECONDS = 1800
+UPGRADES = 20 if os.environ.get('KNIT_TEST_LONG') == '1' else 3
 NAMES = {'knittingd', 'knitting-tools', 'libknitting0', 'libknitting-dev', 'knitting-doc'}
+PAGE = 'deploy/doc/DEBIAN.md'
+PLACE = '/srv'
+SOCKET = '/run/knitting/knitting.sock'
+
+# The compiler is on this side: its results are there already.
+STAND_INS = {
+    'cc': 'while [ "$1" != -o ]; do shift; done\ncp "/compiled/$2" "$2"\n',
+    'pkg-config': 'exit 0\n',
+}
 
 
 def run(*command, **options):
@@ -19,6 +40,21 @@ def run(*command, **options):
     if done.returncode != 0:
         raise AssertionError(f'{" ".join(command)}: status {done.returncode}\n{done.stdout}')
     return done.stdout
+
+
+def with_version(deb, version, folder):
+    """The package once more, with that version."""
+    tree = os.path.join(folder, 'tree')
+    run('dpkg-deb', '--raw-extract', deb, tree)
+    control = os.path.join(tree, 'DEBIAN/control')
+    with open(control, encoding='utf-8') as file:
+        text = re.sub(r'^Version: .*', f'Version: {version}', file.read(), flags=re.M)
+    with open(control, 'w', encoding='utf-8') as file:
+        file.write(text)
+    new = os.path.join(folder, os.path.basename(deb).split('_')[0] + f'_{version}.deb')
+    run('dpkg-deb', '--root-owner-group', '-Znone', '--build', tree, new)
+    shutil.rmtree(tree)
+    return new
 
 
 class Packages(unittest.TestCase):
@@ -34,8 +70,9 @@ class Packages(unittest.TestCase):
             env={**os.environ, 'DEB_BUILD_OPTIONS': 'noautodbgsym', 'DEB_CFLAGS_STRIP': '-g'})
         cls.debs = {os.path.basename(path).split('_')[0]: path for path in glob.glob(cls.dir + '/*.deb')}
 
-    def test_they_are_all_there(self):
+    def test_they_are_those_that_the_page_names(self):
         self.assertEqual(set(self.debs), NAMES)
+        self.assertEqual(set(re.findall(r'^\| `([\w-]+)` \|', knit_examples.text_of(SOURCE, PAGE), re.M)), NAMES)
 
     def test_lintian_has_nothing_to_say(self):
         said = run('lintian', '--allow-root', '--display-info', '--fail-on=error,warning,info', *glob.glob(self.dir + '/*.changes'))
@@ -48,6 +85,81 @@ class Packages(unittest.TestCase):
         files = [path for pattern in ('usr/bin/*', 'usr/libexec/*', 'usr/lib/*/*.so.*.*') for path in glob.glob(f'{tree}/{pattern}')]
         self.assertEqual(len(files), 5, files)
         run(os.path.join(SOURCE, 'deploy/check-hardening.sh'), *files)
+
+    def booted(self, *binds):
+        try:
+            return Booted(f'{self.dir}:{PLACE}/build-packages', *binds)
+        except Unavailable as why:
+            self.skipTest(f'no system is booted here: {why}')
+
+    def compiled(self):
+        """A folder with what the page compiles, by the package with the headers."""
+        tree, out = os.path.join(self.dir, 'headers'), os.path.join(self.dir, 'compiled')
+        run('dpkg-deb', '--extract', self.debs['libknitting-dev'], tree)
+        os.mkdir(out)
+        for step in knit_examples.steps(knit_examples.text_of(SOURCE, PAGE)):
+            if step.name.endswith('.c'):
+                with open(os.path.join(out, step.name), 'w', encoding='utf-8') as file:
+                    file.write(step.text)
+            elif step.text.startswith('cc '):
+                words = shlex.split(re.sub(r'\$\(.*\)', '', step.text))
+                run(*shlex.split(os.environ['KNIT_CC']), *words[1:], f'-I{tree}/usr/include', cwd=out)
+        return out
+
+    def follow(self, booted):
+        """The page, command by command; what it calls compiling has been done."""
+        for name, text in STAND_INS.items():
+            booted.write('/usr/local/bin/' + name, '#!/bin/bash\n' + text)
+            os.chmod(booted.path('/usr/local/bin/' + name), 0o755)
+        for step in knit_examples.steps(knit_examples.text_of(SOURCE, PAGE)):
+            if step.name:
+                booted.write(os.path.join(PLACE, step.name), step.text)
+            else:
+                said, _, status = booted.run('bash', '-c', f'cd {PLACE} && {{ {step.text}\n}}; echo "status $?"').rpartition('status ')
+                log = '' if said == step.output else booted.run('journalctl', '--no-pager', '--output=cat')
+                self.assertEqual(said, step.output, f'{PAGE}:{step.line}: {step.text}\n{log}')
+                self.assertTrue(step.output or status == '0\n', f'{PAGE}:{step.line}: {step.text}: status {status}')
+
+    def test_the_page_leads_from_nothing_to_an_upgrade_and_back(self):
+        with self.booted(f'{self.compiled()}:/compiled') as booted:
+            self.follow(booted)
+            left = booted.run('find', '/', '-xdev', '-path', '/proc', '-prune', '-o', '-path', PLACE, '-prune', '-o',
+                              '-name', '*knit*', '-print')
+            self.assertEqual(left, '/usr/local/lib/knitting\n')
+            self.assertIn('knitting', booted.run('getent', 'passwd', 'knitting'))
+
+    def test_an_upgrade_refuses_nobody_and_one_that_does_not_start_costs_nothing(self):
+        # The last one has settings that it refuses.
+        versions = [with_version(self.debs['knittingd'], f'0.2.0+{number}', self.dir) for number in range(1, UPGRADES + 2)]
+        with self.booted(f'{os.environ["KNIT_MODULE"]}:/usr/local/lib/knitting/example.so') as booted:
+            booted.run('dpkg', '-i', *[f'{PLACE}/build-packages/{os.path.basename(self.debs[name])}'
+                                       for name in ('knittingd', 'libknitting0', 'knitting-tools')])
+            self.assertNotIn('knittingd', booted.run('systemctl', 'list-units', '--plain', '--no-legend'))
+            settings = '[pool]\nmodules = /usr/local/lib/knitting/example.so\nworkers = 2\n'
+            booted.write('/etc/knitting/knittingd.conf', settings)
+            booted.write('/etc/systemd/system/knittingd.socket.d/tcp.conf', '[Socket]\nListenStream=127.0.0.1:5648\n')
+            booted.run('systemctl', 'daemon-reload')
+            booted.run('systemctl', 'start', 'knittingd.socket', 'knittingd@a')
+            serves, rests = 'a', 'b'
+            with booted.network(), Load(5648, booted.path(SOCKET)) as load:
+                for number, deb in enumerate(versions):
+                    self.more_calls(load)
+                    if number == UPGRADES:
+                        booted.write('/etc/knitting/knittingd.conf', settings + 'no_such_setting = 1\n')
+                    else:
+                        serves, rests = rests, serves
+                    said = booted.run('dpkg', '-i', f'{PLACE}/build-packages/{os.path.basename(deb)}')
+                    self.assertEqual('does not start' in said, number == UPGRADES, said)
+                    self.assertEqual(booted.show(f'knittingd@{serves}', 'ActiveState'), 'active')
+                    self.assertIn(booted.show(f'knittingd@{rests}', 'ActiveState'), ('inactive', 'failed'))
+                self.more_calls(load)
+            print(f'{UPGRADES} upgrades: {dict(load.counts)}')
+            self.assertEqual(load.failures, [])
+            self.assertEqual(set(load.counts) - {'ok', 'sent again'}, set())
+
+    def more_calls(self, load):
+        before = load.counts['ok']
+        wait_until(lambda: load.counts['ok'] > before + 100, 'calls')
 
 
 if __name__ == '__main__':
