@@ -7,10 +7,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
+
+import msgpack
 
 from knit_harness import PATIENCE, Child, Daemon, DaemonCase, main, wait_until
 
@@ -129,6 +133,40 @@ class Tool(DaemonCase):
             self.assertIn('a number from 1 to 1000', self.knit('call', 'add', '--retries', wrong, status=USAGE).stderr)
         for wrong in '0', '65536', 'x':
             self.assertIn('a number from 1 to 65535', self.knit('batch', 'add', '--queue-max', wrong, status=USAGE).stderr)
+
+    def pass_on(self, near, refused=None):
+        """Requests to the daemon and its answers back, one after the other, until the caller ends; or, told a task, until
+        it is called: then as a daemon that shuts down, which takes no more calls and is gone."""
+        def messages(sock):
+            unpacker = msgpack.Unpacker(strict_map_key=False)
+            while data := sock.recv(65536):
+                unpacker.feed(data)
+                yield from unpacker
+        with near, self.daemon.unix() as far:
+            answers = messages(far.sock)
+            for request in messages(near):
+                if request[2] == refused:
+                    near.sendall(msgpack.packb([1, request[1], [202, 'going', {'name': 'DRAINING', 'started': 'no'}], None]))
+                    return
+                far.sock.sendall(msgpack.packb(request))
+                near.sendall(msgpack.packb(next(answers)))
+
+    def test_a_call_that_is_made_again_outlives_its_connection(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f'{folder}/s')
+            listener.listen()
+            listener.settimeout(6 * PATIENCE)
+
+            def serve():
+                self.pass_on(listener.accept()[0], 'add')
+                self.pass_on(listener.accept()[0])
+            serving = threading.Thread(target=serve)
+            serving.start()
+            try:
+                self.assertEqual(self.value('--retries', '5', 'add', '2', '3', url=f'unix://{folder}/s'), '5')
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                serving.join()
 
     def test_a_batch_of_many_calls(self):
         lines = ''.join(f'[{number},{number}]\n' for number in range(5000))
