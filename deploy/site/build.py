@@ -27,7 +27,7 @@ PARTS = (
     ('start', 'Getting started', 'What it is, and the first calls.',
      ['README.md', 'deploy/doc/TUTORIAL.md']),
     ('operating', 'Operating', 'A daemon for others: installed, sized, limited, watched, replaced.',
-     ['deploy/doc/SYSTEMD.md', 'deploy/doc/DEBIAN.md', 'deploy/doc/OPERATING.md', r'deploy/doc/[\w-]+\.md',
+     ['deploy/doc/SYSTEMD.md', 'deploy/doc/DEBIAN.md', 'deploy/doc/OPERATING.md', 'deploy/doc/RUNNING.md', r'deploy/doc/[\w-]+\.md',
       'deploy/container/README.md', 'deploy/kubernetes/README.md', 'deploy/metrics/README.md', 'SECURITY.md', 'CHANGELOG.md']),
     ('protocol', 'Protocol', 'For clients in other languages, and for those who want to know.',
      ['proto/PROTOCOL.md', 'fastpath/LAYOUT.md', 'GLOSSARY.md']),
