@@ -120,7 +120,7 @@ class Plain(Case):
                 shown = json.loads(once(daemon, *arguments))
                 self.assertEqual(list(shown), ['stats', 'calls', 'sessions'])
                 self.assertEqual(list(shown['stats']), list(operator.call('$/stats')))
-                self.assertEqual(list(shown['calls']), ['calls', 'waiting', 'left_out'])
+                self.assertEqual(list(shown['calls']), ['calls', 'waiting', 'callers', 'left_out'])
                 self.assertEqual([row['task'] for row in shown['calls']['calls']], ['sleep'])
                 self.assertEqual(shown['sessions']['sessions'], operator.call('$/sessions')['sessions'])
                 self.assertEqual(shown['stats']['lanes'][0]['calls'], operator.call('$/stats')['lanes'][0]['calls'])
