@@ -149,19 +149,21 @@ void knit_share_note_end(struct knit_share *share, struct knit_caller *caller)
     enter(share, caller, KNIT_SHARE_WAITING_FRESH);
 }
 
-/* One that has had the time of its flow does not go on. */
+/* One that has had the time of its flow does not go on. What it pays is its own flow's: it may have
+ * become another principal since it was resumed. */
 void knit_share_note_turn(struct knit_share *share, uint32_t task, struct knit_charge *charge)
 {
+    struct knit_flow *flow = share->resumed->flow;
     uint32_t mean_ns = knit_board_mean_ns(&share->session->board, task);
 
     share->turns_left--;
     share->has_published = true;
-    if (share->charged == NULL)
+    if (!share->is_charged)
         return;
-    knit_flow_enter_call(share->charged, charge, share->now_ns);
-    mean_ns = knit_reserve_mean_ns(&share->charged->means, task, mean_ns);
+    knit_flow_enter_call(flow, charge, share->now_ns);
+    mean_ns = knit_reserve_mean_ns(&flow->means, task, mean_ns);
     charge->ns = mean_ns != 0 ? mean_ns : KNIT_FLOW_UNKNOWN_NS;
-    if (!knit_flow_charge(&share->flows, share->charged, charge->ns))
+    if (!knit_flow_charge(&share->flows, flow, charge->ns))
         share->turns_left = 0;
 }
 
@@ -232,10 +234,10 @@ static bool resume_first_of_any_lane(struct knit_share *share)
 
     if (flow == NULL)
         return false;
-    share->charged = share->flows.count > 1 ? flow : NULL;
+    share->is_charged = share->flows.count > 1;
     flow->refs++;
     goes_on = resume_first_of(share, flow) || knit_flow_is_held(&share->flows, flow);
-    share->charged = NULL;
+    share->is_charged = false;
     flow->refs--;
     knit_flow_settle(&share->flows, flow, share->now_ns);
     return goes_on;

@@ -61,13 +61,13 @@ struct knit_share {
     struct knit_limited limited; /* and those that wait for other things than room */
     bool has_freed;              /* a slot since they were resumed last, by a release */
     struct knit_caller *resumed;
-    struct knit_flow *charged; /* for its calls, since other flows wait; or NULL */
-    uint32_t turns_left;       /* calls the caller that is resumed may still publish */
-    bool has_published;        /* it has published some */
-    uint64_t now_ns;           /* when those that wait were resumed last */
-    uint32_t turn;             /* says which kind of queue is first */
-    uint64_t until_ns;         /* when those that are resumed have had their time */
-    bool is_cut_short;         /* it ended, and others may go on at once */
+    bool is_charged;     /* for its calls, since other flows wait */
+    uint32_t turns_left; /* calls the caller that is resumed may still publish */
+    bool has_published;  /* it has published some */
+    uint64_t now_ns;     /* when those that wait were resumed last */
+    uint32_t turn;       /* says which kind of queue is first */
+    uint64_t until_ns;   /* when those that are resumed have had their time */
+    bool is_cut_short;   /* it ended, and others may go on at once */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */

@@ -394,6 +394,64 @@ static void a_caller_that_leaves_takes_what_waits_with_it(void **state)
     assert_int_equal(published(), 2);
 }
 
+/* ---- a caller that shows who it is while it has its turn ---- */
+
+static const struct knit_caller_ops *real_ops;
+
+static void become(struct knit_caller *caller, const char *name)
+{
+    knit_principals_drop(&turns.principals, caller->principal);
+    caller->principal = knit_principals_named(&turns.principals, KNIT_PRINCIPAL_TOKEN, name);
+    assert_non_null(caller->principal);
+}
+
+/* As if what had waited were refused, and a token came before the next call. */
+static void resume_as_another(struct knit_caller *caller)
+{
+    caller->ops = real_ops;
+    become(caller, "after");
+    turns_set_mean(LANES_ECHO, 3 * KNIT_RESERVE_LONG_NS);
+    real_ops->resume(caller);
+}
+
+static void who_becomes_another_in_its_turn_pays_for_its_own_calls(void **state)
+{
+    struct knit_flows *flows = &turns.loop.router.share.flows;
+    struct turns_caller *blocker, *caller, *other;
+    struct knit_caller_ops ops;
+    uint64_t before, after;
+    const struct knit_flow *flow;
+
+    (void)state;
+    flows->principals = &turns.principals;
+    blocker = turns_connect();
+    caller = turns_connect();
+    other = turns_connect();
+    become(&caller->connection->caller, "before");
+    become(&other->connection->caller, "other");
+    before = caller->connection->caller.principal->number;
+    block(blocker);
+    assert_true(turns_request(blocker, "echo", 1, 1, 1, NULL));
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    assert_true(turns_request(other, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(
+        caller->connection->caller.waiting_in != 0 && other->connection->caller.waiting_in != 0);
+    real_ops = caller->connection->caller.ops;
+    ops = *real_ops;
+    ops.resume = resume_as_another;
+    caller->connection->caller.ops = &ops;
+    turns_open_gate();
+    turns_expect(caller, 1);
+    turns_expect(other, 1);
+    turns_expect(blocker, 2);
+    assert_ptr_equal(caller->connection->caller.ops, real_ops);
+    after = caller->connection->caller.principal->number;
+    LIST_FOREACH(flow, &flows->all, in_all)
+    assert_int_equal(flow->long_calls, 0);
+    assert_int_equal(knit_principals_long(&turns.principals, before), 0);
+    assert_int_equal(knit_principals_long(&turns.principals, after), 0);
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -412,6 +470,7 @@ int main(void)
         TEST(what_was_looked_ahead_at_stays_whole),
         TEST(beyond_queue_max_calls_are_refused_wherever_they_wait),
         TEST(a_caller_that_leaves_takes_what_waits_with_it),
+        TEST(who_becomes_another_in_its_turn_pays_for_its_own_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
