@@ -32,8 +32,11 @@ PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
 # own program for the compose file. Where podman cannot run a container these tests are skipped.
 PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose)
 
-# To make the Debian packages and the pages in one of them (deploy/packages/build.sh), and to look for what is wrong with them.
-PACKAGES_DEBIAN=(cmark-gfm debhelper dpkg-dev lintian mandoc)
+# To make the pages for a browser (deploy/site/build.py).
+PACKAGES_SITE=(cmark-gfm mandoc)
+
+# To make the Debian packages (deploy/packages/build.sh), and to look for what is wrong with them: with KNIT_TEST_LONG and --all.
+PACKAGES_DEBIAN=(debhelper dpkg-dev lintian)
 
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)

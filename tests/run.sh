@@ -136,7 +136,8 @@ packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
 [ "$quick" = yes ] || command -v promtool >/dev/null || packages+=("${PACKAGES_METRICS[@]}")
 [ "$quick" = yes ] || packages+=("${PACKAGES_BOOT[@]}")
 [ "$quick" = yes ] || packages+=("${PACKAGES_CONTAINERS[@]}")
-[ "$quick" = yes ] || packages+=("${PACKAGES_DEBIAN[@]}")
+[ "$quick" = yes ] || packages+=("${PACKAGES_SITE[@]}")
+{ [ "$all" = no ] && [ "${KNIT_TEST_LONG:-}" != 1 ]; } || packages+=("${PACKAGES_DEBIAN[@]}")
 [ "$all" = no ] || packages+=("${PACKAGES_ALL[@]}")
 if ! packages_need "$install" "${packages[@]}"; then
   note failed packages
