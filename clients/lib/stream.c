@@ -89,6 +89,7 @@ void knit_stream_set_in_max(struct knit_stream *stream, uint32_t bytes)
         .message_bytes = bytes != 0 ? bytes : KNIT_STREAM_IN_MAX_DEFAULT};
 
     knit_scan_set_limits(&stream->scan, &limits);
+    stream->is_known = true;
 }
 
 void knit_stream_fini(struct knit_stream *stream)
@@ -466,9 +467,7 @@ static void refuse_input(struct knit_stream *stream)
     if (stream->scan.refused == KNIT_TOO_LARGE)
         knit_stream_break(stream, "the server sent a message of more than %u bytes%s",
             stream->scan.limits.message_bytes,
-            stream->scan.limits.message_bytes == KNIT_STREAM_FIRST_MAX
-                ? " before it was known"
-                : " (option reply_max_bytes)");
+            stream->is_known ? " (option reply_max_bytes)" : " before it was known");
     else
         knit_stream_break(stream, "the server sent what is no message: %s", stream->scan.reason);
 }

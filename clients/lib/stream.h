@@ -95,6 +95,7 @@ struct knit_stream {
     bool watched_write;              /* for writing too, as it is registered there */
     bool is_quiet;                   /* a poll has just found nothing to read in it */
     bool is_out;                     /* other connections take the calls, if there are any */
+    bool is_known;                   /* who serves it, so messages may be longer */
     uint32_t number;                 /* of the session's places for connections */
     uint32_t serial;                 /* of its connections that served, this one; 0 = none */
     uint32_t tasks_age;              /* another number once the server's tasks may have changed */

@@ -58,6 +58,8 @@ static void a_message_has_what_the_session_lets_it_have(void **state)
         {100 * KIB, 99 * KIB, NULL},
         {100 * KIB, 100 * KIB, "the server sent a message of more than 102400 bytes"},
         {100 * KIB, UINT32_MAX, "the server sent a message of more than 102400 bytes"},
+        {64 * KIB, 63 * KIB, NULL},
+        {64 * KIB, 64 * KIB, "the server sent a message of more than 65536 bytes"},
         {KNIT_MESSAGE_BYTES_MAX, 1000 * MIB, NULL},
     };
 
