@@ -122,16 +122,20 @@ static bool go_on_calling(struct turns_caller *callers[OTHERS])
 /* It is not kept out for as long as there are others without any. */
 static void a_connection_with_a_long_call_has_its_turn(void **state)
 {
-    struct turns_caller *caller, *others[OTHERS];
+    struct turns_caller *caller, *blocker, *others[OTHERS];
 
     (void)state;
     caller = turns_connect();
+    blocker = turns_connect();
     for (uint32_t i = 0; i < OTHERS; i++)
         others[i] = turns_connect();
+    block(blocker);
     TURNS_UNTIL(go_on_calling(others) && turns.loop.router.share.waiting > OTHERS / 2);
     /* As if another lane ran its call. */
     caller->connection->caller.account.slots++;
     assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(caller->connection->caller.waiting_in != 0);
+    turns_open_gate();
     TURNS_UNTIL(go_on_calling(others) && turns_read(caller) && caller->responses == 1);
     caller->connection->caller.account.slots--;
 }
