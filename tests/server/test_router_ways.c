@@ -268,7 +268,8 @@ static struct told play(const struct way_case *case_, bool has_named)
     told.waiting = turns.loop.router.share.waiting;
     note_record(&caller, case_);
     knit_counters_sum(&told.counted, &turns.loop.turn.counters);
-    told.counted.bytes_in = told.counted.bytes_out = told.counted.sleeps = 0;
+    /* How often the loop turned until what a case prepares was there is chance. */
+    told.counted.bytes_in = told.counted.bytes_out = told.counted.sleeps = told.counted.turns = 0;
     knit_router_forget(&caller);
     if (other.router != NULL)
         knit_share_leave(&turns.loop.router.share, &other);
