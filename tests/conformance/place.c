@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -150,10 +151,10 @@ static void add_wish(struct command *command, const char *wish)
     add_option(command, name, value + 1);
 }
 
-/* A file of an authority that this program makes once; the latest of them. */
+/* A file of an authority that this program makes once; the latest of the thread's. */
 static const char *of_authority(const char *name)
 {
-    static char *path;
+    static _Thread_local char path[PATH_MAX];
 
     if (authority == NULL) {
         char *dir = knit_scratch_new();
@@ -163,8 +164,7 @@ static const char *of_authority(const char *name)
         authority = dir;
         (void)atexit(forget_authority);
     }
-    free(path);
-    path = knit_scratch_path(authority, name);
+    (void)snprintf(path, sizeof(path), "%s/%s", authority, name);
     return path;
 }
 
