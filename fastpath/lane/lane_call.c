@@ -253,10 +253,8 @@ static __attribute__((cold, noinline)) void begin_traced(
     struct knit_lane *lane, const struct knit_worker_session *session)
 {
     struct knit_job *job = &lane->job;
-    const uint32_t slot = knit_job_slot(job);
 
-    job->is_traced = knit_trace_load(&session->in.request.trace[slot], &job->trace);
-    knit_times_begin(&session->in.reply.times[slot], knit_clock_ns());
+    job->is_traced = knit_trace_load(&session->in.request.trace[knit_job_slot(job)], &job->trace);
 }
 
 /* The rest of the job of a claimed call whose cell was copied and checked. */
@@ -430,8 +428,6 @@ static void finish(
     run(lane, mean);
     if (!is_short)
         knit_lane_return(lane);
-    if (lane->job.is_traced && lane->job.result_len != KNIT_JOB_DEFERRED)
-        knit_times_end(&session->in.reply.times[knit_job_slot(&lane->job)], knit_clock_ns());
     if (lane->job.result_len <= KNIT_INLINE_MAX)
         knit_lane_answer_small(lane, session);
     else

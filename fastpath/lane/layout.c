@@ -100,7 +100,6 @@ static uint64_t walk_reply(
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, sizeof(struct knit_progress_cell) * slots, 2 * KNIT_LINE);
-    view->times = place(&at, sizeof(struct knit_times_cell) * slots, KNIT_LINE);
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);

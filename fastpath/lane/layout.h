@@ -242,7 +242,6 @@ struct knit_reply_view {
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_cell *progress; /* [slots] */
-    struct knit_times_cell *times;       /* [slots], trace.h; of calls that are traced */
     struct knit_head_line *head;         /* [lanes]; consumer indices of the lane's rings */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */

@@ -13,7 +13,6 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/session_inline.h"
-#include "fastpath/lane/trace.h"
 #include "proto/text.h"
 
 #define CLAIMS_A_LINE (KNIT_LINE / 8)
@@ -193,13 +192,6 @@ void knit_session_tell(struct knit_session *session, uint32_t index, struct knit
     if (len != 0 && knit_session_is_pending(session, index) &&
         atomic_load_explicit(&cell->seq, memory_order_relaxed) >> KNIT_GEN_SHIFT != gen)
         knit_emit_write(cell, gen, reason.bytes, len);
-}
-
-void knit_session_times(const struct knit_session *session, uint32_t index, uint64_t since_ns,
-    uint64_t *ret_began_ns, uint64_t *ret_ended_ns)
-{
-    knit_times_load(
-        &session->reply.times[index], since_ns, knit_clock_ns(), ret_began_ns, ret_ended_ns);
 }
 
 bool knit_session_has_started(const struct knit_session *session, uint32_t index)

@@ -177,11 +177,6 @@ KNIT_MUST_CHECK bool knit_session_last_value(
 /* Whether any call is, or was lately. */
 bool knit_session_is_watching(const struct knit_session *session);
 
-/* When the task of the slot's call ran, which was traced, published at since_ns and collected just
- * now: CLOCK_MONOTONIC; 0 = it has not begun, or its end is not known. Before the next publish. */
-void knit_session_times(const struct knit_session *session, uint32_t slot, uint64_t since_ns,
-    uint64_t *ret_began_ns, uint64_t *ret_ended_ns);
-
 /* Release a held outcome: its payload may not be read any more, and the slot is free. */
 void knit_session_release(struct knit_session *session, uint32_t slot);
 

@@ -16,7 +16,7 @@ import msgpack
 
 from knit_attach import REPLY, REQUEST, seal, grant, send_attached
 
-PAGE, LINE, CELL, PROGRESS, TRACE, TIMES, INLINE, SLAB = 4096, 64, 128, 128, 32, 16, 104, 1024
+PAGE, LINE, CELL, PROGRESS, TRACE, INLINE, SLAB = 4096, 64, 128, 128, 32, 104, 1024
 
 
 def place(at, align):
@@ -99,7 +99,7 @@ class Lanes:
 
     def order(self, lane):
         """From the completions, which are never overwritten here: there are more entries than calls."""
-        at = place(self.replies() + (CELL + PROGRESS + TIMES) * len(self.slots), LINE) + LINE * self.lanes
+        at = self.replies() + (CELL + PROGRESS) * len(self.slots) + LINE * self.lanes
         tail = self.reply[(at + 2 * LINE * lane) // 8]
         first = (at + 2 * LINE * self.lanes) // 4 + lane * self.cells
         completions = self.reply.cast('B').cast('I')[first:first + tail]
