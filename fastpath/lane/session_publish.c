@@ -249,9 +249,9 @@ static __attribute__((cold, noinline)) void store_trace(struct knit_session *ses
             &session->request.trace[knit_session_free_in(session, lane)->free_head], call->trace);
 }
 
-/* Not inlined, because the frame would cost calls without a trace. */
-static __attribute__((noinline)) int publish_traced(
-    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+/* The lane that gets any call, and the call's trace for it. Returns 0, or why it cannot begin. */
+static int find_lane(struct knit_session *session, const struct knit_session_call *call,
+    struct knit_session_lane **ret_lane)
 {
     struct knit_session_lane *lane;
 
@@ -265,7 +265,18 @@ static __attribute__((noinline)) int publish_traced(
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
     store_trace(session, lane, call);
-    return publish_to(session, lane, call, ret_slot);
+    *ret_lane = lane;
+    return 0;
+}
+
+/* Not inlined, because the frame would cost calls without a trace. */
+static __attribute__((noinline)) int publish_traced(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    struct knit_session_lane *lane;
+    int r = find_lane(session, call, &lane);
+
+    return r == 0 ? publish_to(session, lane, call, ret_slot) : r;
 }
 
 int knit_session_publish(
@@ -380,21 +391,12 @@ int knit_session_publish_reserved(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
     struct knit_session_lane *lane;
-    uint64_t block;
+    int r = find_lane(session, call, &lane);
 
-    if (!knit_state_is_open(&session->reply))
-        return why_not_open(session);
-    if (session->free == 0)
-        return KNIT_SESSION_E_FULL;
-    lane = knit_session_choose_lane(session, call);
-    if (session->work_ns != NULL)
-        lane = with_room(session, call, lane);
-    if (lane == NULL)
-        return KNIT_SESSION_E_CROWDED;
-    store_trace(session, lane, call);
-    block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    *ret_slot = put(session, lane, call, block);
-    return 0;
+    if (r == 0)
+        *ret_slot = put(session, lane, call,
+            (uint64_t)((const unsigned char *)call->payload - session->request.arena));
+    return r;
 }
 
 void knit_session_unreserve(struct knit_session *session, void *room)
