@@ -22,7 +22,7 @@
 #include "server/policy/credentials.h"
 #include "server/policy/principal.h"
 
-enum { KNIT_PRINCIPALS_BUCKETS = 256, KNIT_PRINCIPALS_WAITING = 4096 };
+enum { KNIT_PRINCIPALS_BUCKETS = 256, KNIT_TALLY_PLACES = 4096 };
 
 /* A longer one is not taken: the caller stays who it was. */
 #define KNIT_PRINCIPAL_NAME_MAX 256
@@ -33,6 +33,11 @@ LIST_HEAD(knit_principal_bucket, knit_principal);
  * it takes no other lock, and calls nothing of this file. */
 typedef void knit_principals_rule(void *arg, struct knit_principal *principal);
 
+/* A count of each principal, by its number. Two of the same place count for each other. */
+struct knit_tally {
+    _Atomic uint32_t of[KNIT_TALLY_PLACES];
+};
+
 struct knit_principals {
     pthread_mutex_t mutex;
     knit_principals_rule *rule;
@@ -40,10 +45,8 @@ struct knit_principals {
     struct knit_principal *anonymous; /* always there */
     bool is_required;                 /* that callers say who they are */
     struct knit_principal_bucket buckets[KNIT_PRINCIPALS_BUCKETS];
-    /* By number: in how many loops it waits. Two of the same place count for each other. */
-    _Atomic uint32_t waiting[KNIT_PRINCIPALS_WAITING];
-    /* The same: how many long calls the loops have given to workers. */
-    _Atomic uint32_t long_calls[KNIT_PRINCIPALS_WAITING];
+    struct knit_tally waiting;    /* in how many loops each has callers that wait */
+    struct knit_tally long_calls; /* of each that the loops have given to workers */
 };
 
 /* Under the first rule all may do everything. Returns 0 or -ENOMEM. */
@@ -74,41 +77,19 @@ void knit_principals_hold(struct knit_principals *principals, struct knit_princi
 /* Accepts NULL. */
 void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal);
 
-/* Callers of the principal with that number wait in one loop more, and in one less again; and in
- * how many they wait now. Without the lock. relaxed: it is a count. */
-static inline void knit_principals_wait(struct knit_principals *principals, uint64_t number)
+/* One more of what is counted of the principal with that number, one less, and how many there are.
+ * Without the lock. relaxed: it is a count. */
+static inline void knit_tally_more(struct knit_tally *tally, uint64_t number)
 {
-    atomic_fetch_add_explicit(
-        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tally->of[number % KNIT_TALLY_PLACES], 1, memory_order_relaxed);
 }
 
-static inline void knit_principals_wait_no_more(struct knit_principals *principals, uint64_t number)
+static inline void knit_tally_less(struct knit_tally *tally, uint64_t number)
 {
-    atomic_fetch_sub_explicit(
-        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&tally->of[number % KNIT_TALLY_PLACES], 1, memory_order_relaxed);
 }
 
-static inline uint32_t knit_principals_waiting(struct knit_principals *principals, uint64_t number)
+static inline uint32_t knit_tally_of(const struct knit_tally *tally, uint64_t number)
 {
-    return atomic_load_explicit(
-        &principals->waiting[number % KNIT_PRINCIPALS_WAITING], memory_order_relaxed);
-}
-
-/* Workers have one long call of it more, and one less again; and how many they have. */
-static inline void knit_principals_begin_long(struct knit_principals *principals, uint64_t number)
-{
-    atomic_fetch_add_explicit(
-        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
-}
-
-static inline void knit_principals_end_long(struct knit_principals *principals, uint64_t number)
-{
-    atomic_fetch_sub_explicit(
-        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], 1, memory_order_relaxed);
-}
-
-static inline uint32_t knit_principals_long(struct knit_principals *principals, uint64_t number)
-{
-    return atomic_load_explicit(
-        &principals->long_calls[number % KNIT_PRINCIPALS_WAITING], memory_order_relaxed);
+    return atomic_load_explicit(&tally->of[number % KNIT_TALLY_PLACES], memory_order_relaxed);
 }

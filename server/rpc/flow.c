@@ -44,7 +44,7 @@ static uint32_t part_of(const struct knit_flows *flows, const struct knit_flow *
 {
     const uint64_t whole = (uint64_t)KNIT_WEIGHT_ONE * flow->whole_weight;
     const uint64_t part = flows->principals != NULL
-                              ? whole / knit_principals_waiting(flows->principals, flow->number)
+                              ? whole / knit_tally_of(&flows->principals->waiting, flow->number)
                               : whole;
 
     return part == 0 ? 1 : part < UINT32_MAX ? (uint32_t)part : UINT32_MAX;
@@ -193,7 +193,7 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     if (caller->principal != NULL)
         flow->whole_weight = knit_quota_weight(&caller->principal->quota);
     if (flows->principals != NULL)
-        knit_principals_wait(flows->principals, flow->number);
+        knit_tally_more(&flows->principals->waiting, flow->number);
     flow->weight = part_of(flows, flow);
     flow->is_in_turn = true;
     flows->count++;
@@ -230,7 +230,7 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
     TAILQ_REMOVE(&flows->turn, flow, in_turn);
     flow->is_in_turn = false;
     if (flows->principals != NULL)
-        knit_principals_wait_no_more(flows->principals, flow->number);
+        knit_tally_less(&flows->principals->waiting, flow->number);
     flows->count--;
     flows->weights -= flow->weight;
     say_weight(flows);

@@ -90,7 +90,7 @@ static struct lanes look_at_lanes(const struct knit_router *router, const struct
 /* Long calls of its principal in the lanes, by all loops. */
 static uint32_t long_calls_of(const struct knit_flows *flows, const struct knit_flow *flow)
 {
-    return flows->principals != NULL ? knit_principals_long(flows->principals, flow->number)
+    return flows->principals != NULL ? knit_tally_of(&flows->principals->long_calls, flow->number)
                                      : flow->long_calls;
 }
 
@@ -153,11 +153,11 @@ void knit_hold_begin(struct knit_caller *caller, struct knit_record *record, uin
     record->extras |= KNIT_RECORD_LONG;
     flow->long_calls++;
     if (flows->principals != NULL)
-        knit_principals_begin_long(flows->principals, flow->number);
+        knit_tally_more(&flows->principals->long_calls, flow->number);
     flow->held_ns = 0;
 }
 
-void knit_hold_end(struct knit_router *router, uint32_t slot)
+void knit_hold_end_charged(struct knit_router *router, uint32_t slot)
 {
     struct knit_record *record = &router->records[slot];
     struct knit_flows *flows = &router->share.flows;
@@ -171,7 +171,7 @@ void knit_hold_end(struct knit_router *router, uint32_t slot)
         record->extras &= (uint8_t)~KNIT_RECORD_LONG;
         flow->long_calls--;
         if (flows->principals != NULL)
-            knit_principals_end_long(flows->principals, flow->number);
+            knit_tally_less(&flows->principals->long_calls, flow->number);
         flow->held_until_ns = 0;
     }
     knit_flow_end_call(flow, charge, record->task, run_ns, router->turn->now_ns);

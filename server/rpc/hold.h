@@ -65,5 +65,12 @@ static inline void knit_hold_note_call(
         knit_hold_begin(caller, record, slot);
 }
 
-/* A call that is in an account has ended; if it was a worker's, it was collected just now. */
-void knit_hold_end(struct knit_router *router, uint32_t slot);
+/* The same of a call that is in an account. */
+void knit_hold_end_charged(struct knit_router *router, uint32_t slot);
+
+/* A call has ended; if it was a worker's, it was collected just now. */
+static inline void knit_hold_end(struct knit_router *router, uint32_t slot)
+{
+    if (__builtin_expect(router->charges[slot].flow != NULL, 0))
+        knit_hold_end_charged(router, slot);
+}

@@ -28,6 +28,7 @@
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
+#include "server/rpc/hold.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
@@ -114,7 +115,7 @@ static void close_inlined(struct knit_router *router, uint32_t slot)
     give_back_arguments(router, record);
     knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
-    knit_router_end_charge(router, slot);
+    knit_hold_end(router, slot);
     free(record->late);
     *record = (struct knit_record){.caller = NULL};
     if (charged_to != NULL)
@@ -468,7 +469,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     give_back_arguments(router, record);
     knit_router_give_back_quota(router, record);
     knit_router_uncount(router, record);
-    knit_router_end_charge(router, outcome->slot);
+    knit_hold_end(router, outcome->slot);
     record->charged_to = NULL;
     record->abort_ns = 0;
     /* A settled one was counted when it was settled. */
@@ -532,7 +533,7 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
         return false;
     stage->len += head_len + len;
     router->outstanding--;
-    knit_router_end_charge(router, slot);
+    knit_hold_end(router, slot);
     record->charged_to = NULL;
     KNIT_COUNT(router->turn, calls_answered);
     knit_share_note_end(&router->share, record->caller);

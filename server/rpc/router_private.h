@@ -9,8 +9,6 @@
 #include "server/policy/principals.h"
 #include "server/rpc/router.h"
 
-void knit_hold_end(struct knit_router *router, uint32_t slot);
-
 static inline struct knit_session *knit_router_session(const struct knit_router *router)
 {
     return router->session->session;
@@ -88,13 +86,6 @@ static inline bool knit_record_is_overdue(const struct knit_record *record, uint
 static inline bool knit_record_is_timed_out(const struct knit_record *record, uint64_t now_ns)
 {
     return record->deadline_ns <= now_ns && record->deadline_ns <= record->queue_deadline_ns;
-}
-
-/* The call of the slot has ended. */
-static inline void knit_router_end_charge(struct knit_router *router, uint32_t slot)
-{
-    if (__builtin_expect(router->charges[slot].flow != NULL, 0))
-        knit_hold_end(router, slot);
 }
 
 /* Nobody waits for the call. */
