@@ -9,7 +9,7 @@ uint32_t knit_host_queued(
     struct knit_host *pool, struct knit_host_queued *ret_calls, uint32_t max, uint64_t *ret_more)
 {
     struct knit_queued calls[64];
-    uint32_t count = 0;
+    uint32_t count = 0, steps = KNIT_QUEUED_CELLS;
 
     *ret_more = 0;
     pthread_mutex_lock(&pool->mutex);
@@ -20,7 +20,7 @@ uint32_t knit_host_queued(
 
         if (session == NULL || !session->is_foreign)
             continue;
-        found = knit_queued_list(&session->view, calls, room);
+        found = knit_queued_list(&session->view, &steps, calls, room);
         shown = found < room ? found : room;
         shown = shown < max - count ? shown : max - count;
         for (uint32_t k = 0; k < shown; k++)
@@ -50,7 +50,7 @@ static const char *state_of(const struct knit_host_session *session)
 uint32_t knit_host_sessions(
     struct knit_host *pool, struct knit_host_session_row *ret_rows, uint32_t max)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, steps = KNIT_QUEUED_CELLS;
 
     pthread_mutex_lock(&pool->mutex);
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX && count < max; i++) {
@@ -64,7 +64,7 @@ uint32_t knit_host_sessions(
             .pid = session->peer.pid,
             .state = state_of(session),
             .slots = session->view.geometry.slots,
-            .queued = knit_queued_list(&session->view, NULL, 0),
+            .queued = knit_queued_list(&session->view, &steps, NULL, 0),
             .running = knit_recovery_count_claimed(&session->view),
             .memory_bytes = session->memory_bytes};
     }

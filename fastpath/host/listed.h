@@ -19,7 +19,8 @@ struct knit_host_queued {
     uid_t uid; /* of its caller */
 };
 
-/* Those of sessions that came by shared memory. Returns how many; `ret_more`: that had no room. */
+/* Those of sessions that came by shared memory, in the first KNIT_QUEUED_CELLS cells of them all.
+ * Returns how many; `ret_more`: that had no room. */
 uint32_t knit_host_queued(
     struct knit_host *pool, struct knit_host_queued *ret_calls, uint32_t max, uint64_t *ret_more);
 

@@ -21,18 +21,9 @@
 #define RETRY_NS 5000000u   /* its worker is not seen stopped yet, or not to run it */
 #define MS_NS    UINT64_C(1000000)
 
-/* The call is not answered; it may be published, claimed, or not be there yet. */
-static bool is_next(const struct knit_host_session *session, const struct knit_host_address *call)
-{
-    uint64_t word =
-        atomic_load_explicit(&session->view.reply.reply[call->slot].word, memory_order_acquire);
-
-    return knit_gen_next(knit_word_gen(word)) == call->gen;
-}
-
 static bool is_there(const struct knit_host_session *session, const struct knit_host_address *call)
 {
-    if (!is_next(session, call))
+    if (!knit_recovery_awaits(&session->view, call->slot, call->gen))
         return false;
     return knit_claim_gen(knit_recovery_claim(&session->view, call->slot)) == call->gen ||
            knit_queued_has(&session->view, call->slot, call->gen) ||
@@ -104,10 +95,10 @@ enum knit_host_stop_outcome knit_host_stop(
 static struct knit_host_session *session_of(
     struct knit_host *pool, const struct knit_host_stop *stop)
 {
-    const struct knit_host_address call = {stop->session, stop->slot, stop->gen};
     struct knit_host_session *session = knit_host_session_find(pool, stop->session);
 
-    return session != NULL && is_next(session, &call) ? session : NULL;
+    return session != NULL && knit_recovery_awaits(&session->view, stop->slot, stop->gen) ? session
+                                                                                          : NULL;
 }
 
 static bool has_stops(const struct knit_host *pool, uint64_t session)

@@ -22,7 +22,7 @@ static void add_arenas(struct knit_host_usage *usage, const struct knit_host_ses
 
 void knit_host_usage(struct knit_host *pool, struct knit_host_usage *ret_usage)
 {
-    uint32_t steps = KNIT_HOST_USAGE_LOOKS;
+    uint32_t steps = KNIT_QUEUED_CELLS;
 
     *ret_usage = (struct knit_host_usage){.reply_bytes = 0};
     pthread_mutex_lock(&pool->mutex);

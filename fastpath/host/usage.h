@@ -3,7 +3,7 @@
  * how much of the reply arenas was ever used. Nobody counts either as calls go by; whoever wants to
  * know looks.
  *
- * Threads: any. Takes the pool's mutex, while it looks at KNIT_HOST_USAGE_LOOKS cells at most.
+ * Threads: any. Takes the pool's mutex, while it looks at KNIT_QUEUED_CELLS cells at most.
  */
 #pragma once
 
@@ -12,8 +12,6 @@
 #include "fastpath/lane/runs.h"
 
 struct knit_host;
-
-#define KNIT_HOST_USAGE_LOOKS 65536u
 
 struct knit_host_usage {
     uint64_t queued[KNIT_RUN_ROWS]; /* calls, by the row of their task */

@@ -5,9 +5,6 @@
 
 #include "fastpath/lane/cursor.h"
 
-/* More than the rings of an honest session hold that has few lanes; an empty ring costs one. */
-enum { CELLS_MAX = 65536 };
-
 /* Goes on as long as it returns true. */
 typedef bool visit(void *arg, const struct knit_queued *call);
 
@@ -67,13 +64,12 @@ static bool note(void *arg, const struct knit_queued *call)
     return true;
 }
 
-uint32_t knit_queued_list(
-    const struct knit_host_session_view *session, struct knit_queued *ret_calls, uint32_t max)
+uint32_t knit_queued_list(const struct knit_host_session_view *session, uint32_t *steps,
+    struct knit_queued *ret_calls, uint32_t max)
 {
     struct listing listing = {.calls = ret_calls, .max = max};
-    uint32_t steps = CELLS_MAX;
 
-    walk(session, &steps, note, &listing);
+    walk(session, steps, note, &listing);
     return listing.count;
 }
 
@@ -108,7 +104,7 @@ static bool compare(void *arg, const struct knit_queued *call)
 bool knit_queued_has(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen)
 {
     struct search search = {.slot = slot, .gen = gen};
-    uint32_t steps = CELLS_MAX;
+    uint32_t steps = KNIT_QUEUED_CELLS;
 
     walk(session, &steps, compare, &search);
     return search.is_found;

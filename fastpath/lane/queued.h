@@ -18,14 +18,17 @@ struct knit_queued {
     uint64_t gen;
 };
 
-/* Returns how many there are; the first `max` of them are filled in. */
-uint32_t knit_queued_list(
-    const struct knit_host_session_view *session, struct knit_queued *ret_calls, uint32_t max);
+/* More than the rings of an honest session hold that has few lanes; an empty ring costs one. */
+enum { KNIT_QUEUED_CELLS = 65536 };
+
+/* Returns how many there are; the first `max` of them are filled in. steps: cells that may be read,
+ * of several sessions in all; it is counted down. */
+uint32_t knit_queued_list(const struct knit_host_session_view *session, uint32_t *steps,
+    struct knit_queued *ret_calls, uint32_t max);
 
 /* Whether this one is among them. */
 bool knit_queued_has(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
 
-/* Adds them up by the rows of their tasks. Of several sessions at most so many cells are read in
- * all. */
+/* Adds them up by the rows of their tasks. */
 void knit_queued_count(
     const struct knit_host_session_view *session, uint32_t *steps, uint64_t calls[KNIT_RUN_ROWS]);

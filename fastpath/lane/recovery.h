@@ -69,6 +69,11 @@ uint32_t knit_recovery_count_claimed(const struct knit_host_session_view *sessio
 /* The slot's claim: of two calls of one slot each has another. slot < geometry.slots. */
 uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint32_t slot);
 
+/* Whether the slot's next answer is that of the generation: its call is not answered; it may be
+ * published, claimed, or not be there yet. slot < geometry.slots. */
+bool knit_recovery_awaits(
+    const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
+
 /* Whether it holds the call so, and the caller asks that it stop. */
 bool knit_recovery_is_aborted(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
