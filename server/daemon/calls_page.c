@@ -40,7 +40,9 @@ struct join {
     bool was_put[KNIT_LANES_MAX];
     uint32_t running_count;
     struct knit_host_queued queued[QUEUED_MAX]; /* of shared memory */
-    uint32_t row_count;
+    struct knit_calls_waiting waiting[KNIT_STATS_LOOPS_MAX * KNIT_CALLS_WAITING];
+    struct knit_calls_caller callers[KNIT_STATS_LOOPS_MAX * KNIT_CALLS_CALLERS];
+    uint32_t row_count, waiting_count, caller_count;
     uint64_t now_ns, left_out;
     struct row rows[];
 };
@@ -139,18 +141,38 @@ static const struct knit_host_running *take_running(
     return NULL;
 }
 
+/* Of several principals of one name, and of one in several loops, there is one row. */
+static void add_caller(struct join *join, const struct knit_calls_caller *from)
+{
+    for (uint32_t i = 0; i < join->caller_count; i++) {
+        if (strcmp(join->callers[i].principal, from->principal) == 0) {
+            join->callers[i].connections += from->connections;
+            return;
+        }
+    }
+    join->callers[join->caller_count++] = *from;
+}
+
+/* All that they have listed: copied at once, since one that is late may list anew meanwhile. */
 static void add_of_loops(struct join *join)
 {
     for (uint32_t i = 0; i < join->page->loops->count; i++) {
         struct knit_calls *calls = lock(join->page, i);
 
-        for (uint32_t k = 0; calls != NULL && k < calls->row_count; k++) {
+        if (calls == NULL)
+            continue;
+        for (uint32_t k = 0; k < calls->row_count; k++) {
             const struct knit_calls_row *from = &calls->rows[k];
             struct row *row = add_row(join, from->task, calls->session, from->slot, from->gen,
                 take_running(join, calls->session, from));
 
             memcpy(row->principal, from->principal, sizeof(row->principal));
         }
+        for (uint32_t k = 0; k < calls->waiting_count; k++)
+            join->waiting[join->waiting_count++] = calls->waiting[k];
+        for (uint32_t k = 0; k < calls->caller_count; k++)
+            add_caller(join, &calls->callers[k]);
+        join->left_out += calls->left_out;
         unlock(calls);
     }
 }
@@ -158,8 +180,10 @@ static void add_of_loops(struct join *join)
 /* Those that no loop has listed: by shared memory, or nobody waits for them. */
 static void add_others(struct join *join)
 {
-    uint32_t queued = knit_host_queued(join->page->pool, join->queued, QUEUED_MAX, &join->left_out);
+    uint64_t more;
+    uint32_t queued = knit_host_queued(join->page->pool, join->queued, QUEUED_MAX, &more);
 
+    join->left_out += more;
     for (uint32_t i = 0; i < join->running_count; i++) {
         const struct knit_host_running *running = &join->running[i];
         struct row *row;
@@ -204,82 +228,35 @@ static void put_row(struct knit_writer *writer, const struct join *join, const s
 
 /* ---- what waits outside of the lanes -------------------------------------------------------- */
 
-static uint32_t count_waiting(struct join *join)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < join->page->loops->count; i++) {
-        struct knit_calls *calls = lock(join->page, i);
-
-        count += calls != NULL ? calls->waiting_count : 0;
-        join->left_out += calls != NULL ? calls->left_out : 0;
-        unlock(calls);
-    }
-    return count;
-}
-
-/* `count` of them: a loop lists anew only when it is asked. */
 static void put_waiting(struct knit_writer *writer, const struct join *join)
 {
-    for (uint32_t i = 0; i < join->page->loops->count; i++) {
-        struct knit_calls *calls = lock(join->page, i);
+    knit_writer_text(writer, "waiting");
+    knit_writer_array(writer, join->waiting_count);
+    for (uint32_t i = 0; i < join->waiting_count; i++) {
+        const struct knit_calls_waiting *waiting = &join->waiting[i];
+        uint64_t age_ns = waiting->since_ns < join->now_ns ? join->now_ns - waiting->since_ns : 0;
 
-        for (uint32_t k = 0; calls != NULL && k < calls->waiting_count; k++) {
-            const struct knit_calls_waiting *waiting = &calls->waiting[k];
-            uint64_t age_ns =
-                waiting->since_ns < join->now_ns ? join->now_ns - waiting->since_ns : 0;
-
-            knit_writer_map(writer, 3);
-            put_name(writer, "principal", waiting->principal);
-            knit_writer_member_uint(writer, "count", waiting->count);
-            knit_writer_member_uint(writer, "age_ms", age_ns / MS_NS);
-        }
-        unlock(calls);
+        knit_writer_map(writer, 3);
+        put_name(writer, "principal", waiting->principal);
+        knit_writer_member_uint(writer, "count", waiting->count);
+        knit_writer_member_uint(writer, "age_ms", age_ns / MS_NS);
     }
 }
 
 /* ---- who has connections -------------------------------------------------------------------- */
 
-struct callers {
-    uint32_t count;
-    struct knit_calls_caller rows[KNIT_STATS_LOOPS_MAX * KNIT_CALLS_CALLERS];
-};
-
-/* Of several principals of one name, and of one in several loops, there is one row. */
-static void add_caller(struct callers *callers, const struct knit_calls_caller *from)
+static void put_callers(struct knit_writer *writer, const struct join *join)
 {
-    for (uint32_t i = 0; i < callers->count; i++) {
-        if (strcmp(callers->rows[i].principal, from->principal) == 0) {
-            callers->rows[i].connections += from->connections;
-            return;
-        }
-    }
-    callers->rows[callers->count++] = *from;
-}
-
-static int put_callers(struct knit_writer *writer, const struct knit_calls_page *page)
-{
-    struct callers *callers = calloc(1, sizeof(*callers));
-
-    if (callers == NULL)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < page->loops->count; i++) {
-        struct knit_calls *calls = lock(page, i);
-
-        for (uint32_t k = 0; calls != NULL && k < calls->caller_count; k++)
-            add_caller(callers, &calls->callers[k]);
-        unlock(calls);
-    }
     knit_writer_text(writer, "callers");
-    knit_writer_array(writer, callers->count);
-    for (uint32_t i = 0; i < callers->count; i++) {
+    knit_writer_array(writer, join->caller_count);
+    for (uint32_t i = 0; i < join->caller_count; i++) {
         knit_writer_map(writer, 2);
-        put_name(writer, "principal", callers->rows[i].principal);
-        knit_writer_member_uint(writer, "connections", callers->rows[i].connections);
+        put_name(writer, "principal", join->callers[i].principal);
+        knit_writer_member_uint(writer, "connections", join->callers[i].connections);
     }
-    free(callers);
-    return 0;
 }
+
+/* ---- all of it ------------------------------------------------------------------------------ */
 
 static struct join *new_join(const struct knit_calls_page *page)
 {
@@ -311,11 +288,8 @@ void knit_calls_page_put(const struct knit_calls_page *page, struct knit_buffer 
     knit_writer_array(&writer, join->row_count);
     for (uint32_t i = 0; i < join->row_count; i++)
         put_row(&writer, join, &join->rows[i]);
-    knit_writer_text(&writer, "waiting");
-    knit_writer_array(&writer, count_waiting(join));
     put_waiting(&writer, join);
-    if (put_callers(&writer, page) != 0)
-        buffer->error = -ENOMEM;
+    put_callers(&writer, join);
     knit_writer_member_uint(&writer, "left_out", join->left_out);
     free(join);
     (void)knit_writer_commit(&writer);
