@@ -44,7 +44,7 @@ struct top {
     const struct knit_tool *tool;
     struct knit *k;
     struct knit_top_screen screen;
-    struct knit_top_look look, before;
+    struct knit_top_look look;
     bool has_before;
     enum knit_top_view view;
     struct knit_top_order orders[KNIT_TOP_VIEWS];

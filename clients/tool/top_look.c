@@ -229,7 +229,7 @@ static void put_heads(struct knit_top_look *look, struct knit_value stats, struc
 
     knit_tool_escape(text != NULL ? text : "", len, version, sizeof(version));
     knit_tool_age(look->uptime_ms, age);
-    if (seconds > 0)
+    if (seconds > 0 && look->calls_begun >= before->calls_begun)
         (void)snprintf(rate, sizeof(rate), " %.1f/s",
             (double)(look->calls_begun - before->calls_begun) / seconds);
     (void)snprintf(look->head[0], sizeof(look->head[0]),

@@ -68,7 +68,8 @@ static void count_calls(struct knit_status *status)
     uint64_t calls = calls_begun(status->pool), now_ns = knit_clock_ns();
     uint64_t passed_ms = (now_ns - status->at_ns) / 1000000;
 
-    status->has_rate = status->at_ns != 0 && passed_ms > 0;
+    /* Workers count them, and a task can write there. */
+    status->has_rate = status->at_ns != 0 && passed_ms > 0 && calls >= status->calls;
     if (status->has_rate)
         status->calls_a_second = (calls - status->calls) * 1000 / passed_ms;
     status->calls = calls;
