@@ -386,7 +386,7 @@ int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_opti
     if (options != NULL)
         own = *options;
     own.name = "knit";
-    own.stays_lost = tool->retries == 0; /* a command ends with its connection */
+    own.stays_lost = tool->retries == 0; /* else a command ends with its connection */
     own.reply_max_bytes = KNIT_MESSAGE_BYTES_MAX;
     if (token.file != NULL || token.text != NULL)
         own.token = &token;

@@ -23,7 +23,7 @@ TEXT
 out=build-packages keep=no
 while [ $# -gt 0 ]; do
   case $1 in
-    --out) out=$2; shift ;;
+    --out) out=${2:?--out takes a folder}; shift ;;
     --keep) keep=yes ;;
     --help) usage; exit 0 ;;
     *) echo "deploy/packages/build.sh: $1 is not known" >&2; usage >&2; exit 2 ;;

@@ -27,6 +27,18 @@ static bool is_path(const struct knit_settings *settings)
     return settings->admin[0] == '/';
 }
 
+/* A path that begins elsewhere is no address either, and better told so. */
+static int read_address(const struct knit_settings *settings, struct knit_endpoint *ret_endpoint,
+    struct knit_sentence *why)
+{
+    if (strchr(settings->admin, '/') != NULL)
+        return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
+            "server.admin: expected ADDRESS:PORT, the path of a socket from / on, or none, not "
+            "'%s'",
+            settings->admin);
+    return knit_endpoint_parse(settings->admin, "server.admin", ret_endpoint, why);
+}
+
 int knit_admin_check(const struct knit_settings *settings, struct knit_sentence *why)
 {
     struct knit_endpoint endpoint;
@@ -38,7 +50,7 @@ int knit_admin_check(const struct knit_settings *settings, struct knit_sentence 
         r = knit_socket_file_check(settings->admin, why);
         return r < 0 ? knit_sentence_set(why, r, "out of memory") : r;
     }
-    r = knit_endpoint_parse(settings->admin, "server.admin", &endpoint, why);
+    r = read_address(settings, &endpoint, why);
     return r == 0 ? knit_endpoint_try(&endpoint, why) : r;
 }
 
@@ -62,7 +74,7 @@ static int open_place(struct knit_admin *admin, struct knit_sentence *why)
         set_url(admin, r == 0 ? admin->socket.path : "");
         return r < 0 ? knit_sentence_set(why, r, "out of memory") : r;
     }
-    r = knit_endpoint_parse(settings->admin, "server.admin", &endpoint, why);
+    r = read_address(settings, &endpoint, why);
     if (r == 0)
         r = knit_endpoint_listen(&endpoint, &admin->fd, why);
     if (r == 0 && (r = knit_endpoint_name(admin->fd, name)) != 0)

@@ -108,6 +108,7 @@ class Refused(Case):
         self.both(['0.0.0.0:0', '--allow-remote-without-authentication'], '--listen=0.0.0.0:0')
         self.both(['[::]:0', '--allow-remote-without-authentication'], '--listen=[::]:0')
         self.both(['nothing to listen on'], '--listen=none', '--socket=none')
+        self.both(['the path of a socket from / on', "'run/admin.sock'"], '--admin=run/admin.sock')
 
     def test_an_address_that_this_machine_does_not_have(self):
         """The system refuses it, so the exit status is not that of wrong settings."""
