@@ -413,16 +413,21 @@ class SharedMemory(Case):
             done = subprocess.run(command, capture_output=True, text=True, user=65534, timeout=PATIENCE)
             self.assertEqual((done.returncode, done.stdout), (0, '3\n'), done.stderr)
 
+    @staticmethod
+    def publish_denied(daemon, lanes):
+        """What lies in both lanes, now that the policy allows `add` alone; both workers are woken."""
+        daemon.reload(section(UID, 'add'))
+        lanes.publish(0)
+        lanes.publish(1)
+        with daemon.unix() as other:
+            other.call('add', 1, 1)
+            other.call('add', 1, 1)
+
     def test_workers_deny_what_is_written_into_a_lane(self):
         """The calls are published as bytes, so no library has looked at them."""
         with daemon_with(section(UID, '*')) as daemon, daemon.unix() as rpc:
             with Lanes(rpc, [[('add', 1, 2), ('echo', 7)], [('echo', 8)]]) as lanes:
-                daemon.reload(section(UID, 'add'))
-                lanes.publish(0)
-                lanes.publish(1)
-                with daemon.unix() as other:
-                    other.call('add', 1, 1)
-                    other.call('add', 1, 1)
+                self.publish_denied(daemon, lanes)
                 wait_until(lambda: daemon_denied(daemon) == 2, 'two denials')
                 wait_until(lambda: daemon.log().count('msg=denied') == 2, 'their lines')
             self.assertRegex(daemon.log(), rf'msg=denied principal={UID} task=echo session=\d+ peer=uid')
@@ -431,12 +436,7 @@ class SharedMemory(Case):
         """A worker tells a few a second, the host how many it did not."""
         with daemon_with(section(UID, '*')) as daemon, daemon.unix() as rpc:
             with Lanes(rpc, [[('echo', 7)] * 30] * 2) as lanes:
-                daemon.reload(section(UID, 'add'))
-                lanes.publish(0)
-                lanes.publish(1)
-                with daemon.unix() as other:
-                    other.call('add', 1, 1)
-                    other.call('add', 1, 1)
+                self.publish_denied(daemon, lanes)
                 wait_until(lambda: daemon_denied(daemon) == 60, 'all denials')
                 left_out = lambda: sum(int(lines) for lines in re.findall('kind=denied lines=([0-9]+)', daemon.log()))
                 wait_until(lambda: daemon.log().count('msg=denied') + left_out() == 60, 'their lines, or their number')
