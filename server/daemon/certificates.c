@@ -15,42 +15,56 @@
 
 enum { SOON_DAYS = 14, DAY_S = 86400 };
 
-static void warn(struct knit_log *log, const struct knit_tls_validity *of, time_t now)
+enum flaw {
+    EXPIRED,
+    EARLY,
+    SOON,
+    SOUND,
+};
+
+static const char *const flaws[] = {
+    [EXPIRED] = "a certificate, or a list of revoked ones, has expired",
+    [EARLY] = "a certificate, or a list of revoked ones, is not valid yet",
+    [SOON] = "a certificate, or a list of revoked ones, expires soon",
+};
+
+static const char is_authority[] =
+    "the certificate that is shown is an authority's, which some clients refuse";
+
+static enum flaw judge(const struct knit_tls_validity *of, time_t now)
 {
     if (of->until <= now)
-        knit_log(log, KNIT_LOG_ERROR, "a certificate, or a list of revoked ones, has expired",
-            KNIT_LOG_TEXT("file", of->path));
-    else if (of->from > now)
-        knit_log(log, KNIT_LOG_ERROR, "a certificate, or a list of revoked ones, is not valid yet",
-            KNIT_LOG_TEXT("file", of->path), KNIT_LOG_NUMBER("valid_in_s", of->from - now));
-    else if (of->until - now < SOON_DAYS * DAY_S)
-        knit_log(log, KNIT_LOG_WARNING, "a certificate, or a list of revoked ones, expires soon",
-            KNIT_LOG_TEXT("file", of->path),
+        return EXPIRED;
+    if (of->from > now)
+        return EARLY;
+    return of->until - now < SOON_DAYS * DAY_S ? SOON : SOUND;
+}
+
+static void warn(struct knit_log *log, const struct knit_tls_validity *of, time_t now)
+{
+    const enum flaw flaw = judge(of, now);
+
+    if (flaw == EXPIRED)
+        knit_log(log, KNIT_LOG_ERROR, flaws[flaw], KNIT_LOG_TEXT("file", of->path));
+    else if (flaw == EARLY)
+        knit_log(log, KNIT_LOG_ERROR, flaws[flaw], KNIT_LOG_TEXT("file", of->path),
+            KNIT_LOG_NUMBER("valid_in_s", of->from - now));
+    else if (flaw == SOON)
+        knit_log(log, KNIT_LOG_WARNING, flaws[flaw], KNIT_LOG_TEXT("file", of->path),
             KNIT_LOG_NUMBER("days_left", (of->until - now) / DAY_S));
     if (of->is_authority)
-        knit_log(log, KNIT_LOG_WARNING,
-            "the certificate that is shown is an authority's, which some clients refuse",
-            KNIT_LOG_TEXT("file", of->path));
+        knit_log(log, KNIT_LOG_WARNING, is_authority, KNIT_LOG_TEXT("file", of->path));
 }
 
 /* The same for who has asked for it to be read. */
 static void put_note(struct knit_sentence *note, const struct knit_tls_validity *of, time_t now)
 {
-    const char *what = NULL;
+    const enum flaw flaw = judge(of, now);
 
-    if (of->until <= now)
-        what = "has expired";
-    else if (of->from > now)
-        what = "is not valid yet";
-    else if (of->until - now < SOON_DAYS * DAY_S)
-        what = "expires soon";
-    if (what != NULL)
-        (void)knit_sentence_append(
-            note, 0, "a certificate, or a list of revoked ones, %s: %s", what, of->path);
+    if (flaw != SOUND)
+        (void)knit_sentence_append(note, 0, "%s: %s", flaws[flaw], of->path);
     if (of->is_authority)
-        (void)knit_sentence_append(note, 0,
-            "the certificate that is shown is an authority's, which some clients refuse: %s",
-            of->path);
+        (void)knit_sentence_append(note, 0, "%s: %s", is_authority, of->path);
 }
 
 /* Either may be NULL. */
