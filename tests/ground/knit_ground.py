@@ -82,7 +82,7 @@ SILENT = {
     'knit_endpoint_peer_name': 'the log has no name for its peer',
     'write_line': 'a log that cannot be written to cannot report that',
     'set_variable': 'the C library puts the variable into the environment without remembering it',
-    'put_head': 'the C library works without its cache of the time zone',
+    'knit_log_line_time': 'the C library works without its cache of the time zone',
     # More is denied.
     'add_new_calls': 'a system call whose number is not found is refused like an unknown one',
     'grant': 'a system folder that cannot be opened is not granted',
