@@ -356,8 +356,7 @@ static void a_call_is_made_again_elsewhere(void **state)
     (void)state;
     begin(2, NULL, &with_retry);
     atomic_store_explicit(&several[0].is_busy, true, memory_order_relaxed);
-    /* Each goes to the busy one first by chance: of a hundred none does once in 2^100. */
-    for (int i = 0; i < 100 && calls(0) == 0; i++)
+    for (int i = 0; i < 100 && calls(0) == 0; i++) /* each goes there first by chance */
         assert_int_equal(where("busy"), 1);
     assert_true(calls(0) > 0);
 }
