@@ -47,6 +47,13 @@ const struct knit_rights_view *knit_host_rights(const struct knit_host *pool)
     return &pool->rights;
 }
 
+struct knit_places knit_host_places(const struct knit_host *pool)
+{
+    return (struct knit_places){.waiting = pool->rights.waiting,
+        .long_calls = pool->rights.long_calls,
+        .waited = pool->shared.waited};
+}
+
 void knit_host_rights_enter(struct knit_host *pool, const struct knit_host_session *session)
 {
     if (session->right != NULL)

@@ -20,6 +20,9 @@ struct knit_host_session;
  * is open; not in one whose workers are threads. */
 const struct knit_rights_view *knit_host_rights(const struct knit_host *pool);
 
+/* What loops tell each other and the workers of principals (lane/places.h); the same. */
+struct knit_places knit_host_places(const struct knit_host *pool);
+
 /* Each session gets the right and the weight that its caller has now. */
 void knit_host_rights_renew(struct knit_host *pool);
 

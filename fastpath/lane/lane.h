@@ -117,7 +117,7 @@ struct knit_lane_options {
     uint32_t owner; /* this worker's id, not NONE, not HOST */
     struct knit_board_view board;
     struct knit_pool_view pool;
-    struct knit_rights_view rights; /* needed where a session has a `right` */
+    struct knit_rights_view rights; /* needed where a session has a `right`, or loops call too */
     bool steal;
     uint32_t spin_us;  /* longest spin before parking; adapts below that; 0 = none */
     uint32_t pause_ns; /* of one pause in a spin; 0 = none */

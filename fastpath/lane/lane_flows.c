@@ -27,6 +27,16 @@ static struct knit_lane_flow *find(struct knit_lane_flows *flows, uint64_t numbe
     return unused;
 }
 
+/* Of a loop's own flow there is none: its weight is of those parts already. */
+static const _Atomic uint32_t *find_loops(const struct knit_lane *lane, uint64_t number)
+{
+    const struct knit_tally *waiting = lane->options.rights.waiting;
+
+    return waiting == NULL || (number & KNIT_LANE_FLOW_OF_LOOP) != 0
+               ? NULL
+               : &waiting->of[number % KNIT_TALLY_PLACES];
+}
+
 /* There is one flow. */
 static void use_rounds_of_lane(struct knit_lane *lane)
 {
@@ -59,6 +69,7 @@ void knit_lane_flows_begin(struct knit_lane *lane)
             session->deficit.round += session->flow->own_rounds;
         }
         session->flow->weight = session->in.weight;
+        session->flow->loops = find_loops(lane, session->in.flow);
     }
     for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++)
         flows->count += flows->flow[i].sessions != 0;
@@ -112,8 +123,10 @@ void knit_lane_flows_begin_round(
     if (due == 0)
         return;
     flows->round += due;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        turn[i]->has_waited |= count > 1;
         knit_lane_flow_renew(flows, turn[i]);
+    }
 }
 
 /* ---- a turn ---- */

@@ -12,9 +12,12 @@
  * it, and ends at KNIT_LANE_FLOW_DEBT_MAX_NS. When there is nothing to serve all debts are
  * forgotten, for then nobody waited.
  *
+ * A principal whose callers wait in loops of the daemon too has a part of its weight here, and says
+ * so when its sessions wait (places.h).
+ *
  * Inside of a flow sessions share its time (deficit.h). A lane whose sessions are of one flow has
- * that order alone. The order is the worker's own: nothing of it is shared but the weight, and
- * neither claim nor park look at it.
+ * that order alone. The order is the worker's own: nothing of it is shared but the weight and
+ * who waits, and neither claim nor park look at it.
  *
  * Threads: the lane's, as its sessions. tests/model/flow.pml is a model of this.
  */
@@ -47,6 +50,8 @@ struct knit_lane_flow {
     uint64_t number;
     bool is_known;                    /* it was used */
     const struct knit_weight *weight; /* of one of its sessions; NULL = 1 */
+    const _Atomic uint32_t *loops;    /* in so many its principal waits too; NULL = in none */
+    bool has_waited;                  /* since that was said, see places.h */
     int64_t credit_ns;                /* below 0: debt */
     int64_t watch_ns;                 /* charges by the clock until so much was spent */
     uint32_t round;                   /* as far as which it has taken what rounds give */
@@ -64,10 +69,21 @@ struct knit_lane_flows {
     uint32_t due; /* after a turn: what the one owes that is next in the home rings, in rounds */
 };
 
-/* In parts of KNIT_WEIGHT_ONE. */
-static inline uint32_t knit_lane_flow_weight(const struct knit_lane_flow *flow)
+/* Its principal's, or of those that wait in its loop, in parts of KNIT_WEIGHT_ONE. */
+static inline uint32_t knit_lane_flow_whole_weight(const struct knit_lane_flow *flow)
 {
     return flow->weight != NULL ? knit_weight_load(flow->weight) : KNIT_WEIGHT_ONE;
+}
+
+/* The part of it for these sessions. */
+static inline uint32_t knit_lane_flow_weight(const struct knit_lane_flow *flow)
+{
+    const uint32_t whole = knit_lane_flow_whole_weight(flow);
+    /* relaxed: it holds for what comes a moment later. */
+    const uint32_t loops =
+        flow->loops != NULL ? atomic_load_explicit(flow->loops, memory_order_relaxed) : 0;
+
+    return loops == 0 ? whole : (uint32_t)knit_weight_part(whole, loops + 1);
 }
 
 static inline bool knit_lane_flow_is_of_loop(const struct knit_lane_flow *flow)
@@ -86,7 +102,7 @@ uint32_t knit_lane_flows_line_up(struct knit_lane *lane, const uint8_t *places, 
 /* After so many rounds more one of these has credit. */
 uint32_t knit_lane_flows_due(struct knit_lane_flow *const *turn, uint32_t count);
 
-/* If all of these are in debt, so many rounds pass that one is not. */
+/* If all of these are in debt, so many rounds pass that one is not: each waits for the others. */
 void knit_lane_flows_begin_round(
     struct knit_lane_flows *flows, struct knit_lane_flow **turn, uint32_t count);
 

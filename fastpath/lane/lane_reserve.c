@@ -68,7 +68,6 @@ static void publish_now(struct knit_lane *lane, uint64_t now_ns)
 {
     struct knit_lane_reserve *reserve = &lane->reserve;
 
-    reserve->published_ns = now_ns;
     for (int i = 1; i >= 0; i--) {
         if (reserve->seen[i] != NULL)
             publish(lane, reserve->seen[i], now_ns);
@@ -76,10 +75,25 @@ static void publish_now(struct knit_lane *lane, uint64_t now_ns)
     }
 }
 
+/* Loops do not ask for the sessions of each other. */
+static void publish_waits(struct knit_lane *lane, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_lane_flow *flow = lane->sessions[i]->flow;
+
+        if (flow->has_waited && !knit_lane_flow_is_of_loop(flow))
+            knit_moments_note(lane->options.pool.waited, flow->number, now_ns);
+        flow->has_waited = false;
+    }
+}
+
 void knit_lane_publish_flows(struct knit_lane *lane, uint64_t now_ns)
 {
-    if (lane->flows.count > 1 && now_ns - lane->reserve.published_ns >= PUBLISH_NS)
-        publish_now(lane, now_ns);
+    if (lane->flows.count <= 1 || now_ns - lane->reserve.published_ns < PUBLISH_NS)
+        return;
+    lane->reserve.published_ns = now_ns;
+    publish_now(lane, now_ns);
+    publish_waits(lane, now_ns);
 }
 
 /* The marks of flows that were active lately, two a lane. */

@@ -69,5 +69,5 @@ bool knit_lane_is_of_own(const struct knit_lane *lane, const struct knit_worker_
 /* Nothing is held any more, until it is found again. */
 void knit_lane_let_go(struct knit_lane *lane);
 
-/* Which flows were active, for the others, not too often. */
+/* Which flows were active, and which waited, for the others, not too often. */
 void knit_lane_publish_flows(struct knit_lane *lane, uint64_t now_ns);

@@ -129,6 +129,7 @@ static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view 
     view->mark = place(&at, KNIT_TASKS, KNIT_LINE);
     view->run =
         place(&at, sizeof(struct knit_run_row) * KNIT_RUN_ROWS * (uint64_t)lanes, KNIT_LINE);
+    view->waited = place(&at, sizeof(struct knit_moments), KNIT_LINE);
     return pages(&at);
 }
 
@@ -139,6 +140,8 @@ static uint64_t walk_rights(uint32_t tasks, uintptr_t base, struct knit_rights_v
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->member = place(&at, 8 * (uint64_t)KNIT_RIGHTS_PLACES, KNIT_LINE);
     view->weight = place(&at, 4 * (uint64_t)KNIT_RIGHTS_PLACES, KNIT_LINE);
+    view->waiting = place(&at, sizeof(struct knit_tally), KNIT_LINE);
+    view->long_calls = place(&at, sizeof(struct knit_tally), KNIT_LINE);
     view->bits = place(&at, 8 * (uint64_t)KNIT_RIGHTS_CLASSES * view->words, KNIT_LINE);
     return pages(&at);
 }

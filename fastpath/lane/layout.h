@@ -270,6 +270,7 @@ struct knit_pool_view {
     struct knit_note_line *note;   /* [lanes]; by the lane's worker */
     _Atomic uint8_t *mark;         /* [KNIT_TASKS]; enum knit_mark of each task, by id */
     struct knit_run_row *run;      /* [lanes][KNIT_RUN_ROWS], runs.h; by the lane's worker */
+    struct knit_moments *waited;   /* places.h; by workers */
 };
 
 /* The slot's slab, of those that begin there. */

@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "fastpath/lane/layout.h"
+#include "fastpath/lane/places.h"
 
 enum {
     KNIT_RIGHTS_PLACES = 124,   /* sessions of a pool */
@@ -63,7 +64,8 @@ struct knit_rights_view {
     uint32_t words;             /* of a row: a bit for each task; the last is the host's own */
     struct knit_right *member;  /* [KNIT_RIGHTS_PLACES]; of the session with that place */
     struct knit_weight *weight; /* [KNIT_RIGHTS_PLACES]; of the flow of that session */
-    _Atomic uint64_t *bits;     /* [KNIT_RIGHTS_CLASSES][words] */
+    struct knit_tally *waiting, *long_calls; /* places.h; by the host's loops */
+    _Atomic uint64_t *bits;                  /* [KNIT_RIGHTS_CLASSES][words] */
 };
 
 /* As layout.h has them for the other segments. */

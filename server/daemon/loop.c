@@ -485,8 +485,7 @@ static int open_session(struct knit_loop *loop)
     loop->turn.rights = knit_host_rights(pool);
     r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_host_registry(pool));
     loop->router.backend = &loop->all->backend;
-    if (settings->threads_io > 1)
-        loop->router.share.flows.principals = loop->all->principals;
+    loop->router.share.flows.places = knit_host_places(pool);
     if (r == 0 && loop->all->inline_tasks != NULL)
         r = atexit(on_exit_by_task) == 0
                 ? knit_router_add_inliner(&loop->router, loop->all->inline_tasks)

@@ -15,14 +15,13 @@
 #pragma once
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include <knitting/code.h>
 
 #include "server/policy/credentials.h"
 #include "server/policy/principal.h"
 
-enum { KNIT_PRINCIPALS_BUCKETS = 256, KNIT_TALLY_PLACES = 4096 };
+enum { KNIT_PRINCIPALS_BUCKETS = 256 };
 
 /* A longer one is not taken: the caller stays who it was. */
 #define KNIT_PRINCIPAL_NAME_MAX 256
@@ -33,11 +32,6 @@ LIST_HEAD(knit_principal_bucket, knit_principal);
  * it takes no other lock, and calls nothing of this file. */
 typedef void knit_principals_rule(void *arg, struct knit_principal *principal);
 
-/* A count of each principal, by its number. Two of the same place count for each other. */
-struct knit_tally {
-    _Atomic uint32_t of[KNIT_TALLY_PLACES];
-};
-
 struct knit_principals {
     pthread_mutex_t mutex;
     knit_principals_rule *rule;
@@ -45,8 +39,6 @@ struct knit_principals {
     struct knit_principal *anonymous; /* always there */
     bool is_required;                 /* that callers say who they are */
     struct knit_principal_bucket buckets[KNIT_PRINCIPALS_BUCKETS];
-    struct knit_tally waiting;    /* in how many loops each has callers that wait */
-    struct knit_tally long_calls; /* of each that the loops have given to workers */
 };
 
 /* Under the first rule all may do everything. Returns 0 or -ENOMEM. */
@@ -76,20 +68,3 @@ void knit_principals_hold(struct knit_principals *principals, struct knit_princi
 
 /* Accepts NULL. */
 void knit_principals_drop(struct knit_principals *principals, struct knit_principal *principal);
-
-/* One more of what is counted of the principal with that number, one less, and how many there are.
- * Without the lock. relaxed: it is a count. */
-static inline void knit_tally_more(struct knit_tally *tally, uint64_t number)
-{
-    atomic_fetch_add_explicit(&tally->of[number % KNIT_TALLY_PLACES], 1, memory_order_relaxed);
-}
-
-static inline void knit_tally_less(struct knit_tally *tally, uint64_t number)
-{
-    atomic_fetch_sub_explicit(&tally->of[number % KNIT_TALLY_PLACES], 1, memory_order_relaxed);
-}
-
-static inline uint32_t knit_tally_of(const struct knit_tally *tally, uint64_t number)
-{
-    return atomic_load_explicit(&tally->of[number % KNIT_TALLY_PLACES], memory_order_relaxed);
-}

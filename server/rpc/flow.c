@@ -9,7 +9,6 @@
 
 #include "fastpath/lane/rights.h"
 #include "fastpath/lane/session_private.h"
-#include "server/policy/principals.h"
 
 enum { MS = 1000000 };
 
@@ -39,15 +38,24 @@ static int64_t quantum_of(const struct knit_flow *flow)
     return (int64_t)KNIT_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE * flow->weight;
 }
 
-/* Its part of the principal's weight in this loop, now. It is in turn. */
-static uint32_t part_of(const struct knit_flows *flows, const struct knit_flow *flow)
+/* In how many places its principal waits; it is in turn in this one. */
+static uint32_t places_of(
+    const struct knit_places *places, const struct knit_flow *flow, uint64_t now_ns)
 {
-    const uint64_t whole = (uint64_t)KNIT_WEIGHT_ONE * flow->whole_weight;
-    const uint64_t part = flows->principals != NULL
-                              ? whole / knit_tally_of(&flows->principals->waiting, flow->number)
-                              : whole;
+    if (places->waiting == NULL)
+        return 1;
+    return knit_tally_of(places->waiting, flow->number) +
+           knit_moments_is_recent(places->waited, flow->number, now_ns);
+}
 
-    return part == 0 ? 1 : part < UINT32_MAX ? (uint32_t)part : UINT32_MAX;
+/* Its part of the principal's weight in this loop, now. */
+static uint32_t part_of(
+    const struct knit_flows *flows, const struct knit_flow *flow, uint64_t now_ns)
+{
+    const uint64_t part = knit_weight_part(
+        (uint64_t)KNIT_WEIGHT_ONE * flow->whole_weight, places_of(&flows->places, flow, now_ns));
+
+    return part < UINT32_MAX ? (uint32_t)part : UINT32_MAX;
 }
 
 static void say_weight(const struct knit_flows *flows)
@@ -56,18 +64,18 @@ static void say_weight(const struct knit_flows *flows)
         knit_weight_store(flows->lane_weight, flows->weights);
 }
 
-/* Others may have begun to wait in other loops, or do no more. */
+/* Some may have begun to wait in other places, or do no more. */
 static void weigh_again(struct knit_flows *flows)
 {
     const uint64_t before = flows->weights;
     struct knit_flow *flow;
 
-    if (flows->principals == NULL)
+    if (flows->places.waiting == NULL)
         return;
     flows->weights = 0;
     TAILQ_FOREACH(flow, &flows->turn, in_turn)
     {
-        flow->weight = part_of(flows, flow);
+        flow->weight = part_of(flows, flow, flows->now_ns);
         flows->weights += flow->weight;
     }
     if (flows->weights != before)
@@ -192,9 +200,9 @@ void knit_flow_enter(struct knit_flows *flows, struct knit_caller *caller, bool 
     renew(flows, flow);
     if (caller->principal != NULL)
         flow->whole_weight = knit_quota_weight(&caller->principal->quota);
-    if (flows->principals != NULL)
-        knit_tally_more(&flows->principals->waiting, flow->number);
-    flow->weight = part_of(flows, flow);
+    if (flows->places.waiting != NULL)
+        knit_tally_more(flows->places.waiting, flow->number);
+    flow->weight = part_of(flows, flow, caller->turn->now_ns);
     flow->is_in_turn = true;
     flows->count++;
     flows->weights += flow->weight;
@@ -229,8 +237,8 @@ void knit_flow_settle(struct knit_flows *flows, struct knit_flow *flow, uint64_t
         return;
     TAILQ_REMOVE(&flows->turn, flow, in_turn);
     flow->is_in_turn = false;
-    if (flows->principals != NULL)
-        knit_tally_less(&flows->principals->waiting, flow->number);
+    if (flows->places.waiting != NULL)
+        knit_tally_less(flows->places.waiting, flow->number);
     flows->count--;
     flows->weights -= flow->weight;
     say_weight(flows);

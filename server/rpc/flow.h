@@ -22,8 +22,9 @@
  * Threads: its loop's. Each loop has its own flows. For workers the loop's session is one flow
  * (fastpath/lane/lane_flows.h), whose weight is the sum of those that wait here. A principal that
  * waits in several loops has an equal part of its weight in each, or who connects often would get
- * more. A loop with so little to do that none waits weighs as one principal: what it has in the
- * lanes is served in its turn, and where that does not suffice some wait.
+ * more; its sessions by shared memory are one more such place while workers make them wait
+ * (fastpath/lane/places.h). A loop with so little to do that none waits weighs as one principal:
+ * what it has in the lanes is served in its turn, and where that does not suffice some wait.
  */
 #pragma once
 
@@ -95,10 +96,10 @@ struct knit_flows {
     uint64_t weights; /* their sum, */
     uint32_t waiting; /* and their callers */
     uint64_t rounds;
-    uint64_t now_ns;                 /* of this turn; UINT64_MAX: none is held */
+    uint64_t now_ns;                 /* of this turn */
     uint64_t held_until_ns;          /* one that is held is looked at again; UINT64_MAX: none is */
     struct knit_weight *lane_weight; /* what workers give the loop's session by; NULL: nothing */
-    struct knit_principals *principals; /* NULL: there is one loop */
+    struct knit_places places;       /* where else principals wait; NULL: nowhere */
 };
 
 void knit_flows_init(struct knit_flows *flows);

@@ -90,8 +90,8 @@ static struct lanes look_at_lanes(const struct knit_router *router, const struct
 /* Long calls of its principal in the lanes, by all loops. */
 static uint32_t long_calls_of(const struct knit_flows *flows, const struct knit_flow *flow)
 {
-    return flows->principals != NULL ? knit_tally_of(&flows->principals->long_calls, flow->number)
-                                     : flow->long_calls;
+    return flows->places.long_calls != NULL ? knit_tally_of(flows->places.long_calls, flow->number)
+                                            : flow->long_calls;
 }
 
 static bool is_over(struct knit_router *router, struct knit_flow *flow, uint64_t now_ns)
@@ -152,8 +152,8 @@ void knit_hold_begin(struct knit_caller *caller, struct knit_record *record, uin
         return;
     record->extras |= KNIT_RECORD_LONG;
     flow->long_calls++;
-    if (flows->principals != NULL)
-        knit_tally_more(&flows->principals->long_calls, flow->number);
+    if (flows->places.long_calls != NULL)
+        knit_tally_more(flows->places.long_calls, flow->number);
     flow->held_ns = 0;
 }
 
@@ -170,8 +170,8 @@ void knit_hold_end_charged(struct knit_router *router, uint32_t slot)
     if ((record->extras & KNIT_RECORD_LONG) != 0) {
         record->extras &= (uint8_t)~KNIT_RECORD_LONG;
         flow->long_calls--;
-        if (flows->principals != NULL)
-            knit_tally_less(&flows->principals->long_calls, flow->number);
+        if (flows->places.long_calls != NULL)
+            knit_tally_less(flows->places.long_calls, flow->number);
         flow->held_until_ns = 0;
     }
     knit_flow_end_call(flow, charge, record->task, run_ns, router->turn->now_ns);

@@ -273,7 +273,7 @@ bool knit_share_resume(struct knit_share *share, uint64_t most_ns)
     if (share->waiting == 0)
         return false;
     share->now_ns = knit_clock_ns();
-    share->flows.now_ns = share->session->work_ns != NULL ? share->now_ns : UINT64_MAX;
+    share->flows.now_ns = share->now_ns;
     if (share->flows.held_until_ns <= share->flows.now_ns)
         share->flows.held_until_ns = UINT64_MAX;
     share->until_ns = most_ns != UINT64_MAX ? share->now_ns + most_ns : UINT64_MAX;

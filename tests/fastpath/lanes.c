@@ -309,6 +309,7 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
         .owner = owner,
         .board = lanes->board,
         .pool = lanes->pool,
+        .rights = {.waiting = &lanes->waiting, .long_calls = &lanes->long_calls},
         .steal = lanes->steal,
         .spin_us = lanes->spin_us,
         .pause_ns = 250,

@@ -63,6 +63,7 @@ struct lanes {
     struct knit_mapping board_mapping, pool_mapping;
     struct knit_board_view board;
     struct knit_pool_view pool;
+    struct knit_tally waiting, long_calls; /* what loops say (places.h) */
     struct knit_lane *worker[LANES_WORKERS_MAX];
     pthread_t thread[LANES_WORKERS_MAX];
     bool is_running[LANES_WORKERS_MAX];

@@ -132,6 +132,62 @@ static void a_weight_may_change(void **state)
     assert_true(llabs((int64_t)other_ns - 3 * (int64_t)one_ns) < 10 * QUANTUM);
 }
 
+/* As loops say in which its callers wait; which of a loop's own flow means nothing. */
+static void a_principal_that_waits_in_loops_has_a_part_here(void **state)
+{
+    enum { COST = 900, TURNS = 8000, BOTH = 5, LOOPS = 2 };
+    struct knit_session *both, *other;
+    uint64_t both_ns = 0, other_ns = 0;
+
+    (void)state;
+    both = add_session(BOTH, 1);
+    other = add_session(KNIT_LANE_FLOW_OF_LOOP | BOTH, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    lanes_pretend(&lanes, LANES_ECHO, COST);
+    for (uint32_t i = 0; i < LOOPS; i++)
+        knit_tally_more(&lanes.waiting, BOTH);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        lanes_fill(both, LANES_ECHO, 0);
+        lanes_fill(other, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        both_ns += lanes_collect(both) * COST;
+        other_ns += lanes_collect(other) * COST;
+    }
+    assert_true(both_ns > QUANTUM);
+    assert_true(llabs((int64_t)other_ns - (1 + LOOPS) * (int64_t)both_ns) < 10 * QUANTUM);
+}
+
+static uint32_t waited_ms(uint64_t flow)
+{
+    return atomic_load_explicit(&lanes.pool.waited->ms[flow], memory_order_relaxed);
+}
+
+/* Who calls alone has all there is, and no part to share. */
+static void who_waits_for_others_is_said(void **state)
+{
+    enum { ONE = 1, OTHER = 2, LOOP = 3, TURNS = 400 };
+    struct knit_session *sessions[3];
+
+    (void)state;
+    sessions[0] = add_session(ONE, 1);
+    sessions[1] = add_session(OTHER, 1);
+    sessions[2] = add_session(KNIT_LANE_FLOW_OF_LOOP | LOOP, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t calling = 1; calling <= 3; calling += 2) {
+        for (uint32_t i = 0; i < TURNS; i++) {
+            for (uint32_t j = 0; j < calling; j++)
+                lanes_fill(sessions[j], LANES_SPIN, 50);
+            lanes_turn(&lanes);
+            hand_clock_pass(1000000);
+            for (uint32_t j = 0; j < calling; j++)
+                (void)lanes_collect(sessions[j]);
+        }
+        assert_int_equal(waited_ms(ONE) != 0, calling > 1);
+    }
+    assert_true(waited_ms(OTHER) != 0);
+    assert_int_equal(waited_ms(LOOP), 0);
+}
+
 static void inside_of_a_flow_sessions_share(void **state)
 {
     enum { CHEAP = 90, COSTLY = 900, TURNS = 6000 };
@@ -657,6 +713,8 @@ int main(void)
         TEST(a_flow_with_many_sessions_gets_no_more_than_one_with_one),
         TEST(flows_share_by_weight_whatever_calls_cost),
         TEST(a_weight_may_change),
+        TEST(a_principal_that_waits_in_loops_has_a_part_here),
+        TEST(who_waits_for_others_is_said),
         TEST(inside_of_a_flow_sessions_share),
         TEST(beside_long_calls_of_many_sessions_a_flow_gets_its_time),
         TEST(a_flow_gains_nothing_by_coming_and_going),

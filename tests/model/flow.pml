@@ -10,8 +10,11 @@
  * flow with credit there at any moment; with none at home it takes one of such a flow first, else any, and rounds pass as
  * pay that one. All of them are charged.
  *
+ * With PLACES flows 0 and 2 are of one principal, which calls through a loop and through shared memory: while both have
+ * calls each weighs half, and what they got counts together.
+ *
  * Checked: a worker that finds calls serves one; over each stretch of time in which flows 0 and 1 have calls at each look,
- * what they got differs, each by its weight, by no more than 2 Q and a call of each; and no call waits for a worker that
+ * what they got differs, each by its weight, by no more than 2 Q and a call of each, or of each place; and no call waits for a worker that
  * sleeps. With BACKLOG flows 0 and 1 have all their calls from the beginning.
  */
 
@@ -29,7 +32,25 @@
 #define DEBT_MAX 12
 #define FORGET (DEBT_MAX / Q + 2) /* rounds */
 #define WEIGHT(i) (1 + ((i) == 1))
-#define QUANTUM(i) (Q * WEIGHT(i))
+#ifdef PLACES
+#define BOTH (queued[0] > 0 && queued[1] > 0 && queued[2] > 0)
+#define PRINCIPAL(i) ((i) % 2)
+#define SLACK (4 * Q + 5 * M)
+#else
+#define BOTH (queued[0] > 0 && queued[1] > 0)
+#define PRINCIPAL(i) (i)
+#define SLACK (4 * Q + 3 * M)
+#endif
+#ifndef PLACES
+#define PART(i) 1
+#else
+#ifdef MUTANT_SHARE_A_PLACE
+#define PART(i) 1
+#else
+#define PART(i) ((i) != 1 && queued[0] > 0 && queued[2] > 0 -> 2 : 1)
+#endif
+#endif
+#define QUANTUM(i) (Q * WEIGHT(i) / PART(i))
 
 byte queued[F], away[F];
 short credit[F];
@@ -131,8 +152,8 @@ inline look()
 	:: else -> break
 	od;
 	if
-	:: queued[0] > 0 && queued[1] > 0 && !both -> both = 1; got[0] = 0; got[1] = 0
-	:: queued[0] == 0 || queued[1] == 0 -> both = 0; got[0] = 0; got[1] = 0
+	:: BOTH && !both -> both = 1; got[0] = 0; got[1] = 0
+	:: !BOTH -> both = 0; got[0] = 0; got[1] = 0
 	:: else
 	fi;
 	i = 0
@@ -175,11 +196,11 @@ inline pay()
 	fi;
 #endif
 	if
-	:: both && at < 2 -> got[at] = got[at] + cost
+	:: both && PRINCIPAL(at) < 2 -> got[PRINCIPAL(at)] = got[PRINCIPAL(at)] + cost
 	:: else
 	fi;
 	/* got[0] / 1 and got[1] / 2. */
-	assert(2 * got[0] - got[1] <= 4 * Q + 2 * M + M && got[1] - 2 * got[0] <= 4 * Q + 2 * M + M)
+	assert(2 * got[0] - got[1] <= SLACK && got[1] - 2 * got[0] <= SLACK)
 }
 
 /* A call of another lane: of a flow with credit, or with `any_flow` of any, if there is none such. Its place stands in
@@ -318,11 +339,14 @@ init {
 #ifdef BACKLOG
 		queued[0] = N;
 		queued[1] = N;
+#ifdef PLACES
+		queued[2] = N;
+#endif
 #else
 		run caller(0);
 		run caller(1);
 #endif
-#if F > 2
+#if F > 2 && !defined(PLACES)
 		run caller(2);
 #endif
 		run worker()

@@ -65,6 +65,7 @@ flow -DN=3
 flow -DN=10 -DBACKLOG
 flow -DN=5 -DA=4 -DBACKLOG
 flow -DN=2 -DA=1
+flow -DN=8 -DF=3 -DPLACES -DBACKLOG
 reserve -DC=1
 reserve -DC=2
 reserve -DT=2
@@ -118,6 +119,7 @@ flow -DN=2 -DF=3
 flow -DN=6 -DF=3 -DBACKLOG
 flow -DN=6 -DA=5 -DBACKLOG
 flow -DN=2 -DA=2
+flow -DN=10 -DF=3 -DPLACES -DBACKLOG
 reserve -DW=4 -DC=2
 reserve -DT=3 -DC=2
 reserve -DW=4 -DT=2 -DSTOPS
@@ -264,6 +266,7 @@ flow ROUND_TOO_FEW -DN=3: i<2
 flow ONE_ROUND_A_LOOK -DN=3: i<2
 flow LAST_LOOK_MINDS_DEBT -DN=3: invalid end state
 flow HELP_FOR_DEBTORS -DN=5 -DA=4 -DBACKLOG: 2*got[0]
+flow SHARE_A_PLACE -DN=10 -DF=3 -DPLACES -DBACKLOG: 2*got[0]
 flow THEFT_IS_FREE -DN=5 -DA=4 -DBACKLOG: 2*got[0]
 reserve FENCE_LEFT_OUT -DT=1: now<=1
 reserve LOWER_NOT_COUNTED -DT=1: now<=1

@@ -17,13 +17,18 @@ static struct knit_principals principals;
 static struct knit_flows flows;
 static struct knit_turn turn;
 static struct knit_caller callers[CALLERS];
+static struct knit_tally waiting;
+static struct knit_moments waited;
 
 static int setup(void **state)
 {
     (void)state;
     memset(callers, 0, sizeof(callers));
+    memset(&waiting, 0, sizeof(waiting));
+    memset(&waited, 0, sizeof(waited));
     turn = (struct knit_turn){.now_ns = 1000 * UINT64_C(1000000000)};
     knit_flows_init(&flows);
+    flows.now_ns = turn.now_ns;
     return knit_principals_init(&principals);
 }
 
@@ -52,6 +57,12 @@ static int teardown(void **state)
     knit_flows_fini(&flows);
     knit_principals_fini(&principals);
     return 0;
+}
+
+/* Where the principals of all loops of a test wait. */
+static struct knit_places places(void)
+{
+    return (struct knit_places){.waiting = &waiting, .waited = &waited};
 }
 
 /* The caller with that number, of the principal of that name, waits. */
@@ -140,7 +151,8 @@ static void who_waits_in_several_loops_has_a_part_in_each(void **state)
 
     (void)state;
     knit_flows_init(&first);
-    first.principals = second->principals = &principals;
+    first.places = second->places = places();
+    first.now_ns = second->now_ns;
     first.lane_weight = &here;
     second->lane_weight = &there;
     (void)wait(1, "token:modest");
@@ -165,8 +177,31 @@ static void who_waits_in_several_loops_has_a_part_in_each(void **state)
     second->lane_weight = NULL;
     rest(&callers[1]);
     rest(&callers[2]);
-    second->principals = NULL;
     knit_flows_fini(&first);
+}
+
+/* As a worker said, for a second. */
+static void sessions_that_wait_are_one_place_more(void **state)
+{
+    struct knit_weight weight = {0};
+
+    (void)state;
+    flows.places = places();
+    flows.lane_weight = &weight;
+    (void)wait(0, "token:both");
+    (void)wait(1, "token:modest");
+    assert_int_equal(weight.value, 2 * KNIT_WEIGHT_ONE);
+    knit_moments_note(&waited, callers[0].flow->number, turn.now_ns);
+    for (unsigned rounds = 0; rounds < 2; rounds++) {
+        (void)knit_flow_charge(&flows, callers[0].flow, MS);
+        (void)knit_flow_charge(&flows, callers[1].flow, MS);
+        assert_non_null(knit_flows_next(&flows));
+        assert_int_equal(weight.value, (3 + rounds) * KNIT_WEIGHT_ONE / 2);
+        flows.now_ns += KNIT_WAITED_MS * (uint64_t)MS;
+    }
+    rest(&callers[0]);
+    assert_int_equal(knit_tally_of(&waiting, callers[0].flow->number), 0);
+    flows.lane_weight = NULL;
 }
 
 static void weights_divide_it(void **state)
@@ -338,7 +373,6 @@ static void who_is_held_has_no_turn_and_saves_nothing(void **state)
     struct knit_flow *held, *other;
 
     (void)state;
-    flows.now_ns = turn.now_ns;
     held = wait(0, "token:held");
     held->held_until_ns = flows.now_ns + 1;
     assert_null(knit_flows_next(&flows));
@@ -392,6 +426,7 @@ int main(void)
         TEST(time_is_shared_and_not_calls),
         TEST(workers_are_told_the_weight_of_all_that_wait),
         TEST(who_waits_in_several_loops_has_a_part_in_each),
+        TEST(sessions_that_wait_are_one_place_more),
         TEST(weights_divide_it),
         TEST(a_turn_comes_after_a_quantum_of_each_other),
         TEST(whoever_waits_alone_is_next_whatever_it_owes),

@@ -427,7 +427,7 @@ static void who_becomes_another_in_its_turn_pays_for_its_own_calls(void **state)
     const struct knit_flow *flow;
 
     (void)state;
-    flows->principals = &turns.principals;
+    flows->places.long_calls = &turns.lanes.long_calls;
     blocker = turns_connect();
     caller = turns_connect();
     other = turns_connect();
@@ -452,8 +452,8 @@ static void who_becomes_another_in_its_turn_pays_for_its_own_calls(void **state)
     after = caller->connection->caller.principal->number;
     LIST_FOREACH(flow, &flows->all, in_all)
     assert_int_equal(flow->long_calls, 0);
-    assert_int_equal(knit_tally_of(&turns.principals.long_calls, before), 0);
-    assert_int_equal(knit_tally_of(&turns.principals.long_calls, after), 0);
+    assert_int_equal(knit_tally_of(&turns.lanes.long_calls, before), 0);
+    assert_int_equal(knit_tally_of(&turns.lanes.long_calls, after), 0);
 }
 
 int main(void)
