@@ -57,8 +57,9 @@ int knit_admin_call(struct knit *k, const char *method, struct knit_span params,
     }
     while ((code = knit_handle_start_on_stream(handle, method, params, NULL)) == KNIT_WOULD_BLOCK &&
            knit_clock_ns() < until_ns) {
-        knit_client_progress(k);
+        /* Nothing may be left to wait for once the progress is made. */
         knit_client_wait(k, KNIT_VIA_STREAM, NULL, until_ns);
+        knit_client_progress(k);
     }
     if (code == KNIT_OK)
         code = knit_client_await(handle, until_ns);

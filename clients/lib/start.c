@@ -589,6 +589,13 @@ int knit_begin_call(struct knit *k, struct knit_start *start, struct knit_handle
     return code;
 }
 
+static int try_notify(struct knit *k, const struct knit_start *start)
+{
+    if (k->handles.several != NULL)
+        knit_handles_choose(&k->handles, NULL);
+    return knit_stream_notify_task(k->handles.stream, start->prepared->task, start->params);
+}
+
 int knit_begin_notification(
     struct knit *k, const struct knit_start *start, struct knit_error *ret_error)
 {
@@ -603,16 +610,14 @@ int knit_begin_notification(
         code = check_raw(start->params, ret_error);
     if (code != KNIT_OK)
         return code;
-    if (k->handles.several != NULL)
-        knit_handles_choose(&k->handles, NULL);
     if (local != NULL)
         return local->notify(knit_lanes_local_arg(k->handles.lanes), prepared->task, start->params,
             !k->would_block && !k->is_calling_back, ret_error);
-    while ((code = knit_stream_notify_task(k->handles.stream, prepared->task, start->params)) ==
-               KNIT_WOULD_BLOCK &&
-           !k->would_block && !k->is_calling_back) {
-        knit_client_progress(k);
+    while ((code = try_notify(k, start)) == KNIT_WOULD_BLOCK && !k->would_block &&
+           !k->is_calling_back) {
+        /* Nothing may be left to wait for once the progress is made. */
         knit_client_wait(k, KNIT_VIA_STREAM, NULL, UINT64_MAX);
+        knit_client_progress(k);
     }
     /* What waits for lanes alone does not look at the stream. */
     if (code == KNIT_OK && k->handles.lanes != NULL)

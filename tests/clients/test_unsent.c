@@ -3,10 +3,14 @@
  * kernel does not take for it, or was not sent yet, goes to the other one. What else becomes of
  * those that are silent: test_spread.c. */
 #include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -121,9 +125,125 @@ static void what_waits_for_nothing_goes_to_who_serves(void **state)
     knit_several_stop();
 }
 
+/* ---- notifications, which nothing answers ---- */
+
+/* A socket that takes all that there is, as one with a fast reader may. */
+static enum knit_transport_result send_all(
+    struct knit_transport *transport, const void *from, size_t len, size_t *ret_len)
+{
+    *ret_len = 0;
+    while (*ret_len < len) {
+        struct pollfd item = {.fd = transport->fd, .events = POLLOUT};
+        ssize_t n = send(transport->fd, (const char *)from + *ret_len, len - *ret_len,
+            MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n > 0)
+            *ret_len += (size_t)n;
+        else
+            assert_true(errno == EAGAIN && poll(&item, 1, PATIENCE_MS) == 1);
+    }
+    return KNIT_TRANSPORT_OK;
+}
+
+static int notify(void)
+{
+    static uint8_t bytes[BYTES];
+
+    return knit_notify(k, &error, "where", "(bin) -> int", bytes, (size_t)BYTES);
+}
+
+/* Returns how many it took until there was no room, and none was sent. */
+static uint32_t fill(void)
+{
+    uint32_t sent = 0;
+
+    k->would_block = true;
+    while (notify() == KNIT_OK)
+        assert_in_range(++sent, 1, CALLS);
+    k->would_block = false;
+    return sent;
+}
+
+static uint32_t calls(uint32_t number)
+{
+    return atomic_load_explicit(&several[number].calls, memory_order_relaxed);
+}
+
+/* What waits forever is ended by a signal. */
+static void begin_with_one(struct knit_transport_kind *ret_kind)
+{
+    (void)alarm(PATIENCE_MS / 1000);
+    knit_several_start(1, NULL);
+    assert_int_equal(knit_open(knit_several_url(1), NULL, &k, &error), KNIT_OK);
+    *ret_kind = *k->handles.stream->transport.kind;
+    ret_kind->send = send_all;
+    k->handles.stream->transport.kind = ret_kind;
+}
+
+static void end(void)
+{
+    k = knit_close(k);
+    knit_several_stop();
+    (void)alarm(0);
+}
+
+static void a_notification_waits_no_longer_than_those_before_it(void **state)
+{
+    struct knit_transport_kind kind;
+    uint32_t sent;
+
+    (void)state;
+    begin_with_one(&kind);
+    sent = fill();
+    assert_int_equal(notify(), KNIT_OK);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(calls(0) == sent + 1, PATIENCE_MS));
+    end();
+}
+
+static void a_ping_waits_no_longer_than_notifications_before_it(void **state)
+{
+    struct knit_transport_kind kind;
+    uint64_t began_ns;
+
+    (void)state;
+    begin_with_one(&kind);
+    k->admin_ms = PATIENCE_MS / 2;
+    (void)fill();
+    began_ns = knit_now();
+    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
+    assert_in_range(knit_now() - began_ns, 0, k->admin_ms * 1000000 / 2);
+    end();
+}
+
+/* Of two that were full the one that it would have taken reads nothing more. */
+static void a_notification_goes_to_who_has_room_again(void **state)
+{
+    static const uint64_t workers[] = {4, 1};
+
+    (void)state;
+    (void)alarm(PATIENCE_MS / 1000);
+    knit_several_start(2, workers);
+    assert_int_equal(knit_open(knit_several_url(2), NULL, &k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(turn() && k->handles.several != NULL, PATIENCE_MS));
+    set_deaf(0, true);
+    set_deaf(1, true);
+    do
+        (void)turn();
+    while (fill() > 0);
+    set_deaf(1, false);
+    for (uint32_t before = calls(1); calls(1) < before + CALLS / 2;)
+        assert_int_equal(notify(), KNIT_OK);
+    set_deaf(0, false);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_notification_waits_no_longer_than_those_before_it),
+        cmocka_unit_test(a_ping_waits_no_longer_than_notifications_before_it),
+        cmocka_unit_test(a_notification_goes_to_who_has_room_again),
         cmocka_unit_test(what_was_not_sent_leaves_who_is_silent),
         cmocka_unit_test(what_waits_for_nothing_goes_to_who_serves),
     };
