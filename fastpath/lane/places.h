@@ -51,6 +51,21 @@ static inline void knit_tally_less(struct knit_tally *tally, uint64_t number)
     atomic_fetch_sub_explicit(&tally->of[number % KNIT_TALLY_PLACES], 1, memory_order_relaxed);
 }
 
+/* One more if there are fewer than `most`: of several that take at once none sees too few. False:
+ * there are as many. relaxed: the word alone decides. */
+static inline bool knit_tally_take(struct knit_tally *tally, uint64_t number, uint32_t most)
+{
+    _Atomic uint32_t *count = &tally->of[number % KNIT_TALLY_PLACES];
+    uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
+
+    do {
+        if (before >= most)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(
+        count, &before, before + 1, memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
 static inline uint32_t knit_tally_of(const struct knit_tally *tally, uint64_t number)
 {
     return atomic_load_explicit(&tally->of[number % KNIT_TALLY_PLACES], memory_order_relaxed);

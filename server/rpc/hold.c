@@ -94,7 +94,8 @@ static uint32_t long_calls_of(const struct knit_flows *flows, const struct knit_
                                             : flow->long_calls;
 }
 
-static bool is_over(struct knit_router *router, struct knit_flow *flow, uint64_t now_ns)
+/* How many may be there now. */
+static uint32_t most_of(struct knit_router *router, struct knit_flow *flow, uint64_t now_ns)
 {
     const uint64_t others = weights_of_others(router, flow, now_ns);
     const uint32_t own = long_calls_of(&router->share.flows, flow);
@@ -102,15 +103,37 @@ static bool is_over(struct knit_router *router, struct knit_flow *flow, uint64_t
     struct lanes lanes;
 
     if (others == 0)
-        return false;
+        return UINT32_MAX;
     lanes = look_at_lanes(router, flow);
     if (lanes.workers <= 1)
-        return false;
+        return UINT32_MAX;
     elsewhere = own > flow->long_calls ? own - flow->long_calls : 0;
     lanes.busy -= elsewhere < lanes.busy ? elsewhere : lanes.busy;
     knit_reserve_look(&flow->busy, lanes.busy, now_ns);
-    return own >= knit_reserve_most(
-                      &flow->busy, lanes.workers, flow->whole_weight, flow->whole_weight + others);
+    return knit_reserve_most(
+        &flow->busy, lanes.workers, flow->whole_weight, flow->whole_weight + others);
+}
+
+/* One more, if there are fewer. */
+static bool take(
+    struct knit_flows *flows, struct knit_flow *flow, struct knit_record *record, uint32_t most)
+{
+    struct knit_tally *all = flows->places.long_calls;
+
+    if (all != NULL ? !knit_tally_take(all, flow->number, most) : flow->long_calls >= most)
+        return false;
+    flow->long_calls++;
+    record->extras |= KNIT_RECORD_LONG;
+    return true;
+}
+
+/* One less. */
+static void drop(struct knit_flows *flows, struct knit_flow *flow, struct knit_record *record)
+{
+    if (flows->places.long_calls != NULL)
+        knit_tally_less(flows->places.long_calls, flow->number);
+    flow->long_calls--;
+    record->extras &= (uint8_t)~KNIT_RECORD_LONG;
 }
 
 /* What the caller's calls of the task take. */
@@ -120,9 +143,9 @@ static uint32_t mean_of(const struct knit_caller *caller, uint32_t task)
         knit_board_mean_ns(&knit_router_session(caller->router)->board, task));
 }
 
-bool knit_hold_holds(struct knit_caller *caller, uint32_t task)
+bool knit_hold_holds(struct knit_caller *caller, struct knit_record *record)
 {
-    const uint32_t mean_ns = mean_of(caller, task);
+    const uint32_t mean_ns = mean_of(caller, record->task);
     struct knit_router *router = caller->router;
     struct knit_flows *flows = &router->share.flows;
     struct knit_flow *flow = caller->flow;
@@ -131,7 +154,7 @@ bool knit_hold_holds(struct knit_caller *caller, uint32_t task)
     if (mean_ns <= KNIT_RESERVE_LONG_NS || knit_router_session(router)->work_ns == NULL)
         return false;
     now_ns = knit_clock_ns();
-    if (!is_over(router, flow, now_ns))
+    if (take(flows, flow, record, most_of(router, flow, now_ns)))
         return false;
     if (flow->held_ns == 0)
         flow->held_ns = now_ns;
@@ -142,19 +165,23 @@ bool knit_hold_holds(struct knit_caller *caller, uint32_t task)
     return true;
 }
 
+void knit_hold_give_back(struct knit_caller *caller, struct knit_record *record)
+{
+    if ((record->extras & KNIT_RECORD_LONG) != 0)
+        drop(&caller->router->share.flows, caller->flow, record);
+}
+
 void knit_hold_begin(struct knit_caller *caller, struct knit_record *record, uint32_t slot)
 {
     struct knit_flows *flows = &caller->router->share.flows;
     struct knit_flow *flow = caller->flow;
 
     knit_flow_enter_call(flow, &caller->router->charges[slot], caller->turn->now_ns);
-    if (mean_of(caller, record->task) <= KNIT_RESERVE_LONG_NS)
-        return;
-    record->extras |= KNIT_RECORD_LONG;
-    flow->long_calls++;
-    if (flows->places.long_calls != NULL)
-        knit_tally_more(flows->places.long_calls, flow->number);
-    flow->held_ns = 0;
+    if ((record->extras & KNIT_RECORD_LONG) == 0 &&
+        mean_of(caller, record->task) > KNIT_RESERVE_LONG_NS)
+        (void)take(flows, flow, record, UINT32_MAX);
+    if ((record->extras & KNIT_RECORD_LONG) != 0)
+        flow->held_ns = 0;
 }
 
 void knit_hold_end_charged(struct knit_router *router, uint32_t slot)
@@ -168,10 +195,7 @@ void knit_hold_end_charged(struct knit_router *router, uint32_t slot)
                                 : knit_session_run_ns(knit_router_session(router), slot);
 
     if ((record->extras & KNIT_RECORD_LONG) != 0) {
-        record->extras &= (uint8_t)~KNIT_RECORD_LONG;
-        flow->long_calls--;
-        if (flows->places.long_calls != NULL)
-            knit_tally_less(flows->places.long_calls, flow->number);
+        drop(flows, flow, record);
         flow->held_until_ns = 0;
     }
     knit_flow_end_call(flow, charge, record->task, run_ns, router->turn->now_ns);

@@ -8,9 +8,11 @@
  * long calls has ended, and is looked at again after 10 ms at the latest.
  *
  * Of its own session the loop knows whose calls workers run; calls of other sessions are those of
- * others, but for what the principal has in the lanes by other loops, which is counted in one place
- * for all of them (principals.h). Two loops that decide at once may both give one. A principal that
- * calls by shared memory too is another one there.
+ * others, but for what the principal has in the lanes by other loops, which is counted in one word
+ * for all of them (fastpath/lane/places.h). A loop that finds that it may give a call counts it
+ * there at once, by compare and swap, and takes it back where the lanes have no room: so loops that
+ * decide at once never give one too many. A principal that calls by shared memory too is another
+ * one there.
  *
  * Pinned calls are counted and not held: they wait in queues where principals do not matter. Those
  * that must not wait are refused. Nothing is held for longer than ten seconds or eight runs of its
@@ -45,14 +47,18 @@ static inline bool knit_hold_concerns(const struct knit_caller *caller, uint32_t
 }
 
 /* Whether the caller's call of such a task has to wait though there may be room for it. Then its
- * flow is held. */
-bool knit_hold_holds(struct knit_caller *caller, uint32_t task);
+ * flow is held. Else, if it is long, it is counted until knit_hold_give_back() or
+ * knit_hold_end(). */
+bool knit_hold_holds(struct knit_caller *caller, struct knit_record *record);
 
 /* The same for any task. */
-static inline bool knit_hold_must_wait(struct knit_caller *caller, uint32_t task)
+static inline bool knit_hold_must_wait(struct knit_caller *caller, struct knit_record *record)
 {
-    return knit_hold_concerns(caller, task) && knit_hold_holds(caller, task);
+    return knit_hold_concerns(caller, record->task) && knit_hold_holds(caller, record);
 }
+
+/* There was no room for it. */
+void knit_hold_give_back(struct knit_caller *caller, struct knit_record *record);
 
 /* A call of such a task was published: it is in an account until knit_hold_end(). */
 void knit_hold_begin(struct knit_caller *caller, struct knit_record *record, uint32_t slot);
@@ -61,7 +67,8 @@ void knit_hold_begin(struct knit_caller *caller, struct knit_record *record, uin
 static inline void knit_hold_note_call(
     struct knit_caller *caller, struct knit_record *record, uint32_t slot)
 {
-    if (!knit_router_is_inlined(caller->router, slot) && knit_hold_concerns(caller, record->task))
+    if (!knit_router_is_inlined(caller->router, slot) &&
+        ((record->extras & KNIT_RECORD_LONG) != 0 || knit_hold_concerns(caller, record->task)))
         knit_hold_begin(caller, record, slot);
 }
 

@@ -373,13 +373,14 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
         publish_inline(way, &record, call.trace);
         return true;
     }
-    if (lane == KNIT_LANE_ANY && knit_hold_must_wait(caller, way->task->id))
+    if (lane == KNIT_LANE_ANY && knit_hold_must_wait(caller, &record))
         r = KNIT_SESSION_E_CROWDED;
     else if (must_not_wait(way->options))
         r = knit_session_publish_at_once(session, &call, &slot);
     else
         r = knit_session_publish(session, &call, &slot);
     if (r != 0) {
+        knit_hold_give_back(caller, &record);
         free(record.late);
         return settle_unpublished(way, r, lane);
     }
