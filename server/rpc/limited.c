@@ -138,7 +138,9 @@ static void resume_first(struct knit_limited *limited, struct knit_limited_group
     limited->turns_left = CALLS_A_TURN;
     caller->ops->resume(caller);
     limited->resumed = NULL;
-    if (limited->turns_left < CALLS_A_TURN || caller->waiting_in != KNIT_SHARE_WAITING_LIMIT)
+    /* One that has become another principal waits with that one's. */
+    if (limited->turns_left < CALLS_A_TURN || caller->waiting_in != KNIT_SHARE_WAITING_LIMIT ||
+        caller->principal != group->principal)
         return;
     TAILQ_REMOVE(&group->callers, caller, in_waiting);
     TAILQ_INSERT_HEAD(&group->callers, caller, in_waiting);

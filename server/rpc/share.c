@@ -193,11 +193,14 @@ static void resume(struct knit_share *share, struct knit_caller *caller)
 static bool resume_first(struct knit_share *share, struct knit_share_queue *queue, uint32_t kind)
 {
     struct knit_caller *caller = TAILQ_FIRST(queue);
+    const struct knit_principal *principal;
 
     if (share->is_cut_short || caller == NULL || !has_room(share, kind))
         return false;
+    principal = caller->principal;
     resume(share, caller);
-    if (share->has_published || caller->waiting_in != kind)
+    /* One that has become another principal waits in a queue of that one's flow. */
+    if (share->has_published || caller->waiting_in != kind || caller->principal != principal)
         return true;
     /* It published nothing, so there is no room for what this queue waits for. It keeps its place
      * at the front, and the others behind it wait on. */

@@ -415,6 +415,58 @@ static void a_new_policy_ends_the_wait(void **state)
     turns_expect(one, 1);
 }
 
+static const struct knit_caller_ops *real_ops;
+
+/* As if what had waited were refused, and a token came before the next call, whose principal is
+ * over its limit as well. */
+static void resume_as_another(struct knit_caller *caller)
+{
+    const struct knit_policy_limits limits = {
+        .calls_in_flight = 1, .over_limit = KNIT_POLICY_OVER_WAIT};
+
+    caller->ops = real_ops;
+    knit_principals_drop(&turns.principals, caller->principal);
+    caller->principal = knit_principals_named(&turns.principals, KNIT_PRINCIPAL_TOKEN, "token:a");
+    assert_non_null(caller->principal);
+    knit_quota_set(&caller->principal->quota, &limits);
+    knit_quota_take(&caller->principal->quota, 1, caller->turn->now_ns);
+    real_ops->resume(caller);
+}
+
+static void who_becomes_another_in_its_turn_waits_with_its_own(void **state)
+{
+    struct knit_policy_limits limits = {.calls_in_flight = 1, .over_limit = KNIT_POLICY_OVER_WAIT};
+    struct turns_caller *one, *two;
+    struct knit_caller_ops ops;
+    struct knit_caller *caller;
+    struct knit_quota *quota, *own;
+
+    (void)state;
+    one = turns_connect();
+    two = turns_connect();
+    caller = &two->connection->caller;
+    quota = quota_of(one);
+    knit_quota_set(quota, &limits);
+    assert_true(turns_request(one, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_true(turns_request(two, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(knit_quota_waiting(quota) == 1);
+    real_ops = caller->ops;
+    ops = *real_ops;
+    ops.resume = resume_as_another;
+    caller->ops = &ops;
+    turns_open_gate();
+    turns_expect(one, 1);
+    TURNS_UNTIL(caller->ops == real_ops);
+    own = &caller->principal->quota;
+    assert_int_equal(knit_quota_waiting(quota), 0);
+    assert_int_equal(knit_quota_waiting(own), 1);
+    knit_quota_give_back(own, turns.loop.turn.now_ns);
+    turns_expect(two, 1);
+    assert_int_equal(two->code, 0);
+    assert_int_equal(knit_quota_waiting(own), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +484,7 @@ int main(void)
         TURNS_TEST(none_overtakes_one_that_waits),
         TURNS_TEST(calls_a_second_wait_for_the_time_that_pays_them),
         TURNS_TEST(a_new_policy_ends_the_wait),
+        TURNS_TEST(who_becomes_another_in_its_turn_waits_with_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

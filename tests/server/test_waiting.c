@@ -456,6 +456,48 @@ static void who_becomes_another_in_its_turn_pays_for_its_own_calls(void **state)
     assert_int_equal(knit_tally_of(&turns.lanes.long_calls, after), 0);
 }
 
+/* The same, and the next call waits too. */
+static void resume_and_wait_as_another(struct knit_caller *caller)
+{
+    caller->ops = real_ops;
+    become(caller, "after");
+    knit_share_wait(&turns.loop.router.share, caller, KNIT_SHARE_WAITING_SLOT);
+}
+
+static void who_becomes_another_in_its_turn_waits_in_its_own_flow(void **state)
+{
+    const struct knit_flow *before, *after;
+    struct turns_caller *blocker, *other;
+    struct knit_caller *caller;
+    struct knit_caller_ops ops;
+
+    (void)state;
+    blocker = turns_connect();
+    other = turns_connect();
+    caller = &other->connection->caller;
+    become(caller, "before");
+    block(blocker);
+    assert_true(turns_request(blocker, "echo", 1, 1, 1, NULL));
+    assert_true(turns_request(other, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(caller->waiting_in == KNIT_SHARE_WAITING_FRESH);
+    before = caller->flow;
+    /* So that it stays when nobody has it. */
+    caller->flow->refs++;
+    real_ops = caller->ops;
+    ops = *real_ops;
+    ops.resume = resume_and_wait_as_another;
+    caller->ops = &ops;
+    turns_open_gate();
+    turns_expect(other, 1);
+    after = caller->flow;
+    assert_ptr_not_equal(after, before);
+    assert_int_equal(before->waiting, 0);
+    assert_true(TAILQ_EMPTY(&before->fresh));
+    assert_int_equal(after->waiting, 0);
+    assert_true(TAILQ_EMPTY(&after->fresh));
+    turns_expect(blocker, 2);
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -475,6 +517,7 @@ int main(void)
         TEST(beyond_queue_max_calls_are_refused_wherever_they_wait),
         TEST(a_caller_that_leaves_takes_what_waits_with_it),
         TEST(who_becomes_another_in_its_turn_pays_for_its_own_calls),
+        TEST(who_becomes_another_in_its_turn_waits_in_its_own_flow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
