@@ -3,10 +3,12 @@
  * event loop cannot wait in it. What is under way is in an epoll instance of its own, so that all
  * of it is one descriptor to whoever waits. The addresses of a host are tried as RFC 8305 ("Happy
  * Eyeballs") has it: the families by turns, the next attempt beside those that wait, and who is
- * connected first wins. TCP sends small messages at once (TCP_NODELAY): the library already gathers
- * a batch into one send, and Nagle's algorithm would only delay its last call. A server whose
- * machine has vanished sends nothing, so the kernel probes the connection (SO_KEEPALIVE) at the
- * intervals of the machine's settings; a caller who must know sooner gives its calls a timeout. */
+ * connected first wins. A server that is stopped is connected too, by its kernel: so the others are
+ * kept until the attempt is freed, and further steps go on with them. TCP sends small messages at
+ * once (TCP_NODELAY): the library already gathers a batch into one send, and Nagle's algorithm
+ * would only delay its last call. A server whose machine has vanished sends nothing, so the kernel
+ * probes the connection (SO_KEEPALIVE) at the intervals of the machine's settings; a caller who
+ * must know sooner gives its calls a timeout. */
 #include "clients/lib/connect.h"
 
 #include <errno.h>
@@ -340,12 +342,26 @@ int knit_connect_begin_at(const struct knit_url *url, const struct sockaddr *add
     return KNIT_OK;
 }
 
-struct addrinfo *knit_connect_take_list(struct knit_connecting *connecting)
+const struct addrinfo *knit_connect_list(const struct knit_connecting *connecting)
 {
-    struct addrinfo *list = connecting->list;
+    return connecting->list;
+}
 
-    connecting->list = NULL;
-    return list;
+int knit_connect_others(const struct knit_connecting *connecting)
+{
+    const struct race *race = &connecting->race;
+
+    return race->count - race->begun + race->pending_count;
+}
+
+uint64_t knit_connect_share_ns(const struct knit_connecting *connecting)
+{
+    const uint64_t now_ns = knit_clock_ns();
+
+    if (now_ns >= connecting->until_ns)
+        return connecting->until_ns;
+    return now_ns +
+           (connecting->until_ns - now_ns) / (uint64_t)(1 + knit_connect_others(connecting));
 }
 
 int knit_connect_step(struct knit_connecting *connecting, int *ret_fd, struct knit_error *ret_error)

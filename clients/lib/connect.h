@@ -28,14 +28,19 @@ KNIT_MUST_CHECK int knit_connect_begin_at(const struct knit_url *url,
     const struct sockaddr *address, uint64_t until_ns, struct knit_connecting **ret,
     struct knit_error *ret_error);
 
-/* Of one that has connected: what the host's name was looked up as, to be freed by freeaddrinfo();
- * NULL: no host was. */
-struct addrinfo *knit_connect_take_list(struct knit_connecting *connecting);
-
 /* Whenever knit_connect_fd() is readable, or knit_connect_due_ns() is over. Returns KNIT_OK with
  * the socket, KNIT_PENDING, or the code of an error. */
 KNIT_MUST_CHECK int knit_connect_step(
     struct knit_connecting *connecting, int *ret_fd, struct knit_error *ret_error);
+
+/* Of one that has connected: what the host's name was looked up as, which remains the attempt's;
+ * NULL: no host was. */
+const struct addrinfo *knit_connect_list(const struct knit_connecting *connecting);
+
+/* Likewise: how many other addresses there are, to which further steps would connect; and until
+ * when the one that is connected may be silent, so that each of these has as much time. */
+int knit_connect_others(const struct knit_connecting *connecting);
+uint64_t knit_connect_share_ns(const struct knit_connecting *connecting);
 
 int knit_connect_fd(const struct knit_connecting *connecting);
 uint64_t knit_connect_due_ns(const struct knit_connecting *connecting);

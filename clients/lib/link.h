@@ -14,11 +14,12 @@
  *                 as if it were lost
  *     CLOSED      there will be no other connection
  *
- * From each of the middle ones it goes back to BACKOFF when the attempt fails. Of several places
- * the next one is tried then, at once until none is left. knit_open() takes its steps until it
- * serves; later the turn does, in whatever function waits or dispatches, when the connection is
- * lost (reconnect.c). Who waits sleeps on `fd`, at most until due_ns. A pool of this process has
- * none of it: `step` is NULL there.
+ * From each of the middle ones it goes back to BACKOFF when the attempt fails, or from HELLO to
+ * CONNECTING when the host has other addresses. Of several places the next one is tried then, at
+ * once until none is left. knit_open() takes its steps until it serves; later the turn does, in
+ * whatever function waits or dispatches, when the connection is lost (reconnect.c). Who waits
+ * sleeps on `fd`, at most until due_ns. A pool of this process has none of it: `step` is NULL
+ * there.
  *
  * A session with several endpoints (endpoints.h) has several streams at once. The machine opens
  * them one after the other: while one serves it goes round once more for each that is still wanted,
@@ -51,7 +52,6 @@ enum knit_link_state {
 /* Of a session with one endpoint: that one, and one whose server said `$/goaway`. */
 enum { KNIT_LINK_STREAMS_ONE = 2 };
 
-struct addrinfo;
 struct knit_attachment;
 struct knit_endpoint;
 struct knit_endpoints;
@@ -72,7 +72,6 @@ struct knit_link {
     uint64_t look_ns;                     /* likewise, while there are several streams */
     struct knit_endpoints *endpoints;     /* NULL: there is one */
     struct knit_endpoint *tried_endpoint; /* for which a stream is being opened; NULL = for any */
-    struct addrinfo *found;               /* as what its host was looked up */
 
     struct knit_url *urls;        /* the places, */
     struct knit_lookup **lookups; /* for each: one that goes on, or NULL; */
@@ -83,8 +82,8 @@ struct knit_link {
     char *name; /* of the options */
     uint32_t slots;
 
-    uint64_t until_ns; /* how long this attempt may take */
-    struct knit_connecting *connecting;
+    uint64_t until_ns; /* how long this attempt may take, or what is connected may be silent */
+    struct knit_connecting *connecting; /* as long as it may come to another address */
     struct knit_stream streams[KNIT_STREAMS_MAX];
     struct knit_stream *stream; /* of these the one that is opened, or was last */
     struct knit_question question;

@@ -27,7 +27,6 @@
 #include "clients/lib/reconnect.h"
 
 #include <assert.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,9 +159,6 @@ static void drop_attempt(struct knit *k, bool is_ours)
     struct knit_link *link = &k->link;
 
     drop_connecting(link);
-    if (link->found != NULL)
-        freeaddrinfo(link->found);
-    link->found = NULL;
     link->attachment = knit_attach_free(link->attachment, is_ours);
     knit_question_fini(&link->question);
 }
@@ -252,8 +248,7 @@ static int connect_to(struct knit *k, struct knit_error *ret_error)
     if (code != KNIT_OK)
         return code;
     stop_watching(k);
-    link->found = knit_connect_take_list(link->connecting);
-    drop_connecting(link);
+    link->until_ns = knit_connect_share_ns(link->connecting);
     knit_transport_init_plain(&transport, fd);
     knit_stream_fini(link->stream);
     if (knit_stream_init(link->stream, &knit_question_callbacks, &transport, link->slots) != 0)
@@ -278,7 +273,8 @@ static void serve(struct knit *k, struct knit_lanes *lanes)
     link->served_ns = knit_clock_ns();
     link->stream->serial = ++link->served;
     if (link->endpoints != NULL)
-        knit_spread_serve(k, link->tried_endpoint, link->found, link->served_ns);
+        knit_spread_serve(
+            k, link->tried_endpoint, knit_connect_list(link->connecting), link->served_ns);
     drop_attempt(k, true);
     link->stream->callbacks = &knit_handle_stream_callbacks;
     handles->stream = link->stream;
@@ -412,6 +408,22 @@ static int wait_for_answer(struct knit *k, struct knit_error *ret_error)
                                             : knit_question_time_out(&link->question, ret_error);
 }
 
+/* Another address of its host, when what was connected is silent, ends, or speaks otherwise. That
+ * it takes this caller for none of its own the others would say too. */
+static bool try_next_address(struct knit *k, int code)
+{
+    struct knit_link *link = &k->link;
+
+    if (link->state != KNIT_LINK_HELLO || (code != KNIT_TIMEOUT && code != KNIT_DISCONNECTED) ||
+        knit_connect_others(link->connecting) == 0)
+        return false;
+    stop_watching(k);
+    knit_question_fini(&link->question);
+    knit_stream_break(link->stream, "another address is tried");
+    link->state = KNIT_LINK_CONNECTING;
+    return true;
+}
+
 /* As far as it comes. Returns KNIT_OK (it serves), KNIT_PENDING, or the code of the error with
  * which the attempt ends. */
 static int advance(struct knit *k, struct knit_error *ret_error)
@@ -440,6 +452,8 @@ static int advance(struct knit *k, struct knit_error *ret_error)
         }
         if (code == KNIT_PENDING && link->state >= KNIT_LINK_HELLO)
             code = wait_for_answer(k, ret_error);
+        if (try_next_address(k, code))
+            code = KNIT_OK;
     }
     return code;
 }

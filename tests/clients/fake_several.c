@@ -162,13 +162,16 @@ static void handle(struct knit_several *server, uint32_t at, const struct knit_m
 {
     const struct knit_span name = message->method.name;
     const bool is_busy = atomic_load_explicit(&server->is_busy, memory_order_relaxed);
+    const uint32_t hello_code = atomic_load_explicit(&server->hello_code, memory_order_relaxed);
     struct knit_buffer out;
 
     knit_buffer_init(&out, 1 << 20);
     count_references(server, message);
     if (!(name.len > 2 && memcmp(name.bytes, "$/", 2) == 0))
         add_one(&server->calls);
-    if (knit_span_is(name, "$/hello")) {
+    if (knit_span_is(name, "$/hello") && hello_code != 0) {
+        put_failure(&out, message->msgid, hello_code);
+    } else if (knit_span_is(name, "$/hello")) {
         put_hello(server, &out, message->msgid);
     } else if (knit_span_is(name, "$/ping")) {
         add_one(&server->pings);

@@ -50,6 +50,7 @@ struct knit_several {
     uint32_t life;             /* a part of its instance */
     const char *_Atomic types; /* of its one task, `where`; NULL = "() -> int" */
     _Atomic bool is_deaf, is_busy, is_paged, is_unpinged; /* the last: it answers no ping */
+    _Atomic uint32_t hello_code; /* of the error that answers `$/hello`; 0 = none */
     /* To be read. */
     _Atomic uint32_t calls, connections, accepted, pings, cancelled, references;
 

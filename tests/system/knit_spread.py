@@ -13,9 +13,10 @@ NEVER = 3600000
 class Caller:
     """A program with one session, which calls all the time until it is told to end."""
 
-    def __init__(self, daemons, depth, nap_ms, timeout_ms=NEVER, addresses='', environment=None, scheme='knit'):
+    def __init__(self, daemons, depth, nap_ms, timeout_ms=NEVER, addresses='', environment=None, scheme='knit',
+                 name='pool.example'):
         """By a URL that lists the daemons, or by a name, whose addresses stand in that file."""
-        places = [f'pool.example:{daemons[0].port}'] if addresses else [f'127.0.0.1:{daemon.port}' for daemon in daemons]
+        places = [f'{name}:{daemons[0].port}'] if addresses else [f'127.0.0.1:{daemon.port}' for daemon in daemons]
         self.process = subprocess.Popen([SPREADS, f'{scheme}://' + ','.join(places), str(depth), str(nap_ms), str(timeout_ms)],
                                         env={**os.environ, 'KNIT_ADDRESSES': addresses, **(environment or {})}, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)

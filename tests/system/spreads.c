@@ -5,7 +5,8 @@
  * error; a line "end" has it start none any more, and say so when all have ended.
  *
  * It resolves names itself: each has the addresses that the file KNIT_ADDRESSES lists, of which it
- * is asked all the time. With TLS it trusts the authorities of the file KNIT_CA. */
+ * is asked all the time. With TLS it trusts the authorities of the file KNIT_CA. KNIT_CONNECT_MS:
+ * what the first connection may take. */
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -138,7 +139,9 @@ int main(int argc, char **argv)
     const struct knit_retry_options retry = {.attempts = 10, .wait_ms = 1, .budget_percent = 100};
     const struct knit_spread_options spread = {.lookup_ms = LOOKUP_MS};
     const struct knit_tls_options tls = {.ca_file = getenv("KNIT_CA")};
+    const char *const connect_ms = getenv("KNIT_CONNECT_MS");
     const struct knit_open_options opened = {.name = "spreads",
+        .connect_ms = connect_ms != NULL ? (uint32_t)strtoul(connect_ms, NULL, 10) : 0,
         .retry = &retry,
         .spread = &spread,
         .tls = tls.ca_file != NULL ? &tls : NULL};

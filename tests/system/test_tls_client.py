@@ -187,6 +187,18 @@ class Several(unittest.TestCase):
                 caller.end()
             self.assertEqual((caller.unstarted, caller.failed), (0, lost), caller.last)
 
+    def test_an_address_whose_handshake_is_not_answered_hides_no_other(self):
+        with TlsDaemon(authority, listen_tls='127.0.0.2:0') as daemon, socket.create_server(('127.0.0.1', daemon.port)) as mute:
+            # The last one is tried first.
+            addresses = daemon.write('addresses', '127.0.0.2\n127.0.0.1\n')
+            environment = {'KNIT_CA': authority.path('ca.pem'), 'KNIT_CONNECT_MS': '3000'}
+            with Caller([daemon], 1, 1, scheme='knits', name='localhost', addresses=addresses, environment=environment) as caller:
+                caller.goes_on(10)
+                caller.end()
+            self.assertEqual((caller.unstarted, caller.failed), (0, 0), caller.last)
+            mute.settimeout(PATIENCE)
+            mute.accept()[0].close()
+
 
 class OtherCertificates(ToolCase):
     def assert_refused(self, certificate, words):

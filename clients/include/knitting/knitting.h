@@ -106,13 +106,13 @@ struct knit_open_options {
     uint64_t reserved[4];
 };
 
-/* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's
- * name is looked up and its addresses are tried, side by side where one is slow. On failure *ret
- * is NULL, so that a knit_close() at the end needs no condition. Fails with KNIT_BAD_ARGUMENT (the
- * URL, a file of `tls` or `token`, a token without TLS over a network), KNIT_DISCONNECTED (no
- * server listens there, or what listens does not speak this version of the protocol, or not TLS),
- * KNIT_UNAUTHENTICATED (the server did not show whom it has to be, or does not accept who the
- * caller is), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (out of memory). */
+/* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's name
+ * is looked up and its addresses are tried, side by side where one is slow; one that says nothing
+ * has its share. On failure *ret is NULL, so that knit_close() needs no condition. Fails with
+ * KNIT_BAD_ARGUMENT (the URL, a file of `tls` or `token`, a token without TLS over a network),
+ * KNIT_DISCONNECTED (no server listens there, or what listens does not speak this version of the
+ * protocol, or not TLS), KNIT_UNAUTHENTICATED (the server did not show whom it has to be, or does
+ * not accept who the caller is), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (memory). */
 KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *options,
     struct knit **ret, struct knit_error *ret_error);
 
