@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A socket is found by the address that it is bound to. Flags that belong to the open file are set
- * again: systemd passes sockets that block, and a daemon that shares one with another must not wait
- * for a connection that the other has accepted.
+ * again, for systemd passes sockets that block; listener.c has what others do to them later.
  */
 #include "server/net/inherited.h"
 

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each turn accepts a bounded number, so that a flood of connections cannot keep the thread from
  * its other work.
+ *
+ * That accept() does not wait is a flag of the open file, which other processes may hold too: those
+ * that it is shared with, and whoever started this one. One of them may take it away at any time:
+ * systemd does so for each unit without NonBlocking=yes that the socket is passed to. So the socket
+ * has a timeout as well, which is not a flag of the file, and a turn that finds no connection sets
+ * the flag again. Rejected: poll() before each accept(), between which another process may accept.
  */
 #include "server/net/listener.h"
 
@@ -52,6 +58,22 @@ static void prepare_tcp(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
+/* To one tick of the kernel's clock. */
+static void limit_wait(int fd)
+{
+    static const struct timeval shortest = {0, 1};
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &shortest, sizeof(shortest));
+}
+
+static void stay_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0 && (flags & O_NONBLOCK) == 0)
+        (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_listener *listener = arg;
@@ -73,8 +95,10 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
             pause_accepting(listener, &moment);
             return;
         }
-        if (errno == EAGAIN)
+        if (errno == EAGAIN) {
+            stay_nonblocking(fd);
             return;
+        }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             turn_away(listener, errno);
             return;
@@ -98,6 +122,7 @@ int knit_listener_start(struct knit_listener *listener, struct event_base *base)
         event_new(base, listener->fd, EV_READ | EV_PERSIST, on_readable, listener);
     listener->pause_event = evtimer_new(base, on_pause_over, listener);
     listener->spare_fd = open_spare();
+    limit_wait(listener->fd);
     if (listener->accept_event == NULL || listener->pause_event == NULL ||
         event_add(listener->accept_event, NULL) < 0) {
         knit_listener_stop(listener);

@@ -74,6 +74,7 @@ SILENT = {
     'close_received': 'the close may wait, as its sender meant it to',
     'prepare_tcp': 'a connection without TCP_NODELAY is slower, on the other side too',
     'knit_endpoint_listen': 'the same of the listening socket',
+    'limit_wait': 'accept() waits only if another process takes the flag of the socket away',
     'open_spare': 'without a spare descriptor, connections over the limit wait',
     'maps_all': 'user ids are assumed to be translated, which allows less',
     # Reported by other means.

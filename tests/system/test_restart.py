@@ -154,6 +154,24 @@ class Passed(Case):
             tcp.close()
             unix.close()
 
+    def test_one_that_another_process_makes_block_stops_nobody(self):
+        """The flag is of the open file, which is the test's too. A worker is replaced by the thread that accepts."""
+        with Daemon(listen='none') as other:
+            tcp, unix = self.sockets(other.dir)
+            with Daemon(passed=(tcp, unix), workers=1) as daemon, daemon.tcp() as rpc:
+                daemon.socket = unix.getsockname()
+                for sock, (name, connect) in zip((tcp, unix), daemon.transports()):
+                    with self.subTest(name):
+                        [lane] = rpc.call('$/stats')['lanes']
+                        os.set_blocking(sock.fileno(), True)
+                        with connect() as second:
+                            self.assertEqual(second.call('add', 1, 2), 3)
+                            os.kill(lane['pid'], signal.SIGKILL)
+                            self.assertEqual(rpc.call('add', 1, 2), 3)
+                        wait_until(lambda fd=sock.fileno(): not os.get_blocking(fd), 'the flag to be set again')
+            tcp.close()
+            unix.close()
+
     def test_what_the_settings_name_in_their_place_is_not_tried(self):
         """A folder that is not there, nothing at all; as an address that only the service manager may open (system-units)."""
         with Daemon(listen='none') as other:
