@@ -28,7 +28,8 @@
  * A call for which there is no connection just now waits in the same way: it is shelved, without
  * holes, until another one is there.
  *
- * Functions on handles are in handle_promise.c. Threads: as the session: one at a time.
+ * Functions on handles are in handle_promise.c and handle_shelve.c. Threads: as the session: one at
+ * a time.
  */
 #pragma once
 

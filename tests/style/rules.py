@@ -63,7 +63,7 @@ LAYERS = {
         {'connect', 'endpoints', 'late', 'lost', 'members', 'prepared', 'promise', 'question', 'tls'},
         {'handle', 'link', 'tls_none', 'transport_tls'},
         {'choose', 'handle_inline', 'handle_late', 'handle_lost', 'handle_set'},
-        {'client', 'handle_promise', 'handle_retry'},
+        {'client', 'handle_promise', 'handle_retry', 'handle_shelve'},
         {'admin_calls'},
         {'typed'},
         {'forks', 'outcome', 'set', 'spread', 'start'},
