@@ -47,9 +47,7 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
     TAILQ_INIT(&handles->ready);
     TAILQ_INIT(&handles->fresh);
     TAILQ_INIT(&handles->sets);
-    TAILQ_INIT(&handles->promises.due);
-    TAILQ_INIT(&handles->promises.blocked);
-    TAILQ_INIT(&handles->promises.delayed);
+    knit_promises_init(&handles->promises);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
 }
 

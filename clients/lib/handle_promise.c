@@ -524,18 +524,36 @@ static void drop_unwanted(struct knit_handles *handles)
     }
 }
 
+static void start_those_of(struct knit_promise_list *list)
+{
+    struct knit_promise *promise;
+
+    while ((promise = TAILQ_FIRST(list)) != NULL && start(promise->handle))
+        ;
+}
+
+/* Where it waits for room. */
+static struct knit_promise_list *list_for(
+    struct knit_promises *promises, const struct knit_promise *promise)
+{
+    return promises->keys != NULL && promise->options.key.bytes != NULL ? &promises->keyed
+                                                                        : &promises->blocked;
+}
+
 void knit_promises_run(struct knit_handles *handles)
 {
     struct knit_promises *promises = &handles->promises;
     struct knit_promise *promise;
 
-    while ((promise = TAILQ_FIRST(&promises->blocked)) != NULL && start(promise->handle))
-        ;
+    start_those_of(&promises->keyed);
+    start_those_of(&promises->blocked);
     while ((promise = TAILQ_FIRST(&promises->due)) != NULL) {
+        struct knit_promise_list *list = list_for(promises, promise);
+
         if (!knit_promise_fill(promise, promise->handle))
             continue;
-        if (!TAILQ_EMPTY(&promises->blocked) || !start(promise->handle))
-            enter_list(promise, &promises->blocked);
+        if (!TAILQ_EMPTY(list) || !start(promise->handle))
+            enter_list(promise, list);
     }
     drop_unwanted(handles);
 }

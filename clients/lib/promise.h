@@ -81,11 +81,11 @@ struct knit_promises {
     struct knit_promise_list due;     /* nothing is missing any more, or they have failed */
     struct knit_promise_list delayed; /* those whose time has not come */
     /* They are filled, and there was no room to start them: one list for all connections, in the
-     * order in which they came. The first one that has no room holds up the others. Of several
-     * connections it takes one that has some, but with a key, which has one server: while that is
-     * full it holds them up until its timeout. A list for each was rejected: what stands there may
-     * change its connection each time that it is tried. */
-    struct knit_promise_list blocked;
+     * order in which they came. The first one that has no room holds up the others. A list for each
+     * connection was rejected: what stands there may change its connection each time that it is
+     * tried. But calls with a key, of a session with several endpoints, have a list of their own:
+     * each has one server, and while that is full others take calls. They hold up each other. */
+    struct knit_promise_list blocked, keyed;
     struct knit_retries retries;  /* which of them are calls that are made again */
     uint32_t count;               /* calls that wait, these included */
     uint32_t referring;           /* calls that were sent with references */
@@ -145,6 +145,14 @@ void knit_promises_note(struct knit_handle *source);
 void knit_promise_end(struct knit_handle *handle);
 void knit_handle_disown(struct knit_handle *source);
 
+static inline void knit_promises_init(struct knit_promises *promises)
+{
+    TAILQ_INIT(&promises->due);
+    TAILQ_INIT(&promises->delayed);
+    TAILQ_INIT(&promises->blocked);
+    TAILQ_INIT(&promises->keyed);
+}
+
 static inline bool knit_promises_has_any(const struct knit_promises *promises)
 {
     return promises->count != 0 || promises->referring != 0;
@@ -154,7 +162,7 @@ static inline bool knit_promises_has_any(const struct knit_promises *promises)
 static inline bool knit_promises_are_due(const struct knit_promises *promises)
 {
     return !TAILQ_EMPTY(&promises->due) || !TAILQ_EMPTY(&promises->blocked) ||
-           promises->unwanted != NULL;
+           !TAILQ_EMPTY(&promises->keyed) || promises->unwanted != NULL;
 }
 
 /* What has waited until its time is due now. Returns the next such time; UINT64_MAX = none. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session with two daemons, of which one reads nothing or has ended its connection: what the
- * kernel does not take for it, or was not sent yet, goes to the other one. What else becomes of
- * those that are silent: test_spread.c. */
+/* A session with several daemons, of which one reads nothing, has ended its connection or is full:
+ * what the kernel does not take for it, or was not sent yet, goes to another one. What else becomes
+ * of those that are silent: test_spread.c. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -9,11 +9,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include <knitting/args.h>
 #include <knitting/knitting.h>
 
 #include "clients/lib/client.h"
@@ -32,6 +34,16 @@ static bool turn(void)
 {
     (void)knit_dispatch(k, &error);
     return true;
+}
+
+/* That take calls. */
+static uint32_t connections(void)
+{
+    uint32_t serving = 0;
+
+    for (const struct knit_stream *at = k->handles.several; at != NULL; at = at->next)
+        serving += knit_stream_takes_calls(at);
+    return serving;
 }
 
 static void set_deaf(uint32_t number, bool is_deaf)
@@ -238,6 +250,91 @@ static void a_notification_goes_to_who_has_room_again(void **state)
     end();
 }
 
+/* ---- keys ---- */
+
+static struct knit_call_options with_key(const char *key)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+
+    options.key = key;
+    return options;
+}
+
+/* A key of that server. */
+static void find_key(uint32_t number, char key[16])
+{
+    int64_t at = -1;
+
+    for (int i = 0; at != number; i++) {
+        struct knit_call_options options;
+
+        (void)snprintf(key, 16, "key %d", i);
+        options = with_key(key);
+        assert_int_equal(knit_call_with(k, &options, &error, "where", "() -> int", &at), KNIT_OK);
+    }
+}
+
+/* One that is held by that server. */
+static struct knit_handle *hold_at(uint32_t number)
+{
+    struct knit_call_options options;
+    struct knit_handle *handle;
+    char key[16];
+
+    find_key(number, key);
+    options = with_key(key);
+    assert_int_equal(knit_start(k, &options, &handle, &error, "hold", "() -> int"), KNIT_OK);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    assert_true(goes_to(handle, number));
+    return handle;
+}
+
+/* It takes its key nowhere else; what waits behind it has none. */
+static void a_full_server_holds_up_none_but_keys(void **state)
+{
+    enum { SLOTS = 2 };
+    const struct knit_open_options opened = {.slots = SLOTS};
+    struct knit_handle *sources[2], *full[SLOTS], *keyed, *others[2];
+    struct knit_prepared *prepared;
+    struct knit_call_options options;
+    struct knit_arg args[2];
+    char key[16];
+
+    (void)state;
+    knit_several_start(3, NULL);
+    assert_int_equal(knit_open(knit_several_url(3), &opened, &k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(turn() && connections() == 3, PATIENCE_MS));
+    assert_int_equal(knit_prepare(k, &error, "echo", "(int, int) -> int", &prepared), KNIT_OK);
+    find_key(0, key);
+    options = with_key(key);
+    for (int i = 0; i < 2; i++) {
+        sources[i] = hold_at(1 + (uint32_t)i);
+        args[i] = knit_pass_handle(sources[i]);
+    }
+    for (int i = 0; i < SLOTS; i++)
+        full[i] = hold_at(0);
+    assert_int_equal(knit_start_args(prepared, NULL, &others[0], &error, args, 2), KNIT_OK);
+    assert_int_equal(knit_start_args(prepared, &options, &keyed, &error, args, 2), KNIT_OK);
+    assert_int_equal(knit_start_args(prepared, NULL, &others[1], &error, args, 2), KNIT_OK);
+    knit_several_tell(1, KNIT_SEVERAL_RELEASE);
+    knit_several_tell(2, KNIT_SEVERAL_RELEASE);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(knit_await(others[i], PATIENCE_MS, &error), KNIT_OK);
+    assert_int_equal(knit_await(keyed, 0, &error), KNIT_PENDING);
+    knit_several_tell(0, KNIT_SEVERAL_RELEASE);
+    assert_int_equal(knit_await(keyed, PATIENCE_MS, &error), KNIT_OK);
+    for (int i = 0; i < SLOTS; i++)
+        (void)knit_free(full[i]);
+    for (int i = 0; i < 2; i++) {
+        (void)knit_free(sources[i]);
+        (void)knit_free(others[i]);
+    }
+    (void)knit_free(keyed);
+    (void)knit_prepared_free(prepared);
+    k = knit_close(k);
+    knit_several_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_notification_goes_to_who_has_room_again),
         cmocka_unit_test(what_was_not_sent_leaves_who_is_silent),
         cmocka_unit_test(what_waits_for_nothing_goes_to_who_serves),
+        cmocka_unit_test(a_full_server_holds_up_none_but_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
