@@ -47,6 +47,10 @@ class Files(Case):
         fires = re.findall(r'alertname: (\w+)\n +exp_alerts:\n +- exp_labels: \{', read('alerts-test.yaml'))
         self.assertEqual((quiet, fires), (alerts, alerts))
 
+    def test_each_alert_asks_for_something(self):
+        rows = ' '.join(re.findall(r'(?m)^\| (`Knitting[^|]*) \|', read('../doc/RUNNING.md')))
+        self.assertEqual(sorted(re.findall(r'Knitting\w+', rows)), sorted(re.findall(r'- alert: (\w+)', read('alerts.yaml'))))
+
     def test_the_configuration_is_one(self):
         done = self.promtool('check', 'config', 'prometheus.yaml')
         self.assertEqual(done.returncode, 0, done.stdout)

@@ -53,14 +53,15 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
 
 /* Serves a quarantined task again at once; only for root and the daemon's user, by unix:// or
- * shm://, else it fails with KNIT_DENIED; KNIT_UNKNOWN_TASK. *ret_lifted: it was quarantined. */
+ * shm://, and for whom its policy lets, else it fails with KNIT_DENIED; KNIT_UNKNOWN_TASK.
+ * *ret_lifted: it was quarantined. */
 KNIT_MUST_CHECK int knit_lift(
     struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted);
 
 /* Has the daemon drain, as SIGTERM does: it accepts no more connections, tells its callers to go
- * elsewhere, lets calls finish for drain_ms, and ends. Returns when it has begun to. Only for root
- * and the daemon's user, by unix:// or shm://, else it fails with KNIT_DENIED, as it does in a pool
- * of the program's own, which knit_pool_close() ends. *ret_began: it was not draining yet. */
+ * elsewhere, lets calls finish for drain_ms, and ends. Returns when it has begun to. For the same
+ * callers, else it fails with KNIT_DENIED, as it does in a pool of the program's own, which
+ * knit_pool_close() ends. *ret_began: it was not draining yet. */
 KNIT_MUST_CHECK int knit_drain(struct knit *k, struct knit_error *ret_error, bool *ret_began);
 
 /* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
