@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A connection reads a head, writes an answer, and then waits for its peer to close: closing first
  * would reset the connection if bytes came behind the head, and the peer might lose the answer.
+ * What a peer sent before it was accepted is read at once: of a flood most have sent all by then.
+ *
+ * Each piece of work is counted (budget.h). In a pause no descriptor is looked at, neither those of
+ * connections nor the one that accepts, so it costs nothing, whatever comes; only who takes too
+ * long ends.
  *
  * Descriptors that a local caller sends are not received, as in server/net/transport.c: a look at
  * the bytes tells that some came with them, and the connection ends.
@@ -13,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fastpath/host/pool.h"
@@ -31,6 +37,7 @@ enum {
     TASK_MAX_BYTES = 1024 * 1024,
     CALLS = 0, /* place of its page */
     HEAD_MAX_BYTES = 1024,
+    UNSEEN_NS = 5000, /* of a piece of work: to wake for it, and to accept */
 };
 
 static const struct timeval step_time = {5, 0}, wait_time = {1, 0}, end_time = {1, 0};
@@ -42,11 +49,12 @@ struct knit_face_body {
     struct knit_buffer text;
 };
 
+/* In the order in which they make way. */
 enum state {
+    ENDING, /* it has its answer */
     READING,
     WAITING, /* until the loops have listed their calls, or for a second */
     WRITING,
-    ENDING,
 };
 
 struct knit_face_connection {
@@ -54,7 +62,8 @@ struct knit_face_connection {
     struct knit_face *face;
     int fd;
     enum state state;
-    struct event *read_event, *write_event, *timer;
+    struct event read_event, write_event, timer;
+    short set_aside; /* in a pause: the events that it waits for */
     uint8_t input[KNIT_HTTP_HEAD_MAX];
     size_t input_len;
     char head[HEAD_MAX_BYTES];
@@ -63,6 +72,91 @@ struct knit_face_connection {
     struct knit_face_body *body;
     bool is_head; /* it gets the head of the answer alone */
 };
+
+static void answer_calls(struct knit_face *face);
+
+/* ---- the budget ---------------------------------------------------------------------------- */
+
+static uint64_t processor_ns(void)
+{
+    struct timespec now = {0, 0};
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void set_aside(struct knit_face_connection *connection)
+{
+    connection->set_aside = (short)(event_pending(&connection->read_event, EV_READ, NULL) |
+                                    event_pending(&connection->write_event, EV_WRITE, NULL));
+    (void)event_del(&connection->read_event);
+    (void)event_del(&connection->write_event);
+}
+
+/* What cannot be waited for ends by its timer. */
+static void take_up(struct knit_face_connection *connection)
+{
+    if ((connection->set_aside & EV_READ) != 0)
+        (void)event_add(&connection->read_event, NULL);
+    if ((connection->set_aside & EV_WRITE) != 0)
+        (void)event_add(&connection->write_event, NULL);
+    connection->set_aside = 0;
+}
+
+/* If its end cannot be waited for there is none: that is better than no face. */
+static bool wait_for_budget(struct knit_face *face, uint64_t ns)
+{
+    const struct timeval span = {
+        (time_t)(ns / 1000000000), (suseconds_t)(ns % 1000000000 / 1000 + 1)};
+
+    return event_add(&face->resume_event, &span) == 0;
+}
+
+static void pause_for(struct knit_face *face, uint64_t ns)
+{
+    struct knit_face_connection *connection;
+
+    if (!wait_for_budget(face, ns) || face->is_paused)
+        return;
+    face->is_paused = true;
+    knit_counter_add(&face->sources.counters->pauses, 1);
+    face->sources.set_accepting(face->sources.arg, false);
+    TAILQ_FOREACH(connection, &face->connections, link)
+    {
+        set_aside(connection);
+    }
+}
+
+static void count_work(struct knit_face *face, uint64_t began_ns)
+{
+    uint64_t work_ns = processor_ns() - began_ns + UNSEEN_NS;
+    uint64_t pause_ns = knit_budget_spend(&face->budget, knit_clock_ns(), work_ns);
+
+    knit_counter_add(&face->sources.counters->busy_ns, work_ns);
+    if (pause_ns != 0)
+        pause_for(face, pause_ns);
+}
+
+static void on_resume(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_face *face = arg;
+    uint64_t began_ns = processor_ns();
+    uint64_t left_ns = knit_budget_spend(&face->budget, knit_clock_ns(), 0);
+    struct knit_face_connection *connection;
+
+    (void)fd, (void)events;
+    if (left_ns != 0 && wait_for_budget(face, left_ns))
+        return;
+    face->is_paused = false;
+    TAILQ_FOREACH(connection, &face->connections, link)
+    {
+        take_up(connection);
+    }
+    face->sources.set_accepting(face->sources.arg, true);
+    if (face->is_listed)
+        answer_calls(face);
+    count_work(face, began_ns);
+}
 
 /* ---- bodies -------------------------------------------------------------------------------- */
 
@@ -108,7 +202,6 @@ static int put_metrics(struct knit_face *face, struct knit_buffer *text)
 
     knit_stats_collect(face->sources.stats, &stats);
     face->sources.collect(face->sources.arg, &more);
-    more.requests = face->requests;
     return knit_metrics_put(text, &stats, &more, face->sources.stats->pool);
 }
 
@@ -246,8 +339,6 @@ static struct knit_face_body *body_of(struct knit_face *face, size_t place)
 
 /* ---- answers ------------------------------------------------------------------------------- */
 
-static void on_writable(evutil_socket_t fd, short events, void *arg);
-
 static void put_head(struct knit_face_connection *connection, int status, const char *type,
     const char *policy, size_t len)
 {
@@ -305,12 +396,9 @@ static void end(struct knit_face_connection *connection)
 
     TAILQ_REMOVE(&face->connections, connection, link);
     face->count--;
-    if (connection->read_event != NULL)
-        event_free(connection->read_event);
-    if (connection->write_event != NULL)
-        event_free(connection->write_event);
-    if (connection->timer != NULL)
-        event_free(connection->timer);
+    (void)event_del(&connection->read_event);
+    (void)event_del(&connection->write_event);
+    (void)event_del(&connection->timer);
     leave(connection->body);
     face->sources.close(face->sources.arg, connection->fd);
     free(connection);
@@ -320,8 +408,7 @@ static void end(struct knit_face_connection *connection)
 static void finish(struct knit_face_connection *connection)
 {
     connection->state = ENDING;
-    (void)event_del(connection->write_event);
-    if (shutdown(connection->fd, SHUT_WR) < 0 || event_add(connection->timer, &end_time) < 0)
+    if (shutdown(connection->fd, SHUT_WR) < 0 || event_add(&connection->timer, &end_time) < 0)
         end(connection);
 }
 
@@ -345,14 +432,8 @@ static void write_on(struct knit_face_connection *connection)
     connection->sent += n > 0 ? (size_t)n : 0;
     if (connection->sent == connection->head_len + body_len)
         finish(connection);
-    else if (event_add(connection->write_event, NULL) < 0)
+    else if (event_add(&connection->write_event, NULL) < 0)
         end(connection);
-}
-
-static void on_writable(evutil_socket_t fd, short events, void *arg)
-{
-    (void)fd, (void)events;
-    write_on(arg);
 }
 
 static void begin_answer(struct knit_face_connection *connection, int status)
@@ -362,7 +443,7 @@ static void begin_answer(struct knit_face_connection *connection, int status)
         put_page(connection);
     else
         put_line(connection, status, knit_http_reason(status));
-    if (event_add(connection->timer, &step_time) < 0)
+    if (event_add(&connection->timer, &step_time) < 0)
         end(connection);
     else
         write_on(connection);
@@ -373,7 +454,7 @@ static void wait_for_calls(struct knit_face_connection *connection)
     struct knit_face *face = connection->face;
 
     connection->state = WAITING;
-    if (event_add(connection->timer, &wait_time) < 0) {
+    if (event_add(&connection->timer, &wait_time) < 0) {
         end(connection);
         return;
     }
@@ -381,20 +462,36 @@ static void wait_for_calls(struct knit_face_connection *connection)
         return;
     face->asks = true;
     if (!face->sources.ask_calls(face->sources.arg))
-        knit_face_answer_calls(face);
+        answer_calls(face);
 }
 
-void knit_face_answer_calls(struct knit_face *face)
+static void answer_calls(struct knit_face *face)
 {
     struct knit_face_connection *connection = TAILQ_FIRST(&face->connections), *next;
 
-    face->asks = false;
+    face->asks = face->is_listed = false;
     drop(face, CALLS);
     for (; connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, link);
         if (connection->state == WAITING)
             begin_answer(connection, OK);
     }
+}
+
+/* Now, or when a pause is over. */
+static void note_listed(struct knit_face *face)
+{
+    face->is_listed = true;
+    if (!face->is_paused)
+        answer_calls(face);
+}
+
+void knit_face_answer_calls(struct knit_face *face)
+{
+    uint64_t began_ns = processor_ns();
+
+    note_listed(face);
+    count_work(face, began_ns);
 }
 
 static int look_up(struct knit_face_connection *connection, const struct knit_http_request *request)
@@ -420,7 +517,7 @@ static void answer(struct knit_face_connection *connection)
 
     if (status == KNIT_HTTP_E_SHORT)
         return;
-    connection->face->requests++;
+    knit_counter_add(&connection->face->sources.counters->requests, 1);
     if (status == 0)
         status = look_up(connection, &request);
     if (status == OK && connection->place == CALLS && !is_fresh(connection->face, CALLS))
@@ -447,23 +544,21 @@ static ssize_t receive(int fd, void *room, size_t size)
     return n < 0 ? -EAGAIN : n;
 }
 
-static void on_readable(evutil_socket_t fd, short events, void *arg)
+static void read_on(struct knit_face_connection *connection)
 {
-    struct knit_face_connection *connection = arg;
     uint8_t dropped[4096];
     ssize_t n;
 
-    (void)events;
     if (connection->state != READING) {
-        n = receive(fd, dropped, sizeof(dropped));
+        n = receive(connection->fd, dropped, sizeof(dropped));
         /* One that sends no more may read still. */
         if (n == 0 && connection->state != ENDING)
-            (void)event_del(connection->read_event);
+            (void)event_del(&connection->read_event);
         else if (n == 0)
             end(connection);
         return;
     }
-    n = receive(fd, connection->input + connection->input_len,
+    n = receive(connection->fd, connection->input + connection->input_len,
         sizeof(connection->input) - connection->input_len);
     if (n == 0) {
         end(connection);
@@ -473,49 +568,82 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
     }
 }
 
+static void on_ready(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_face_connection *connection = arg;
+    struct knit_face *face = connection->face;
+    uint64_t began_ns = processor_ns();
+
+    (void)fd;
+    if ((events & EV_READ) != 0)
+        read_on(connection);
+    else
+        write_on(connection);
+    count_work(face, began_ns);
+}
+
 static void on_time(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_face_connection *connection = arg;
+    struct knit_face *face = connection->face;
+    uint64_t began_ns = processor_ns();
 
     (void)fd, (void)events;
     /* A loop that does not answer in time is left out. */
     if (connection->state == WAITING)
-        knit_face_answer_calls(connection->face);
+        note_listed(face);
     else
         end(connection);
+    count_work(face, began_ns);
 }
 
-/* It may have no request, but for a moment it has a place, in which it reads why. */
-static void turn_away(struct knit_face_connection *connection)
+/* The one that loses least, of these the eldest: so a probe has a place beside any number that are
+ * silent, or do not read. */
+static void make_way(struct knit_face *face)
 {
-    connection->state = WRITING;
-    put_line(connection, KNIT_HTTP_UNAVAILABLE, "too many connections");
-    write_on(connection);
+    struct knit_face_connection *connection, *least = TAILQ_FIRST(&face->connections);
+
+    TAILQ_FOREACH(connection, &face->connections, link)
+    {
+        if (connection->state < least->state)
+            least = connection;
+    }
+    end(least);
 }
 
-void knit_face_take(struct knit_face *face, int fd)
+static void take(struct knit_face *face, int fd)
 {
-    struct knit_face_connection *connection =
-        face->count < KNIT_FACE_PLACES ? calloc(1, sizeof(*connection)) : NULL;
+    struct knit_face_connection *connection;
 
+    if (face->count == KNIT_FACE_CONNECTIONS_MAX)
+        make_way(face);
+    connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
         face->sources.close(face->sources.arg, fd);
         return;
     }
     connection->face = face;
     connection->fd = fd;
+    connection->state = READING;
     TAILQ_INSERT_TAIL(&face->connections, connection, link);
     face->count++;
-    connection->read_event =
-        event_new(face->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
-    connection->write_event = event_new(face->base, fd, EV_WRITE, on_writable, connection);
-    connection->timer = evtimer_new(face->base, on_time, connection);
-    if (connection->read_event == NULL || connection->write_event == NULL ||
-        connection->timer == NULL || event_add(connection->read_event, NULL) < 0 ||
-        event_add(connection->timer, &step_time) < 0)
+    (void)event_assign(
+        &connection->read_event, face->base, fd, EV_READ | EV_PERSIST, on_ready, connection);
+    (void)event_assign(&connection->write_event, face->base, fd, EV_WRITE, on_ready, connection);
+    (void)evtimer_assign(&connection->timer, face->base, on_time, connection);
+    if (event_add(&connection->read_event, NULL) < 0 ||
+        event_add(&connection->timer, &step_time) < 0)
         end(connection);
-    else if (face->count > KNIT_FACE_CONNECTIONS_MAX)
-        turn_away(connection);
+    else
+        read_on(connection);
+}
+
+void knit_face_take(struct knit_face *face, int fd)
+{
+    uint64_t began_ns = processor_ns();
+
+    take(face, fd);
+    count_work(face, began_ns);
 }
 
 void knit_face_init(
@@ -523,6 +651,7 @@ void knit_face_init(
 {
     *face = (struct knit_face){.base = base, .sources = *sources};
     TAILQ_INIT(&face->connections);
+    (void)evtimer_assign(&face->resume_event, base, on_resume, face);
 }
 
 void knit_face_fini(struct knit_face *face)
@@ -533,6 +662,7 @@ void knit_face_fini(struct knit_face *face)
         return;
     while ((connection = TAILQ_FIRST(&face->connections)) != NULL)
         end(connection);
+    (void)event_del(&face->resume_event);
     for (size_t i = 0; i < KNIT_FACE_PAGES_MAX; i++)
         leave(face->bodies[i]);
     face->base = NULL;

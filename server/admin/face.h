@@ -10,27 +10,28 @@
  *     /metrics   for Prometheus
  *
  * It only reads: no request changes anything, and nothing of what calls carry is shown. It has no
- * part in a call's way: it runs on the main thread, where one request is a bounded piece of work,
- * and what many ask for is put together four times a second at most. A connection has one request,
- * 8 KiB for its head, 5 seconds to send it and 5 for the answer; 64 of them are served at once, and
- * further ones get 503.
+ * part in a call's way: it runs on the main thread, of which it takes a hundredth (budget.h), and
+ * what many ask for is put together four times a second at most. A connection has one request, 8
+ * KiB for its head, 5 seconds to send it and 5 for the answer. 64 of them have a place; one more
+ * takes that of one that is silent.
  *
  * Threads: the main thread's.
  */
 #pragma once
 
 #include <event2/event.h>
+#include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
 #include <knitting/code.h>
 
+#include "server/admin/budget.h"
 #include "server/admin/metrics.h"
 #include "server/admin/stats.h"
 
 #define KNIT_FACE_CONNECTIONS_MAX 64u
-#define KNIT_FACE_PLACES          80u /* with those that are told that there is no place */
 #define KNIT_FACE_PAGES_MAX       8u
 
 struct knit_face_body;
@@ -44,7 +45,9 @@ struct knit_face_sources {
     /* Begins to find out what calls there are; knit_face_answer_calls() follows. False: at once. */
     bool (*ask_calls)(void *arg);
     int (*put_calls)(void *arg, struct knit_buffer *text); /* what is known of them: the page */
+    void (*set_accepting)(void *arg, bool accepts);        /* no more, or again */
     void (*close)(void *arg, int fd);                      /* of a connection */
+    struct knit_face_counters *counters;
     void *arg;
 };
 
@@ -52,9 +55,12 @@ struct knit_face {
     struct event_base *base;
     struct knit_face_sources sources;
     bool is_draining;
-    uint64_t requests;
     uint32_t count;
-    bool asks; /* for calls */
+    bool asks;      /* for calls */
+    bool is_listed; /* they are known, and those who wait are answered after the pause */
+    struct knit_budget budget;
+    bool is_paused;
+    struct event resume_event;
     TAILQ_HEAD(, knit_face_connection) connections;
     struct knit_face_body *bodies[KNIT_FACE_PAGES_MAX]; /* made last, of each page; or NULL */
 };

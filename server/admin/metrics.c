@@ -78,6 +78,9 @@ static const struct row counters[] = {
     {"log_lines_dropped_total", "Lines of the log that could not be written.", STATS(log_dropped)},
     {"log_lines_left_out_total", "Lines of the log that were left out, of kinds that have many.",
         STATS(log_left_out)},
+    {"admin_requests_total", "Requests by HTTP, this one included.", STATS(face_requests)},
+    {"admin_pauses_total", "Times that the admin face had used its share of a processor.",
+        STATS(face_pauses)},
     {"received_bytes_total", "Bytes received from callers by sockets.", LOOP(bytes_in)},
     {"sent_bytes_total", "Bytes sent to callers by sockets.", LOOP(bytes_out)},
     {"tls_handshakes_total", "TLS handshakes that were completed.", LOOP(handshakes_done)},
@@ -225,8 +228,11 @@ static void put_daemon(const struct metrics *metrics)
         "As many calls of sockets are in the lanes at most.", metrics->more->slots);
     put_one(metrics, "request_arena_limit_bytes", "gauge",
         "As much room is there for arguments of sockets' calls.", metrics->more->argument_bytes);
-    put_one(metrics, "admin_requests_total", "counter", "Requests by HTTP, this one included.",
-        metrics->more->requests);
+    begin(metrics, "admin_busy_seconds_total", "counter",
+        "Time of a processor that requests by HTTP took.");
+    knit_text_put(metrics->buffer, "knitting_admin_busy_seconds_total %" PRIu64 ".%09u\n",
+        metrics->stats->face_busy_ns / 1000000000,
+        (unsigned)(metrics->stats->face_busy_ns % 1000000000));
 }
 
 /* What workers are made of. */

@@ -39,7 +39,6 @@ struct knit_metrics_main {
     uint64_t slots;          /* of all loops: as many calls of sockets are in the lanes at most */
     uint64_t argument_bytes; /* of all loops' request arenas */
     struct knit_host_times waits[KNIT_RUN_ROWS]; /* of calls in connections */
-    uint64_t requests;                           /* to the admin face */
     struct knit_metrics_expiry expiries[KNIT_METRICS_EXPIRIES_MAX];
     size_t expiries_count;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* {version, uptime_ms, pid, connections, log_dropped, log_left_out, loops: {counters, summed},
- *  pool: {...}, tasks: [{task, deaths, signal, quarantined}], lanes: [{...}], worker: {...},
- *  modules: [{...}]}.
+/* {version, uptime_ms, pid, connections, log_dropped, log_left_out, admin: {requests, pauses,
+ *  busy_ns}, loops: {counters, summed}, pool: {...}, tasks: [{task, deaths, signal, quarantined}],
+ *  lanes: [{...}], worker: {...}, modules: [{...}]}.
  * Names of counters are those of counters.h.
  */
 #include "server/admin/stats.h"
@@ -39,6 +39,9 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
         .uptime_ms = (knit_clock_ns() - sources->started_ns) / 1000000,
         .log_dropped = knit_log_dropped(sources->log),
         .log_left_out = knit_log_left_out(sources->log),
+        .face_requests = knit_counter_read(&sources->face->requests),
+        .face_pauses = knit_counter_read(&sources->face->pauses),
+        .face_busy_ns = knit_counter_read(&sources->face->busy_ns),
         .loops = sources->loops};
     for (uint32_t i = 0; i < sources->loops; i++)
         knit_counters_sum(&stats->counters, sources->counters[i]);
@@ -51,7 +54,7 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 7 + KNIT_HOST_SNAPSHOT_MEMBERS);
+    knit_writer_map(&writer, 8 + KNIT_HOST_SNAPSHOT_MEMBERS);
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, stats->version);
     knit_writer_member_uint(&writer, "pid", (uint64_t)stats->pid);
@@ -59,6 +62,11 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     knit_writer_member_uint(&writer, "connections", stats->connections);
     knit_writer_member_uint(&writer, "log_dropped", stats->log_dropped);
     knit_writer_member_uint(&writer, "log_left_out", stats->log_left_out);
+    knit_writer_text(&writer, "admin");
+    knit_writer_map(&writer, 3);
+    knit_writer_member_uint(&writer, "requests", stats->face_requests);
+    knit_writer_member_uint(&writer, "pauses", stats->face_pauses);
+    knit_writer_member_uint(&writer, "busy_ns", stats->face_busy_ns);
     put_loops(&writer, stats->loops, &stats->counters);
     knit_host_snapshot_put(&writer, &stats->host);
     return knit_writer_end(&writer);

@@ -25,6 +25,7 @@ struct knit_stats_sources {
     const struct knit_counters *counters[KNIT_STATS_LOOPS_MAX]; /* [loops] */
     const struct knit_run_times *waits[KNIT_STATS_LOOPS_MAX];   /* [loops][KNIT_RUN_ROWS] */
     uint32_t loops;
+    const struct knit_face_counters *face;
     struct knit_host *pool;
     const struct knit_log *log;
     uint64_t started_ns; /* CLOCK_MONOTONIC */
@@ -36,6 +37,7 @@ struct knit_stats {
     uint64_t uptime_ms;
     uint64_t connections;               /* open now */
     uint64_t log_dropped, log_left_out; /* lines */
+    uint64_t face_requests, face_pauses, face_busy_ns;
     uint32_t loops;
     struct knit_counter_values counters; /* of all loops, summed */
     struct knit_host_snapshot host;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an event loop has done so far.
+/* What an event loop has done so far, and the admin face.
  *
  * Each counter has one writer, the loop's thread, and any number of readers. So adding is a load
  * and a store without a locked instruction. A reader sees each number as it was at some moment, but
@@ -69,6 +69,13 @@ struct knit_counter_values {
 #define KNIT_COUNTER_MEMBER(name) uint64_t name;
     KNIT_COUNTERS(KNIT_COUNTER_MEMBER)
 #undef KNIT_COUNTER_MEMBER
+};
+
+/* What the admin face has done, in the same way, by the main thread. */
+struct knit_face_counters {
+    _Atomic uint64_t requests;
+    _Atomic uint64_t pauses;  /* its time was over for a while */
+    _Atomic uint64_t busy_ns; /* of a processor */
 };
 
 /* relaxed throughout: counters order nothing. */

@@ -180,6 +180,11 @@ static int put_calls(void *arg, struct knit_buffer *text)
     return knit_lists_put_json(((const struct knit_admin *)arg)->knows.lists, text);
 }
 
+static void set_accepting(void *arg, bool accepts)
+{
+    knit_listener_hold(&((struct knit_admin *)arg)->listener, !accepts);
+}
+
 static void close_connection(void *arg, int fd)
 {
     const struct knit_admin *admin = arg;
@@ -233,7 +238,9 @@ int knit_admin_start(struct knit_admin *admin, struct event_base *base)
         .collect = collect,
         .ask_calls = ask_calls,
         .put_calls = put_calls,
+        .set_accepting = set_accepting,
         .close = close_connection,
+        .counters = &admin->counters,
         .arg = admin};
 
     if (admin->fd < 0 && admin->retry_ms == 0)

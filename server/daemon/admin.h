@@ -23,6 +23,7 @@
 
 #include "proto/sentence.h"
 #include "server/admin/face.h"
+#include "server/base/counters.h"
 #include "server/config/setting.h"
 #include "server/daemon/lists.h"
 #include "server/net/endpoint.h"
@@ -55,6 +56,7 @@ struct knit_admin {
     struct knit_log *log;
     struct event_base *base; /* once it was started */
     struct knit_face face;
+    struct knit_face_counters counters; /* of it */
     struct knit_admin_knows knows;
     struct knit_listener listener;
     struct knit_socket_file socket; /* .fd = -1: it has no path */

@@ -17,7 +17,7 @@ enum {
     A_MODULE = 2,  /* its copy, and once more in a worker that starts; so has the worker program */
     A_SESSION = 8, /* segments and bell, and as many again on their way to the caller */
     LEAST = 24,    /* below this for sessions and connections together nothing is served */
-    A_FACE = KNIT_FACE_PLACES + 4, /* its connections, listening socket, lock, spare one */
+    A_FACE = KNIT_FACE_CONNECTIONS_MAX + 4, /* its connections, listening socket, lock, spare one */
     UNIX_PART = 16, /* of the connections, one of so many is kept for the unix socket */
     UNIX_MOST = 64,
 };

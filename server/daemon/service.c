@@ -418,7 +418,10 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .arg = service},
         .outcome = &service->outcome,
         .listed = &service->listed,
-        .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
+        .stats = {.pool = service->pool,
+            .face = &service->admin.counters,
+            .log = &service->log,
+            .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->loops.calls = calloc(count, sizeof(*service->loops.calls));
     if (service->loops.items == NULL || service->loops.calls == NULL || service->loops.keys == NULL)
@@ -514,7 +517,7 @@ static int start_closer(struct service *service, struct knit_sentence *why)
     if (!socket->brings_gifts && !service->admin.socket.brings_gifts)
         return 0;
     r = knit_closer_start(
-        &service->closer, service->descriptors.connections_max + KNIT_FACE_PLACES);
+        &service->closer, service->descriptors.connections_max + KNIT_FACE_CONNECTIONS_MAX);
     if (r != 0)
         return knit_sentence_set(why, r, "cannot start a thread: %s", strerror(-r));
     socket->closer = &service->closer;

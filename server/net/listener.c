@@ -90,10 +90,13 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
         if (accepted >= 0) {
             if (listener->kind != KNIT_LISTENER_UNIX)
                 prepare_tcp(accepted);
-            if (listener->on_accept(listener->arg, accepted, listener->kind))
-                continue;
-            pause_accepting(listener, &moment);
-            return;
+            if (!listener->on_accept(listener->arg, accepted, listener->kind)) {
+                pause_accepting(listener, &moment);
+                return;
+            }
+            if (listener->is_held)
+                return;
+            continue;
         }
         if (errno == EAGAIN) {
             stay_nonblocking(fd);
@@ -112,8 +115,19 @@ static void on_pause_over(evutil_socket_t fd, short events, void *arg)
     struct knit_listener *listener = arg;
 
     (void)fd, (void)events;
-    if (event_add(listener->accept_event, NULL) < 0)
+    if (!listener->is_held && event_add(listener->accept_event, NULL) < 0)
         (void)event_add(listener->pause_event, &pause_time);
+}
+
+void knit_listener_hold(struct knit_listener *listener, bool is_held)
+{
+    listener->is_held = is_held;
+    if (listener->accept_event == NULL)
+        return;
+    if (is_held)
+        (void)event_del(listener->accept_event);
+    else if (event_pending(listener->pause_event, EV_TIMEOUT, NULL) == 0)
+        on_pause_over(-1, 0, listener);
 }
 
 int knit_listener_start(struct knit_listener *listener, struct event_base *base)

@@ -37,6 +37,7 @@ struct knit_listener {
     struct knit_closer *closer; /* of accepted sockets; NULL: none is needed */
     struct event *accept_event;
     struct event *pause_event;
+    bool is_held; /* its owner has enough for now */
     knit_listener_on_accept *on_accept;
     knit_listener_on_exhausted *on_exhausted;
     void *arg;
@@ -44,6 +45,10 @@ struct knit_listener {
 
 /* Fill in fd, kind, closer and the callbacks, then start. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_listener_start(struct knit_listener *listener, struct event_base *base);
+
+/* Accepts no more until it is let go again; what comes meanwhile waits in the backlog. Also from
+ * on_accept. Accepts one that was stopped. */
+void knit_listener_hold(struct knit_listener *listener, bool is_held);
 
 /* Accepts no more; fd stays open. Accepts one that never started. */
 void knit_listener_stop(struct knit_listener *listener);

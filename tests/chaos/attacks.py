@@ -23,9 +23,9 @@ import time
 from unittest import mock
 
 from knit_attach import grant
-from knit_attacks import (SETTINGS, TRICKLES, beside, call_much, costly, crash, echo, expire, expire_bound, floods, give_over_bell,
-                          give_sockets, hoard, keep_descriptors, knock, may_hoard, newcomer, ping, press, refer, request, segment_bytes,
-                          trickle, waits, wake)
+from knit_attacks import (SETTINGS, TRICKLES, ask_face, beside, call_much, costly, crash, echo, expire, expire_bound, floods,
+                          give_over_bell, give_sockets, hoard, keep_descriptors, knock, may_hoard, newcomer, ping, press, refer,
+                          request, segment_bytes, trickle, waits, wake)
 from knit_harness import Daemon, RpcError, wait_until
 from knit_tls import Authority, TlsDaemon, client_hello
 from knit_witness import LedgerDaemon
@@ -75,6 +75,9 @@ def rows():
         yield f'descriptors with linger, socket: {name}', one, (give_sockets,), ask
         yield f'descriptors with linger, bell: {name}', one, (give_over_bell,), ask
         yield f'descriptors with linger, no SO_PASSRIGHTS: {name}', functools.partial(old, one), (give_sockets,), ask
+    faced = functools.partial(one, admin='127.0.0.1:0')
+    for what, requests in ('wrong', ('GET /nowhere', 'POST /stats')), ('right', ('GET /metrics', 'GET /', 'GET /calls')):
+        yield f'64 connections with {what} requests to the admin face: echo by unix', faced, (ask_face, *requests), by_unix
     if may_hoard():
         yield 'segments hoarded: ping', functools.partial(LedgerDaemon, **SETTINGS), (hoard,), ping
     yield 'descriptors of sessions kept: echo', one, (keep_descriptors,), echo

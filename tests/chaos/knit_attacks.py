@@ -23,6 +23,7 @@ import time
 import msgpack
 
 from knit_attach import attach
+from knit_flood import Flood
 from knit_harness import PATIENCE, Child, RpcError
 from test_descriptors import give_all_the_time, give_away, lingering
 from test_parking import HOST
@@ -178,6 +179,16 @@ def knock(daemon, begun, data, count=2000):
                     continue
             sockets.pop(fd).close()
             due.append(time.monotonic() + 1)
+
+
+def ask_face(daemon, begun, *requests):
+    """By 64 connections to the admin face. From when it has used its rest."""
+    flood = Flood(daemon, *requests)
+    with flood:
+        while daemon.stats()['admin']['pauses'] == 0:
+            time.sleep(0.01)
+        begun()
+        flood.thread.join()
 
 
 def refer(daemon, begun, count=1000):

@@ -116,6 +116,9 @@ static void every_number_stands_under_its_key(void **state)
         .connections = 13,
         .log_dropped = 14,
         .log_left_out = 15,
+        .face_requests = 16,
+        .face_pauses = 17,
+        .face_busy_ns = 18,
         .loops = 2,
         .counters = {.connections_accepted = 21, .calls_published = 22, .sleeps = 23},
         .host = {.pool = {.lanes = 1,
@@ -138,13 +141,18 @@ static void every_number_stands_under_its_key(void **state)
     knit_buffer_init(&buffer, 1 << 16);
     assert_int_equal(knit_stats_put(&buffer, &stats), 0);
     all = knit_buffer_span(&buffer);
-    expect_keys(all, "version pid uptime_ms connections log_dropped log_left_out loops pool tasks "
-                     "lanes worker modules");
+    expect_keys(all,
+        "version pid uptime_ms connections log_dropped log_left_out admin loops pool tasks "
+        "lanes worker modules");
     assert_int_equal(number_of(all, "pid"), 11);
     assert_int_equal(number_of(all, "uptime_ms"), 12);
     assert_int_equal(number_of(all, "connections"), 13);
     assert_int_equal(number_of(all, "log_dropped"), 14);
     assert_int_equal(number_of(all, "log_left_out"), 15);
+    expect_keys(value_of(all, "admin"), "requests pauses busy_ns");
+    assert_int_equal(number_of(value_of(all, "admin"), "requests"), 16);
+    assert_int_equal(number_of(value_of(all, "admin"), "pauses"), 17);
+    assert_int_equal(number_of(value_of(all, "admin"), "busy_ns"), 18);
 
     loops = value_of(all, "loops");
     expect_keys(loops,

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 
+from knit_flood import Flood
 from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main, wait_until, worker_with
 
 PROMTOOL, PROMETHEUS, CHROMIUM = '/usr/bin/promtool', '/usr/bin/prometheus', '/usr/bin/chromium'
@@ -111,6 +113,7 @@ class Pages(Case):
                 self.assertEqual(list(shown), list(asked))
                 self.assertEqual(list(shown['loops']), list(asked['loops']))
                 # Those that asking changes.
+                shown.pop('admin'), asked.pop('admin')
                 for name in 'turns', 'sleeps', 'bytes_in', 'bytes_out', 'requests', 'count':
                     shown['loops'].pop(name), asked['loops'].pop(name)
                 for value in shown, asked:
@@ -383,19 +386,32 @@ class Limits(Case):
                 sock.close()
             self.assertGreater(time.monotonic() - begun, 4)
 
-    def test_more_than_its_places_are_told_so(self):
+    def test_those_who_are_silent_make_way(self):
         with Face() as daemon, contextlib.ExitStack() as stack:
-            for _ in range(PLACES):
+            def count():
+                return sum(os.readlink(f'/proc/{daemon.pid}/fd/{fd}').startswith('socket:') for fd in os.listdir(f'/proc/{daemon.pid}/fd'))
+            before = count()
+            eldest = stack.enter_context(connect(daemon))
+            answered = stack.enter_context(connect(daemon))
+            answered.sendall(b'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            self.assertEqual(read(answered)[0], 200)
+            others = [stack.enter_context(connect(daemon)) for _ in range(PLACES - 2)]
+            wait_until(lambda: count() == before + PLACES, 'all places to be taken')
+            # The first of two more has the place of the one that has its answer.
+            for _ in range(2):
                 stack.enter_context(connect(daemon))
-            wait_until(lambda: get(daemon, '/livez')[0] == 503, 'all places to be taken')
-            # Far more than are even told: nobody else notices.
-            more = [stack.enter_context(connect(daemon)) for _ in range(200)]
+            self.assertEqual(eldest.recv(100), b'')
+            # By no timer: the next one would have ended as well.
+            self.assertEqual(select.select(others, [], [], 0)[0], [])
+            self.assertEqual(get(daemon, '/livez')[0], 200)
+            others[-1].sendall(b'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            self.assertEqual(read(others[-1])[0], 200)
+            # Far more: nobody else notices.
+            for _ in range(200):
+                stack.enter_context(connect(daemon))
             with daemon.tcp() as rpc:
                 self.assertEqual(rpc.call('add', 1, 2), 3)
-            for sock in more:
-                sock.close()
-            stack.close()
-            wait_until(lambda: get(daemon, '/livez')[0] == 200, 'places to be free')
+            self.assertEqual(get(daemon, '/livez')[0], 200)
 
     def test_descriptors_come_back(self):
         with Face() as daemon:
@@ -407,6 +423,65 @@ class Limits(Case):
                 get(daemon, '/stats')
                 connect(daemon).close()
             wait_until(lambda: count() <= before, 'as many as before')
+
+
+class Budget(Case):
+    """A hundredth of the main thread's time, and 20 ms at once."""
+
+    def taken(self, daemon):
+        """Seconds of a processor: of the main thread, by the kernel, and of the face, by its own clock."""
+        with open(f'/proc/{daemon.pid}/task/{daemon.pid}/schedstat') as file:
+            return int(file.read().split()[0]) / 1e9, daemon.stats()['admin']['busy_ns'] / 1e9
+
+    def flood(self, *paths, piece_s, seconds):
+        with Face() as daemon, Flood(daemon, *paths) as flood:
+            wait_until(lambda: daemon.stats()['admin']['pauses'] > 0, 'its rest to be used')
+            before, begun, late = self.taken(daemon), time.monotonic(), []
+            while time.monotonic() - begun < seconds:
+                asked = time.monotonic()
+                self.assertEqual(get(daemon, '/livez')[0], 200)
+                late.append(time.monotonic() - asked)
+            seconds, after = time.monotonic() - begun, self.taken(daemon)
+            by_kernel, by_itself = (now - then for now, then in zip(after, before))
+            print(f'{paths}: {100 * by_kernel / seconds:.2f} % of the main thread, {100 * by_itself / seconds:.2f} % counted, '
+                  f'{flood.sent} requests, /livez after {1000 * sorted(late)[len(late) // 2]:.0f} ms, worst {1000 * max(late):.0f}')
+            # What the last piece took too much is paid later.
+            self.assertLess(by_itself, 0.01 * seconds + piece_s * SLOWDOWN)
+            self.assertLess(by_kernel, 0.03 * seconds + piece_s * SLOWDOWN)
+            self.assertLess(max(late), PATIENCE / 2)
+            now = metrics(daemon)
+            self.assertGreater(now['knitting_admin_pauses_total'], 5)
+            self.assertGreater(now['knitting_admin_busy_seconds_total'], 0.02)
+            self.assertGreater(now['knitting_admin_requests_total'], 64)
+            return flood.statuses
+
+    def test_wrong_requests_take_their_share(self):
+        self.assertEqual(self.flood('GET /nowhere', 'POST /stats', 'GET', piece_s=0.005, seconds=2), {404, 405, 400})
+
+    def test_right_requests_take_their_share(self):
+        self.assertEqual(self.flood('GET /metrics', 'GET /', 'GET /calls', 'GET /livez', piece_s=0.02, seconds=1), {200})
+
+    def test_what_is_sent_byte_by_byte_takes_no_more(self):
+        with Face() as daemon, contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(connect(daemon)) for _ in range(40)]
+            before, begun = self.taken(daemon), time.monotonic()
+            while time.monotonic() - begun < 1:
+                for sock in socks:
+                    sock.sendall(b'a')
+            seconds, after = time.monotonic() - begun, self.taken(daemon)
+            self.assertGreater(daemon.stats()['admin']['pauses'], 0)
+            self.assertLess(after[0] - before[0], 0.02 + 0.03 * seconds + 0.005 * SLOWDOWN)
+
+    def test_who_waits_for_its_rest_is_answered(self):
+        with Face() as daemon:
+            with Flood(daemon, 'GET /nowhere'):
+                wait_until(lambda: daemon.stats()['admin']['pauses'] > 1, 'a pause')
+                with contextlib.ExitStack() as stack:
+                    socks = [stack.enter_context(connect(daemon)) for _ in range(20)]
+                    for sock in socks:
+                        sock.sendall(b'GET /calls HTTP/1.1\r\nHost: localhost\r\n\r\n')
+                    self.assertEqual({read(sock)[0] for sock in socks}, {200})
+            wait_until(lambda: get(daemon, '/readyz')[0] == 200, 'to be quick again')
 
 
 class Places(Case):
