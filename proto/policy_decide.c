@@ -179,10 +179,15 @@ int knit_policy_file_each_name(struct knit_policy_file *file, const char *path,
     return 0;
 }
 
+/* How many members of groups with other limits are compared with patterns, which takes about a
+ * second: ten thousand patterns that begin alike. */
+enum { COMPARED_MAX = 50 * 1000 * 1000 };
+
 /* A name, and the section that speaks of it. */
 struct mention {
     const struct knit_policy_word *word;
     const struct knit_policy_section *section;
+    size_t next; /* in their order: the next one whose section has other limits */
 };
 
 /* By the name, of one name its own section first. */
@@ -263,30 +268,86 @@ static bool has_own_limits(const struct mention *mentions, size_t at)
     return !mentions[at].section->is_group && sets_limits(mentions[at].section);
 }
 
-/* A pattern among the members of a group, with what stands in others. */
-static int check_pattern(const struct mention *mentions, size_t count, size_t at, const char *path,
-    struct knit_sentence *why)
+/* The first one whose text is not before all that begin so. */
+static size_t find_first(
+    const struct mention *mentions, size_t count, const char *start, size_t len)
 {
-    const struct mention *pattern = &mentions[at];
+    size_t first = 0, end = count;
+
+    while (first < end) {
+        size_t middle = first + (end - first) / 2;
+
+        if (strncmp(text_of(mentions[middle].word), start, len) < 0)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return first;
+}
+
+/* Whether the pattern stands for a name that the other one stands for as well. */
+static bool meets(const struct mention *mentions, size_t pattern, size_t other)
+{
+    const char *text = text_of(mentions[pattern].word), *name = text_of(mentions[other].word);
+
+    if (!mentions[other].section->is_group)
+        return false;
+    if (is_pattern(&mentions[other]))
+        return overlap(text, name);
+    return fits(text, name, strlen(name)) && !has_own_limits(mentions, other);
+}
+
+/* A pattern among the members of a group, with those of others that begin as it does: one that
+ * begins with less finds this one. */
+static int check_pattern(const struct mention *mentions, size_t count, size_t at, size_t *left,
+    const char *path, struct knit_sentence *why)
+{
+    const struct mention *pattern = &mentions[at], *other;
     const char *text = text_of(pattern->word);
+    const size_t len = strcspn(text, "*");
 
-    for (size_t i = 0; i < count; i++) {
-        const struct mention *other = &mentions[i];
-        const char *name = text_of(other->word);
-
-        if (!other->section->is_group || !sets_limits(other->section) ||
-            has_same_limits(other->section, pattern->section) || (is_pattern(other) && i < at))
+    for (size_t i = find_first(mentions, count, text, len), next; i < count; i = next) {
+        other = &mentions[i];
+        next = i + 1;
+        if (strncmp(text_of(other->word), text, len) != 0)
+            break;
+        if (!sets_limits(other->section) || has_same_limits(other->section, pattern->section)) {
+            next = other->next;
             continue;
-        if (is_pattern(other) ? !overlap(text, name)
-                              : !fits(text, name, strlen(name)) || has_own_limits(mentions, i))
+        }
+        /* Two that begin as far are compared once. */
+        if (i < at && text_of(other->word)[len] == '*')
             continue;
-        return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
-            "%s:%u: %s is in [group %s] too, as %s of line %u, which has other limits; give it a "
-            "[principal] with its own, or the groups other members",
-            path, other->word->line, other->word->text, pattern->section->name, pattern->word->text,
-            pattern->word->line);
+        if (--*left == 0)
+            return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+                "%s:%u: %s: too many members of groups with other limits begin like it; expected "
+                "patterns that begin with more than %.*s",
+                path, pattern->word->line, pattern->word->text, (int)len, text);
+        if (meets(mentions, at, i))
+            return knit_sentence_set(why, KNIT_POLICY_E_REFUSED,
+                "%s:%u: %s is in [group %s] too, as %s of line %u, which has other limits; give it "
+                "a [principal] with its own, or the groups other members",
+                path, other->word->line, other->word->text, pattern->section->name,
+                pattern->word->text, pattern->word->line);
     }
     return 0;
+}
+
+static int check_patterns(
+    struct mention *mentions, size_t count, const char *path, struct knit_sentence *why)
+{
+    size_t left = COMPARED_MAX;
+    int r = 0;
+
+    for (size_t i = count; i-- > 0;)
+        mentions[i].next =
+            i + 1 < count && has_same_limits(mentions[i].section, mentions[i + 1].section)
+                ? mentions[i + 1].next
+                : i + 1;
+    for (size_t at = 0; r == 0 && at < count; at++)
+        if (is_pattern(&mentions[at]) && sets_limits(mentions[at].section))
+            r = check_pattern(mentions, count, at, &left, path, why);
+    return r;
 }
 
 /* It would say what it says of nobody. */
@@ -316,9 +377,9 @@ int knit_policy_file_check(
         r = check_group(section, path, why);
 
         if (!section->is_group)
-            mentions[count++] = (struct mention){&section->own, section};
+            mentions[count++] = (struct mention){&section->own, section, 0};
         for (size_t at = 0; at < section->members.count; at++)
-            mentions[count++] = (struct mention){&section->members.items[at], section};
+            mentions[count++] = (struct mention){&section->members.items[at], section, 0};
     }
     qsort(mentions, count, sizeof(*mentions), compare);
     for (size_t begin = 0; r == 0 && begin < count; begin = end) {
@@ -328,9 +389,8 @@ int knit_policy_file_check(
             continue;
         r = check_name(&mentions[begin], end - begin, path, why);
     }
-    for (size_t at = 0; r == 0 && at < count; at++)
-        if (is_pattern(&mentions[at]) && sets_limits(mentions[at].section))
-            r = check_pattern(mentions, count, at, path, why);
+    if (r == 0)
+        r = check_patterns(mentions, count, path, why);
     free(mentions);
     return r;
 }
