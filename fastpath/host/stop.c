@@ -64,6 +64,7 @@ static enum knit_host_stop_outcome ask(
 {
     struct knit_host_session *session = knit_host_session_find(pool, call->session);
     struct knit_host_stop *stop;
+    uint64_t look_ns;
 
     if (session == NULL || call->slot >= session->view.geometry.slots || !is_there(session, call))
         return KNIT_HOST_STOP_GONE;
@@ -74,7 +75,9 @@ static enum knit_host_stop_outcome ask(
         limit(stop, *grace_ms);
     knit_state_stop(&session->view.reply, call->slot, call->gen);
     knit_state_set_stops(&session->view.reply, true);
-    pool->stops_due_ns = knit_clock_ns() + RETRY_NS;
+    look_ns = knit_clock_ns() + RETRY_NS;
+    if (pool->stops_due_ns == 0 || look_ns < pool->stops_due_ns)
+        pool->stops_due_ns = look_ns;
     return KNIT_HOST_STOP_ASKED;
 }
 

@@ -18,7 +18,8 @@ struct knit_queued {
     uint64_t gen;
 };
 
-/* More than the rings of an honest session hold that has few lanes; an empty ring costs one. */
+/* More than the rings of an honest session hold that has few lanes. What an empty ring costs is not
+ * counted: there are four a lane at most. */
 enum { KNIT_QUEUED_CELLS = 65536 };
 
 /* Returns how many there are; the first `max` of them are filled in. steps: cells that may be read,

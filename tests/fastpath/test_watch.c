@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "fastpath/host/host.h"
+#include "fastpath/host/stop.h"
 #include "fastpath/host/watch.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
@@ -180,6 +181,31 @@ static void a_task_of_a_closed_session_has_the_same_grace(void **state)
     pools_fini(&pools);
 }
 
+/* Or whoever asks again and again would keep alive what is to be killed. */
+static void a_kill_is_not_put_off_by_further_asking(void **state)
+{
+    const uint32_t grace_ms = 50;
+    struct knit_host_address call;
+    struct pools pools;
+    struct pools_outcome held = {0};
+    uint64_t due_ns;
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    start_hold(&pools, 1, &held);
+    call.session = pools.session->id;
+    call.slot = running_slot(&pools);
+    call.gen = knit_session_gen_of(pools.session->session, call.slot);
+    assert_int_equal(knit_host_stop(pools.pool, &call, &grace_ms), KNIT_HOST_STOP_ASKED);
+    due_ns = pools.pool->stops_due_ns;
+    assert_int_equal(knit_host_stop(pools.pool, &call, NULL), KNIT_HOST_STOP_ASKED);
+    assert_int_equal(pools.pool->stops_due_ns, due_ns);
+    pools_wait(&pools, &held);
+    assert_int_equal(held.code, KNIT_CANCELLED);
+    pools_fini(&pools);
+}
+
 static void a_slow_call_is_reported_once(void **state)
 {
     struct pools pools;
@@ -325,6 +351,7 @@ int main(void)
         cmocka_unit_test(no_other_task_is_killed_for_the_grace),
         cmocka_unit_test(a_task_that_ignores_its_deadline_is_killed_after_the_grace),
         cmocka_unit_test(a_task_of_a_closed_session_has_the_same_grace),
+        cmocka_unit_test(a_kill_is_not_put_off_by_further_asking),
         cmocka_unit_test(a_slow_call_is_reported_once),
         cmocka_unit_test(calls_of_one_slot_and_turn_do_not_add_up),
         cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count),
