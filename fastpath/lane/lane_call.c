@@ -380,7 +380,8 @@ void knit_lane_run_measured(struct knit_lane *lane)
     lane->is_untidy = lane->is_untidy || lane->was_long;
 }
 
-/* What its flow's calls of the task take, for the reserve. */
+/* What its flow's calls of the task take, for the reserve. Not while the lane is away: sessions may
+ * come and go then, and flows with them. */
 static void note_own_mean(struct knit_lane *lane)
 {
     if (lane->flows.count > 1 && !lane->job.was_refused)
@@ -401,7 +402,6 @@ static void run(struct knit_lane *lane, uint32_t mean)
         lane->options.run(lane->options.run_arg, &lane->job);
     } else {
         knit_deficit_charge(deficit, run_measured(lane));
-        note_own_mean(lane);
     }
 }
 
@@ -428,6 +428,8 @@ static void finish(
     run(lane, mean);
     if (!is_short)
         knit_lane_return(lane);
+    if (lane->run != 0)
+        note_own_mean(lane);
     if (lane->job.result_len <= KNIT_INLINE_MAX)
         knit_lane_answer_small(lane, session);
     else

@@ -31,7 +31,7 @@ static int list(const struct knit_task *const **ret_tasks, size_t *ret_count, ch
     }
     for (int i = 0; i < COUNT; i++) {
         (void)snprintf(names[i], sizeof(names[i]), "number_%d", i);
-        (void)snprintf(signatures[i], sizeof(signatures[i]), "%s(to: int) -> int", names[i]);
+        (void)snprintf(signatures[i], sizeof(signatures[i]), "number_%d(to: int) -> int", i);
         numbers[i] = i;
         tasks[i] = (struct knit_task){
             .name = names[i], .signature = signatures[i], .run = add_own, .user = &numbers[i]};
