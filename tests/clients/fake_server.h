@@ -103,7 +103,7 @@ struct knit_fake {
     int left_fd;  /* that one, which nobody reads; -1 = there is none */
 
     int listen_fd;
-    int fd;
+    _Atomic int fd; /* which the test may shut down */
     int stop_fd;
     pthread_t thread;
     char *dir;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installed headers work from C++: compile a program by several standards, run it.
 
-Usage: test_headers_cpp.py COMPILER INCLUDE_DIR SOURCE LIBRARY
+Usage: test_headers_cpp.py COMPILER INCLUDE_DIR SOURCE LIBRARY [FLAG...]
 """
 import os
 import subprocess
@@ -10,12 +10,12 @@ import tempfile
 
 
 def main():
-    compiler, include_dir, source, library = sys.argv[1:]
+    compiler, include_dir, source, library, *flags = sys.argv[1:]
     folder = os.path.dirname(library)
     with tempfile.TemporaryDirectory() as scratch:
         for standard in "gnu++11", "gnu++17", "gnu++20":
             program = os.path.join(scratch, standard)
-            subprocess.run([compiler, "-std=" + standard, "-Wall", "-Wextra", "-Werror",
+            subprocess.run([compiler, "-std=" + standard, "-Wall", "-Wextra", "-Werror", *flags,
                             "-I" + include_dir, source, library,
                             "-Wl,-rpath," + folder, "-o", program], check=True)
             subprocess.run([program], check=True)
