@@ -213,10 +213,18 @@ static void read_input(struct batch *batch)
 
 /* ---- outcomes become lines ---- */
 
+/* With --retries the session opens another connection: one that was lost under a call is no end,
+ * but for a call that has waited for one in vain. */
+static bool is_for_good(const struct batch *batch, const struct knit_error *error)
+{
+    return batch->tool->retries == 0 || error->started == KNIT_STARTED_NO;
+}
+
 static void print_failure(struct batch *batch, const struct knit_error *error)
 {
     batch->failures++;
-    batch->is_lost = batch->is_lost || error->code == KNIT_DISCONNECTED;
+    if (error->code == KNIT_DISCONNECTED && is_for_good(batch, error))
+        batch->is_lost = true;
     knit_tool_report_line(batch->tool, batch->first + 1, error);
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """knit, the tool: what it prints, where, and its exit status; over every transport where that can matter."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -134,9 +135,9 @@ class Tool(DaemonCase):
         for wrong in '0', '65536', 'x':
             self.assertIn('a number from 1 to 65535', self.knit('batch', 'add', '--queue-max', wrong, status=USAGE).stderr)
 
-    def pass_on(self, near, refused=None):
+    def pass_on(self, near, refused=None, lost=None):
         """Requests to the daemon and its answers back, one after the other, until the caller ends; or, told a task, until
-        it is called: then as a daemon that shuts down, which takes no more calls and is gone."""
+        it is called: then as a daemon that shuts down, which takes no more calls and is gone, or one that is gone."""
         def messages(sock):
             unpacker = msgpack.Unpacker(strict_map_key=False)
             while data := sock.recv(65536):
@@ -145,28 +146,44 @@ class Tool(DaemonCase):
         with near, self.daemon.unix() as far:
             answers = messages(far.sock)
             for request in messages(near):
+                if request[2] == lost:
+                    return
                 if request[2] == refused:
                     near.sendall(msgpack.packb([1, request[1], [202, 'going', {'name': 'DRAINING', 'started': 'no'}], None]))
                     return
                 far.sock.sendall(msgpack.packb(request))
                 near.sendall(msgpack.packb(next(answers)))
 
-    def test_a_call_that_is_made_again_outlives_its_connection(self):
+    @contextlib.contextmanager
+    def served_anew(self, **first):
+        """The URL of a daemon whose first connection is passed on as said, and the second one as it is."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f'{folder}/s')
             listener.listen()
             listener.settimeout(6 * PATIENCE)
 
             def serve():
-                self.pass_on(listener.accept()[0], 'add')
+                self.pass_on(listener.accept()[0], **first)
                 self.pass_on(listener.accept()[0])
             serving = threading.Thread(target=serve)
             serving.start()
             try:
-                self.assertEqual(self.value('--retries', '5', 'add', '2', '3', url=f'unix://{folder}/s'), '5')
+                yield f'unix://{folder}/s'
             finally:
                 listener.shutdown(socket.SHUT_RDWR)
                 serving.join()
+
+    def test_a_call_that_is_made_again_outlives_its_connection(self):
+        with self.served_anew(refused='add') as url:
+            self.assertEqual(self.value('--retries', '5', 'add', '2', '3', url=url), '5')
+
+    def test_a_batch_whose_calls_are_made_again_outlives_its_connection(self):
+        with self.served_anew(lost='add') as url:
+            done = self.knit('batch', 'add', '-j', '1', '--retries', '5', '--json', url=url, stdin='[2, 3]\n' * 3, status=FAILED,
+                             errors=0)
+            shown = [json.loads(line) for line in done.stdout.splitlines()]
+            self.assertEqual(shown[0]['error']['name'], 'DISCONNECTED')
+            self.assertEqual(shown[1:], [{'result': 5}] * 2)
 
     def test_a_batch_of_many_calls(self):
         lines = ''.join(f'[{number},{number}]\n' for number in range(5000))
