@@ -432,11 +432,6 @@ const _Atomic uint8_t *knit_host_marks(const struct knit_host *pool)
     return pool->shared.mark;
 }
 
-const struct knit_note_line *knit_host_notes(const struct knit_host *pool)
-{
-    return pool->shared.note;
-}
-
 uint32_t knit_host_lanes(const struct knit_host *pool)
 {
     return pool->options.workers;

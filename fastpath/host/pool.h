@@ -94,9 +94,6 @@ const struct knit_registry *knit_host_registry(const struct knit_host *pool);
 /* Of each of them, whether it may run (lane/mark.h); by id, for as long. */
 const _Atomic uint8_t *knit_host_marks(const struct knit_host *pool);
 
-/* Of each lane, what its worker says of itself; the same. */
-const struct knit_note_line *knit_host_notes(const struct knit_host *pool);
-
 uint32_t knit_host_lanes(const struct knit_host *pool);
 uint32_t knit_host_sessions_max(const struct knit_host *pool); /* of other processes */
 

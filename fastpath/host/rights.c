@@ -51,7 +51,8 @@ struct knit_places knit_host_places(const struct knit_host *pool)
 {
     return (struct knit_places){.waiting = pool->rights.waiting,
         .long_calls = pool->rights.long_calls,
-        .waited = pool->shared.waited};
+        .waited = pool->shared.waited,
+        .note = pool->shared.note};
 }
 
 void knit_host_rights_enter(struct knit_host *pool, const struct knit_host_session *session)

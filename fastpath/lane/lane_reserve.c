@@ -12,14 +12,6 @@
 #define WAITING_MS 200u  /* a nap, and much that a busy machine adds */
 #define LOOKS_MAX  4000u /* at a higher lane that has not decided */
 
-enum { NOTHING, WAITING, TRYING, RUNNING, STATES };
-
-/* long_call: mark32 | ms30 | state2 */
-static uint64_t word(uint32_t mark, uint32_t ms, uint32_t state)
-{
-    return (uint64_t)mark << 32 | (uint32_t)(ms << 2) | state;
-}
-
 static uint32_t mark_of(const struct knit_lane_flow *flow)
 {
     return knit_reserve_mark(flow->number);
@@ -43,7 +35,7 @@ void knit_lane_begin_reserve(struct knit_lane *lane)
 
 static uint64_t read_word(const struct knit_lane *lane, uint32_t index)
 {
-    return atomic_load_explicit(&lane->options.pool.note[index].long_call, memory_order_relaxed);
+    return knit_note_long_call(&lane->options.pool.note[index]);
 }
 
 /* ---- who was active ---- */
@@ -150,7 +142,7 @@ static uint64_t decided(const struct knit_lane *lane, uint32_t index, uint32_t m
     if (!begins || index < lane->options.index)
         return said;
     /* A stopped worker counts as one that runs. */
-    for (uint32_t looks = 0; said >> 32 == mark && said % STATES == TRYING && looks < LOOKS_MAX;
+    for (uint32_t looks = 0; knit_reserve_is(said, mark, KNIT_RESERVE_TRYING) && looks < LOOKS_MAX;
          looks++) {
         knit_bell_pause();
         said = read_word(lane, index);
@@ -161,8 +153,8 @@ static uint64_t decided(const struct knit_lane *lane, uint32_t index, uint32_t m
 /* Other lanes, as one that wants to begin a call of that flow sees them. */
 struct others {
     uint32_t workers; /* with its own */
-    uint32_t running; /* long calls of that flow */
-    uint32_t busy;    /* with calls of other flows */
+    uint32_t running; /* long calls of that flow, or by loops of its principal */
+    uint32_t busy;    /* with calls of others */
 };
 
 /* Whether a call of that session is one of another flow. A session that is not known here is. */
@@ -189,21 +181,35 @@ static void look_at_others(
             continue;
         ret->workers++;
         said = decided(lane, i, mark, begins);
-        if (said >> 32 == mark && said % STATES >= TRYING)
+        if (knit_reserve_has_begun(said, mark))
             ret->running++;
         else if (runs_another(lane, knit_board_running(board, i).session, mark))
             ret->busy++;
     }
 }
 
-/* Whether one more may run. */
+/* Calls of its principal that loops have given to workers run as those of the loops, that is, of
+ * others. */
+static void count_those_of_loops(
+    const struct knit_lane *lane, const struct knit_lane_flow *flow, struct others *others)
+{
+    const struct knit_tally *long_calls = lane->options.rights.long_calls;
+    const uint32_t count = long_calls != NULL ? knit_tally_of(long_calls, flow->number) : 0;
+
+    others->running += count;
+    others->busy -= count < others->busy ? count : others->busy;
+}
+
+/* Whether one more may run. What of its principal waits in loops is a part of theirs too: so it
+ * counts twice where they do, and has rather less than its part. */
 static bool is_over(struct knit_lane *lane, const struct knit_lane_flow *flow,
     const struct active *active, bool begins)
 {
-    const uint64_t own = knit_lane_flow_weight(flow);
+    const uint64_t own = knit_lane_flow_whole_weight(flow);
     struct others others;
 
     look_at_others(lane, mark_of(flow), begins, &others);
+    count_those_of_loops(lane, flow, &others);
     knit_reserve_look(&lane->reserve.others, others.busy, knit_clock_ns());
     return others.running >= knit_reserve_most(&lane->reserve.others, others.workers, own,
                                  own + weights_of_others(lane, flow, active));
@@ -236,13 +242,13 @@ static bool must_wait(
     if (!find_active(lane, mark, now_ns, &active))
         return false;
     if (begins) {
-        say(lane, word(mark, now_ms, TRYING));
-        knit_bell_fence(); /* G1 */
+        say(lane, knit_reserve_long_call(mark, now_ms, KNIT_RESERVE_TRYING));
+        knit_bell_fence(); /* G1, G2 */
     }
     if (!is_over(lane, flow, &active, begins))
         return false;
     if (begins)
-        say(lane, word(mark, now_ms, WAITING));
+        say(lane, knit_reserve_long_call(mark, now_ms, KNIT_RESERVE_WAITING));
     return true;
 }
 
@@ -266,7 +272,8 @@ bool knit_lane_holds(struct knit_lane *lane, const struct knit_worker_session *s
         return true;
     }
     if (begins) {
-        say(lane, word(mark_of(flow), knit_reserve_ms(now_ns), RUNNING));
+        say(lane,
+            knit_reserve_long_call(mark_of(flow), knit_reserve_ms(now_ns), KNIT_RESERVE_RUNNING));
         lane->reserve.is_running = true;
     }
     return false;
@@ -299,7 +306,7 @@ uint32_t knit_lane_next_waiting(struct knit_lane *lane)
         const uint32_t index = (lane->reserve.next + i) % lanes;
         const uint64_t said = read_word(lane, index);
 
-        if (index == lane->options.index || said >> 32 != mark || said % STATES != WAITING ||
+        if (index == lane->options.index || !knit_reserve_is(said, mark, KNIT_RESERVE_WAITING) ||
             ((now_ms - ((uint32_t)said >> 2)) & (UINT32_MAX >> 2)) > WAITING_MS)
             continue;
         lane->reserve.next = index + 1;

@@ -5,7 +5,8 @@
  * worker has begun a long call of one principal, all others wait for these. So while others were
  * active in the last second, the long calls of a session's principal leave workers free, as many as
  * reserve.h says. Calls of the daemon's loops are not held here, since many principals are in each:
- * the loops hold them; they count as others.
+ * the loops hold them. They count as others, but for those of the same principal, of which the
+ * loops say how many they have given to workers (places.h).
  *
  * A call is long if those of its flow took over KNIT_RESERVE_LONG_NS for that task, on average, or
  * all calls of the task, where its own are not known. Before a worker begins one it says so in its
@@ -17,6 +18,10 @@
  * has decided, the higher one counts the lower one as running: so they never begin both where there
  * is room for one, and one of them begins. There is no counter, so a death leaves nothing to
  * repair: a lane without a worker does not count, and its replacement begins with an empty word.
+ *
+ * A loop counts the call it wants to give, fences, and reads these words; a worker reads the count
+ * behind its fence (G2). So of a loop and a worker that try at once at least one sees the other and
+ * waits. Both may: then the loop tries again a millisecond later, and the worker after its nap.
  *
  * A call that is held stays in its ring, READY, and its worker looks for other work; when it sleeps
  * it does so for KNIT_RESERVE_NAP_NS at most, so what is held begins not much later than it may.

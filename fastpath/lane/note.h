@@ -55,6 +55,13 @@ static inline uint64_t knit_note_served(const struct knit_note_line *line, uint3
     return atomic_load_explicit(&line->served[which], memory_order_relaxed);
 }
 
+/* What it says of a long call: the same. */
+static inline uint64_t knit_note_long_call(const struct knit_note_line *line)
+{
+    /* relaxed: a hint; G1 and G2 of lane_reserve.h order what has to be ordered. */
+    return atomic_load_explicit(&line->long_call, memory_order_relaxed);
+}
+
 /* By the worker, of its own line, after a call. */
 static inline void knit_note_answer(struct knit_note_line *line, uint32_t owner)
 {

@@ -13,7 +13,7 @@
  * Each is an array by the principal's number. Two of one place in it count for each other: of 100
  * that call, each has such a neighbour with a chance of one in 40.
  *
- * Threads: any. Edges: none, a weight holds for what comes a moment later.
+ * Threads: any. Edges: none but G2 of lane_reserve.h; a weight holds for what comes a moment later.
  */
 #pragma once
 
@@ -37,6 +37,7 @@ struct knit_moments {
 struct knit_places {
     struct knit_tally *waiting, *long_calls;
     const struct knit_moments *waited;
+    const struct knit_note_line *note; /* [lanes]; what workers say of flows, as reserve.h has it */
 };
 
 /* One more of what is counted of the principal with that number, one less, and how many there are.

@@ -96,6 +96,34 @@ static inline void knit_reserve_note_run(
     means->of[at].ns = mean_ns < UINT32_MAX ? (uint32_t)mean_ns : UINT32_MAX;
 }
 
+/* ---- long calls: the words `long_call` of the lanes, mark32 | ms30 | state2 ---- */
+
+enum knit_reserve_state {
+    KNIT_RESERVE_NOTHING,
+    KNIT_RESERVE_WAITING,
+    KNIT_RESERVE_TRYING,
+    KNIT_RESERVE_RUNNING,
+    KNIT_RESERVE_STATES
+};
+
+static inline uint64_t knit_reserve_long_call(
+    uint32_t mark, uint32_t ms, enum knit_reserve_state state)
+{
+    return (uint64_t)mark << 32 | (uint32_t)(ms << 2) | (uint32_t)state;
+}
+
+/* Whether the lane says that of that flow. */
+static inline bool knit_reserve_is(uint64_t said, uint32_t mark, enum knit_reserve_state state)
+{
+    return said >> 32 == mark && said % KNIT_RESERVE_STATES == (uint64_t)state;
+}
+
+/* Whether its worker runs one of that flow, or is about to. */
+static inline bool knit_reserve_has_begun(uint64_t said, uint32_t mark)
+{
+    return said >> 32 == mark && said % KNIT_RESERVE_STATES >= KNIT_RESERVE_TRYING;
+}
+
 /* ---- which flows were active: the words `served` of the lanes, mark32 | ms32 ---- */
 
 /* Of another flow with a probability of 2^-31. */

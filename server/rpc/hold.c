@@ -4,6 +4,7 @@
  */
 #include "server/rpc/hold.h"
 
+#include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane_flows.h"
 #include "fastpath/lane/note.h"
 
@@ -16,12 +17,11 @@ static uint64_t weights_elsewhere(
 {
     const uint32_t own = knit_reserve_mark(flow->number);
     const uint32_t loop = knit_reserve_mark(KNIT_LANE_FLOW_OF_LOOP | router->session->id);
-    const struct knit_note_line *notes;
+    const struct knit_note_line *notes = router->share.flows.places.note;
     uint32_t marks[2 * KNIT_LANES_MAX], count = 0;
 
-    if (router->backend == NULL || router->backend->pool == NULL)
+    if (notes == NULL)
         return 0;
-    notes = knit_host_notes(router->backend->pool);
     for (uint32_t i = 0; i < 2 * router->session->geometry.lanes; i++) {
         const uint32_t mark = knit_reserve_active(knit_note_served(&notes[i / 2], i % 2), now_ns);
         uint32_t j = 0;
@@ -68,6 +68,16 @@ static bool is_of_another(
     return record->charged_to != NULL && record->charged_to->flow != flow;
 }
 
+/* Whether its worker runs a long call of the principal's sessions, or is about to. */
+static bool is_of_its_session(
+    const struct knit_router *router, const struct knit_flow *flow, uint32_t lane)
+{
+    const struct knit_note_line *notes = router->share.flows.places.note;
+
+    return notes != NULL && knit_reserve_has_begun(
+                                knit_note_long_call(&notes[lane]), knit_reserve_mark(flow->number));
+}
+
 static struct lanes look_at_lanes(const struct knit_router *router, const struct knit_flow *flow)
 {
     const struct knit_session *session = knit_router_session(router);
@@ -82,19 +92,31 @@ static struct lanes look_at_lanes(const struct knit_router *router, const struct
         if (running.session == session->id)
             lanes.busy += is_of_another(router, running.slot, flow);
         else
-            lanes.busy += running.session != 0;
+            lanes.busy += running.session != 0 && !is_of_its_session(router, flow, i);
     }
     return lanes;
 }
 
-/* Long calls of its principal in the lanes, by all loops. */
+/* Long calls of its principal by shared memory. */
+static uint32_t long_calls_of_sessions(
+    const struct knit_router *router, const struct knit_flow *flow)
+{
+    const struct knit_session *session = knit_router_session(router);
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < session->geometry.lanes; i++)
+        count += !knit_board_is_vacant(&session->board, i) && is_of_its_session(router, flow, i);
+    return count;
+}
+
+/* Those in the lanes by all loops. */
 static uint32_t long_calls_of(const struct knit_flows *flows, const struct knit_flow *flow)
 {
     return flows->places.long_calls != NULL ? knit_tally_of(flows->places.long_calls, flow->number)
                                             : flow->long_calls;
 }
 
-/* How many may be there now. */
+/* How many there may be of both together. */
 static uint32_t most_of(struct knit_router *router, struct knit_flow *flow, uint64_t now_ns)
 {
     const uint64_t others = weights_of_others(router, flow, now_ns);
@@ -136,6 +158,24 @@ static void drop(struct knit_flows *flows, struct knit_flow *flow, struct knit_r
     record->extras &= (uint8_t)~KNIT_RECORD_LONG;
 }
 
+/* It is counted before the second look, as workers say that they try before they count (G2 of
+ * lane_reserve.h). */
+static bool may_begin(
+    struct knit_router *router, struct knit_flow *flow, struct knit_record *record, uint64_t now_ns)
+{
+    struct knit_flows *flows = &router->share.flows;
+    const uint32_t most = most_of(router, flow, now_ns);
+    const uint32_t sessions = long_calls_of_sessions(router, flow);
+
+    if (!take(flows, flow, record, sessions < most ? most - sessions : 0))
+        return false;
+    knit_bell_fence(); /* G2 */
+    if (long_calls_of(flows, flow) + long_calls_of_sessions(router, flow) <= most)
+        return true;
+    drop(flows, flow, record);
+    return false;
+}
+
 /* What the caller's calls of the task take. */
 static uint32_t mean_of(const struct knit_caller *caller, uint32_t task)
 {
@@ -154,7 +194,7 @@ bool knit_hold_holds(struct knit_caller *caller, struct knit_record *record)
     if (mean_ns <= KNIT_RESERVE_LONG_NS || knit_router_session(router)->work_ns == NULL)
         return false;
     now_ns = knit_clock_ns();
-    if (take(flows, flow, record, most_of(router, flow, now_ns)))
+    if (may_begin(router, flow, record, now_ns))
         return false;
     if (flow->held_ns == 0)
         flow->held_ns = now_ns;

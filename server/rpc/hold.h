@@ -11,8 +11,9 @@
  * others, but for what the principal has in the lanes by other loops, which is counted in one word
  * for all of them (fastpath/lane/places.h). A loop that finds that it may give a call counts it
  * there at once, by compare and swap, and takes it back where the lanes have no room: so loops that
- * decide at once never give one too many. A principal that calls by shared memory too is another
- * one there.
+ * decide at once never give one too many. Long calls of the principal's sessions by shared memory
+ * are told by the lanes and count as well, as those of loops do where workers decide
+ * (fastpath/lane/lane_reserve.h).
  *
  * Pinned calls are counted and not held: they wait in queues where principals do not matter. Those
  * that must not wait are refused. Nothing is held for longer than ten seconds or eight runs of its

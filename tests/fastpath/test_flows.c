@@ -622,6 +622,37 @@ static void long_calls_leave_a_worker_to_others(void **state)
     assert_int_equal(lanes_collect(greedy), 1);
 }
 
+/* Those of loops run as calls of the loops' own flows. */
+static void calls_that_loops_have_given_count_as_well(void **state)
+{
+    struct knit_session *greedy, *other;
+
+    (void)state;
+    begin_two(&greedy, &other, true);
+    knit_tally_more(&lanes.long_calls, 1);
+    (void)lanes_publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(lanes_collect(greedy), 0);
+    knit_tally_less(&lanes.long_calls, 1);
+    turn_of(1);
+    assert_int_equal(lanes_collect(greedy), 1);
+}
+
+/* A loop in which nobody else waits may have others that call. */
+static void who_waits_in_a_loop_too_leaves_a_worker_as_well(void **state)
+{
+    struct knit_session *greedy, *loop;
+
+    (void)state;
+    begin_two(&greedy, &loop, true);
+    knit_tally_more(&lanes.waiting, 1);
+    knit_weight_store(&lanes.session[1].weight, KNIT_WEIGHT_ONE / 2);
+    say_running(0, true);
+    (void)lanes_publish(greedy, 1, LANES_SPIN, LONG_US);
+    turn_of(1);
+    assert_int_equal(lanes_collect(greedy), 0);
+}
+
 /* Others may call the same task for less, or for more. */
 static void calls_are_long_by_what_those_of_their_flow_took(void **state)
 {
@@ -731,6 +762,8 @@ int main(void)
         TEST(calls_that_are_helped_keep_none_at_home_waiting),
         TEST(a_thief_with_nothing_else_gives_rounds),
         TEST(long_calls_leave_a_worker_to_others),
+        TEST(calls_that_loops_have_given_count_as_well),
+        TEST(who_waits_in_a_loop_too_leaves_a_worker_as_well),
         TEST(calls_are_long_by_what_those_of_their_flow_took),
         TEST(nothing_is_held_where_nobody_else_was_active),
         TEST(nothing_is_held_for_good),

@@ -6,7 +6,11 @@
  * who try the lower lanes; of the higher ones it waits until they have decided. With STOPS a worker may stop before any
  * step, and is counted as one that runs by whoever waits for it.
  *
- * Checked: never do more than C run. Without STOPS: where nobody ends, and all have tried, min(C, W) run.
+ * With L as many loops of the daemon give calls of that principal to workers, T times each. A loop counts one if fewer than C
+ * are counted, then reads the words of the workers one by one and the count again, and gives it back if all of these are
+ * more than C. A worker adds the count to those it sees.
+ *
+ * Checked: never do more than C run or are given. Without STOPS and L: where nobody ends, and all have tried, min(C, W) run.
  */
 
 #ifndef W
@@ -19,6 +23,10 @@
 #define T 1
 #endif
 
+#ifndef L
+#define L 0
+#endif
+
 #define NOTHING 0
 #define WAITING 1
 #define TRYING 2
@@ -26,6 +34,7 @@
 
 byte said[W];
 bool halted[W];
+byte given; /* by loops */
 
 /* Read by the checks only. */
 byte now;
@@ -77,6 +86,9 @@ again:
 #endif
 	:: j == W -> break
 	od;
+#ifndef MUTANT_GIVEN_NOT_COUNTED
+	count = count + given;
+#endif
 	may_stop();
 #ifdef MUTANT_FENCE_LEFT_OUT
 	said[i] = TRYING;
@@ -102,7 +114,7 @@ again:
 done:
 	atomic {
 		over++;
-#if T == 1
+#if T == 1 && L == 0
 #ifndef STOPS
 		assert(over < W || now == (C < W -> C : W))
 #endif
@@ -112,12 +124,61 @@ end:
 	skip
 }
 
+proctype loop()
+{
+	byte j, count, tries = T;
+
+again:
+#ifndef MUTANT_LOOKED_FIRST
+	/* One step: a compare and swap. */
+	atomic {
+		if
+		:: given < C -> given++
+		:: else -> goto next
+		fi
+	};
+#endif
+	j = 0;
+	count = 0;
+	do
+	:: j < W -> atomic { count = count + (said[j] >= TRYING); j++ }
+	:: j == W -> break
+	od;
+#ifdef MUTANT_LOOKED_FIRST
+	atomic {
+		if
+		:: given + count < C -> given++
+		:: else -> goto next
+		fi
+	};
+	count = 0;
+#endif
+	count = count + given;
+	if
+	:: count <= C ->
+		atomic { now++; assert(now <= C) };
+		atomic { now--; given-- }
+	:: else -> given--
+	fi;
+next:
+	tries--;
+	if
+	:: tries > 0 -> goto again
+	:: else
+	fi
+}
+
 init {
 	atomic {
 		byte n = 0;
 
 		do
 		:: n < W -> run worker(n); n++
+		:: else -> break
+		od;
+		n = 0;
+		do
+		:: n < L -> run loop(); n++
 		:: else -> break
 		od
 	}

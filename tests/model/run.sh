@@ -70,6 +70,8 @@ reserve -DC=1
 reserve -DC=2
 reserve -DT=2
 reserve -DT=2 -DSTOPS
+reserve -DW=2 -DL=1 -DT=2
+reserve -DL=2 -DC=2
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -123,6 +125,7 @@ flow -DN=10 -DF=3 -DPLACES -DBACKLOG
 reserve -DW=4 -DC=2
 reserve -DT=3 -DC=2
 reserve -DW=4 -DT=2 -DSTOPS
+reserve -DL=2 -DC=2 -DSTOPS
 '
 
 # Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
@@ -271,6 +274,8 @@ flow THEFT_IS_FREE -DN=5 -DA=4 -DBACKLOG: 2*got[0]
 reserve FENCE_LEFT_OUT -DT=1: now<=1
 reserve LOWER_NOT_COUNTED -DT=1: now<=1
 reserve HIGHER_NOT_AWAITED -DT=1: now<=1
+reserve GIVEN_NOT_COUNTED -DW=2 -DL=1: now<=1
+reserve LOOKED_FIRST -DW=2 -DL=1: now<=1
 reserve BOTH_GIVE_WAY -DT=1: over<3
 '
 

@@ -57,8 +57,10 @@ static void init_loop(struct loop *loop, const struct knit_registry *registry)
         .geometry = side->geometry,
         .bell_fd = side->bell_fd};
     assert_int_equal(knit_router_init(&loop->router, &loop->turn, &loop->session, registry), 0);
-    loop->router.share.flows.places = (struct knit_places){
-        .waiting = &lanes.waiting, .long_calls = &lanes.long_calls, .waited = lanes.pool.waited};
+    loop->router.share.flows.places = (struct knit_places){.waiting = &lanes.waiting,
+        .long_calls = &lanes.long_calls,
+        .waited = lanes.pool.waited,
+        .note = lanes.pool.note};
     init_caller(loop, &loop->caller, "greedy");
     init_caller(loop, &loop->other, "other");
 }
@@ -166,6 +168,36 @@ static void a_call_that_was_counted_is_counted_until_it_ends(void **state)
     ends(0, 0);
 }
 
+/* A worker says what it does with long calls of the principal's session. */
+static void say(uint32_t lane, enum knit_reserve_state state)
+{
+    const uint32_t mark = knit_reserve_mark(loops[0].caller.principal->number);
+
+    atomic_store_explicit(&lanes.pool.note[lane].long_call,
+        knit_reserve_long_call(mark, knit_reserve_ms(knit_clock_ns()), state),
+        memory_order_relaxed);
+}
+
+static void calls_by_shared_memory_count_as_well(void **state)
+{
+    (void)state;
+    say(0, KNIT_RESERVE_RUNNING);
+    assert_true(looks(0, 0));
+    assert_false(looks(1, 0));
+    say(1, KNIT_RESERVE_WAITING);
+    knit_hold_give_back(&loops[0].caller, &loops[0].records[0]);
+    assert_true(looks(1, 0));
+    knit_hold_give_back(&loops[1].caller, &loops[1].records[0]);
+    say(1, KNIT_RESERVE_TRYING);
+    assert_false(looks(0, 0));
+    assert_int_equal(long_calls(), 0);
+    /* What a dead worker has left behind. */
+    atomic_store_explicit(&lanes.board.park[1].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    say(0, KNIT_RESERVE_NOTHING);
+    assert_true(looks(0, 0));
+    knit_hold_give_back(&loops[0].caller, &loops[0].records[0]);
+}
+
 static void nothing_is_held_where_nobody_else_calls(void **state)
 {
     (void)state;
@@ -186,6 +218,7 @@ int main(void)
         TEST(of_two_loops_that_look_at_once_one_gives_the_last_call),
         TEST(a_call_that_finds_no_slot_leaves_its_place_to_others),
         TEST(a_call_that_was_counted_is_counted_until_it_ends),
+        TEST(calls_by_shared_memory_count_as_well),
         TEST(nothing_is_held_where_nobody_else_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

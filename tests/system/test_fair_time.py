@@ -164,16 +164,17 @@ class FairTime(Case):
             self.beside_sessions_of_another_user(policy.name, 3)
 
     @contextlib.contextmanager
-    def two_users(self, workers):
-        """A daemon, and a connection of each."""
-        with LedgerDaemon(workers=workers, threads_io=1, drain_ms=0, socket_mode='0666') as daemon, contextlib.ExitStack() as stack:
+    def two_users(self, workers, row=None):
+        """A daemon, and a connection of each; and with a row of calls, a session of the first one that has them in each lane."""
+        with LedgerDaemon(workers=workers, threads_io=1, drain_ms=0, socket_mode='0666', attach_users='nobody') as daemon, \
+                contextlib.ExitStack() as stack:
             os.chmod(daemon.dir, 0o755)
             os.seteuid(pwd.getpwnam('nobody').pw_uid)
             try:
-                greedy = stack.enter_context(daemon.unix())
+                greedy, *attached = [stack.enter_context(daemon.unix()) for _ in range(2 if row else 1)]
             finally:
                 os.seteuid(0)
-            yield daemon, greedy, stack.enter_context(daemon.unix())
+            yield daemon, greedy, stack.enter_context(daemon.unix()), *[stack.enter_context(Lanes(rpc, [row] * workers)) for rpc in attached]
 
     def test_long_and_short_calls_of_one_task(self):
         """Two users' calls of it wait in the daemon: they share the time that their calls took. By the mean of the task they
@@ -185,11 +186,11 @@ class FairTime(Case):
             own = [modest.response(i)[1] for i in range(short_calls)]
             self.compare(cancel(greedy, range(long_calls)), own, 1, 1)
 
-    def leaves_a_worker(self, quiet_call):
+    def leaves_a_worker(self, quiet_call, attached_calls=0):
         """Never do all workers run long calls of one user while another one calls, in pauses of half a second at most."""
         workers, calls, task_ms = 4, 24, 50
         for _ in range(3):
-            with self.two_users(workers) as (_, greedy, quiet):
+            with self.two_users(workers, [('spend', task_ms * 1000)] * attached_calls) as (_, greedy, quiet, *attached):
                 for _ in range(2):
                     greedy.call('spend', task_ms * 1000)
                 spans, asked = [], []
@@ -197,12 +198,17 @@ class FairTime(Case):
                 for _ in range(50):
                     quiet.call(*quiet_call)
                 greedy.send(spends(range(calls), task_ms))
+                for session in attached:
+                    for lane in range(workers):
+                        session.publish(lane)
                 collector.start()
-                while collector.is_alive():
+                while collector.is_alive() or not all(session.is_answered() for session in attached):
                     asked.append(time.monotonic_ns())
                     quiet.call(*quiet_call)
                 collector.join()
-            self.assertEqual(len(spans), calls)
+                for session in attached:
+                    spans += spans_of(session)
+            self.assertEqual(len(spans), calls + attached_calls * workers)
             most = max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
             pause_ms = max(after - before for before, after in zip(asked, asked[1:])) // MS
             print(f'fair time: long calls of one user run in {most} of {workers} workers at most; others called in pauses of up to {pause_ms} ms')
@@ -213,6 +219,9 @@ class FairTime(Case):
 
     def test_long_calls_leave_a_worker(self):
         self.leaves_a_worker(('clock_ns',))
+
+    def test_long_calls_both_ways_leave_a_worker(self):
+        self.leaves_a_worker(('clock_ns',), 6)
 
     def test_long_calls_leave_a_worker_to_short_ones_of_the_same_task(self):
         self.leaves_a_worker(('spend', 0))
