@@ -259,6 +259,9 @@ static int adopt(const struct opening *opening, size_t place, struct knit_senten
         inherited->fds[place] = -1;
         return knit_socket_file_adopt(&listening->socket, address.sun_path, fd, -1, why);
     }
+    if (listening->tcp_count == KNIT_LISTENING_TCP_MAX)
+        return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
+            "$LISTEN_FDS: of TCP sockets there may be %d", KNIT_LISTENING_TCP_MAX);
     r = knit_endpoint_of(fd, &endpoint);
     if (r != 0)
         return knit_sentence_set(why, r, "$LISTEN_FDS: %s", strerror(-r));

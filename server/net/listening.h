@@ -24,17 +24,18 @@
 
 struct knit_log;
 
-/* 16 addresses of [server] listen, 16 of listen_tls, and the unix socket. */
-#define KNIT_LISTENING_MAX 33
+/* 16 addresses of [server] listen and 16 of listen_tls, and the unix socket. */
+#define KNIT_LISTENING_TCP_MAX 32
+#define KNIT_LISTENING_MAX     (KNIT_LISTENING_TCP_MAX + 1)
 
 enum {
     KNIT_LISTENING_E_REFUSED = 1, /* the sentence says why */
 };
 
 struct knit_listening {
-    int tcp_fds[KNIT_LISTENING_MAX];
-    char tcp_names[KNIT_LISTENING_MAX][KNIT_ENDPOINT_TEXT_MAX]; /* where they really listen */
-    bool tcp_is_tls[KNIT_LISTENING_MAX];
+    int tcp_fds[KNIT_LISTENING_TCP_MAX];
+    char tcp_names[KNIT_LISTENING_TCP_MAX][KNIT_ENDPOINT_TEXT_MAX]; /* where they really listen */
+    bool tcp_is_tls[KNIT_LISTENING_TCP_MAX];
     size_t tcp_count;
     struct knit_socket_file socket; /* .fd = -1: none */
     struct knit_listener listeners[KNIT_LISTENING_MAX];

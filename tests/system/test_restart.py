@@ -191,6 +191,19 @@ class Passed(Case):
         daemon.__exit__(None)
         plain.close()
 
+    def test_more_than_there_are_places_for_are_refused(self):
+        many = [listening(socket.AF_INET, ('127.0.0.1', 0)) for _ in range(33)]
+        with Daemon(passed=many[:32]) as daemon, daemon.tcp() as rpc:
+            self.assertEqual(len(daemon.urls), 32)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+        daemon = Daemon(passed=many, wait=False)
+        daemon.expected_status = daemon.wait()
+        self.assertEqual(daemon.expected_status, 1)
+        self.assertIn('of TCP sockets there may be 32', daemon.log())
+        daemon.__exit__(None)
+        for sock in many:
+            sock.close()
+
     def test_those_of_another_process_are_not_taken(self):
         with Daemon(environment={'LISTEN_PID': '1', 'LISTEN_FDS': '1'}) as daemon, daemon.tcp() as rpc:
             self.assertEqual(rpc.call('add', 1, 2), 3)
