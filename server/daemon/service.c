@@ -137,7 +137,7 @@ static void begin_drain(struct service *service)
     knit_host_refuse_callers(service->pool);
     knit_admin_drain(&service->admin);
     knit_status_drain(&service->status, settings->drain_ms);
-    knit_takeover_withdraw(&service->takeover);
+    service->listening.socket.leaves_files |= knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_listening_close(&service->listening);
@@ -619,7 +619,7 @@ static void stop(struct service *service)
 {
     knit_signals_hold();
     knit_fd_close(&service->elder_fd);
-    knit_takeover_withdraw(&service->takeover);
+    (void)knit_takeover_withdraw(&service->takeover);
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_admin_close(&service->admin);

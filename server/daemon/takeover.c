@@ -34,9 +34,15 @@ void knit_takeover_offer(struct knit_takeover *takeover, const struct knit_liste
     (void)pthread_mutex_unlock(&takeover->mutex);
 }
 
-void knit_takeover_withdraw(struct knit_takeover *takeover)
+bool knit_takeover_withdraw(struct knit_takeover *takeover)
 {
-    knit_takeover_offer(takeover, NULL);
+    bool is_taken;
+
+    (void)pthread_mutex_lock(&takeover->mutex);
+    takeover->listening = NULL;
+    is_taken = takeover->is_taken;
+    (void)pthread_mutex_unlock(&takeover->mutex);
+    return is_taken;
 }
 
 uint32_t knit_takeover_give(struct knit_takeover *takeover, int ret_fds[KNIT_LISTENING_MAX + 1])

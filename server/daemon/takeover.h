@@ -35,8 +35,9 @@ struct knit_takeover {
 /* From now on they may be had. */
 void knit_takeover_offer(struct knit_takeover *takeover, const struct knit_listening *listening);
 
-/* No more: they are about to be closed. */
-void knit_takeover_withdraw(struct knit_takeover *takeover);
+/* No more: they are about to be closed. Returns whether another daemon has them, which is about to
+ * serve: the unix socket's files are its own then. */
+bool knit_takeover_withdraw(struct knit_takeover *takeover);
 
 /* As struct knit_router_backend has them. */
 uint32_t knit_takeover_give(struct knit_takeover *takeover, int ret_fds[KNIT_LISTENING_MAX + 1]);

@@ -97,6 +97,25 @@ class Taken(Case):
                 with daemon.unix() as rpc:
                     self.assertEqual(rpc.call('add', 1, 2), 3)
 
+    def test_an_elder_that_is_told_to_end_meanwhile_leaves_the_socket(self):
+        with Daemon() as elder:
+            worker = elder.write('late', f'#!/bin/sh\nuntil [ -e {elder.dir}/go ]; do sleep 0.05; done\n'
+                                         f'exec {os.environ["KNIT_WORKER"]} "$@"\n')
+            os.chmod(worker, 0o755)
+            daemon = after(elder, wait=False, worker=worker)
+            wait_until(lambda: 'sockets handed over' in elder.log(), 'it to have the sockets')
+            elder.process.terminate()
+            wait_until(lambda: 'draining' in elder.log(), 'the elder to drain')
+            elder.write('go', '')
+            self.assertEqual(elder.wait(), 0)
+            daemon.wait_ready()
+            with daemon:
+                for _, connect in daemon.transports():
+                    with connect() as rpc:
+                        self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertFalse(os.path.exists(daemon.socket))
+            self.assertFalse(os.path.exists(daemon.socket + '.lock'))
+
     def test_it_may_add_and_leave_addresses(self):
         with Daemon() as elder:
             daemon = Daemon('--take-over', listen='127.0.0.1:0', socket=elder.socket)
