@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums stay below 2^64: the ranges of the settings see to that (64 loops with a TiB each). */
+/* What is kept for references (server/rpc/references.h) may take as much as input that waits. Sums
+ * stay below 2^64: the ranges of the settings see to that (64 loops with a TiB each). */
 #include "server/daemon/memory.h"
 
 #include <stdio.h>
@@ -20,9 +21,9 @@ void knit_memory_add_up(const struct knit_settings *settings,
 {
     struct knit_memory memory = {
         .sessions_bytes = knit_workers_memory_bytes(settings, descriptors->sessions_max),
-        .loops_bytes =
-            settings->threads_io * (settings->input_max_bytes + settings->output_total_max_bytes) +
-            KNIT_KEYS_MAX * A_KEY + KNIT_KEYS_BYTES,
+        .loops_bytes = settings->threads_io *
+                           (2 * settings->input_max_bytes + settings->output_total_max_bytes) +
+                       KNIT_KEYS_MAX * A_KEY + KNIT_KEYS_BYTES,
         .connections_bytes = descriptors->connections_max * A_CONNECTION,
         .workers_bytes = settings->workers * settings->memory_max_bytes,
         .limit_bytes = knit_machine_memory_max(""),

@@ -13,7 +13,7 @@
 
 struct knit_memory {
     uint64_t sessions_bytes;    /* shared with callers */
-    uint64_t loops_bytes;       /* input and output that waits, as far as it is charged */
+    uint64_t loops_bytes;       /* what waits, as far as it is charged, and what is kept of calls */
     uint64_t connections_bytes; /* what each may hold besides */
     uint64_t workers_bytes;     /* 0 = each may take what it likes */
     uint64_t sum_bytes;

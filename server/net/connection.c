@@ -211,6 +211,7 @@ static int begin_caller(struct knit_connection *connection, struct knit_net *net
         .principal = principal,
         .credentials = credentials,
         .address = connection->tenant->key,
+        .kept_by_tenant = &connection->tenant->kept_bytes,
         .form = KNIT_FAILURE_PLAIN,
         .takes_descriptors = knit_transport_passes_descriptors(transport)};
     return 0;

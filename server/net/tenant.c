@@ -35,7 +35,7 @@ void knit_tenant_leave(struct knit_tenant *tenant)
 {
     if (--tenant->connections > 0)
         return;
-    assert(tenant->charged_bytes == 0 && TAILQ_EMPTY(&tenant->waiting));
+    assert(tenant->charged_bytes == 0 && tenant->kept_bytes == 0 && TAILQ_EMPTY(&tenant->waiting));
     LIST_REMOVE(tenant, in_bucket);
     free(tenant);
 }

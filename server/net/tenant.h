@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where connections come from: all of one user, or of one address, are one tenant, which holds no
- * more of a loop's input together than input.h lets it.
+ * more of a loop's input together than input.h lets it, and keeps no more than references.h lets
+ * it.
  *
  * A user is the uid that the kernel vouches for, on the unix socket. A process id would tell
  * nothing: who wants more makes another process. An address is an IPv4 address, or the first 64
@@ -32,6 +33,7 @@ struct knit_tenant {
     size_t charged_bytes;                /* of the budget of input */
     size_t rest_bytes;                   /* of that, outside of places, see input.c */
     uint32_t places;                     /* for long messages, taken */
+    size_t kept_bytes;                   /* of requests and results, by server/rpc/references.h */
     struct knit_connection_list waiting; /* for budget, in the order in which they began to wait */
     TAILQ_ENTRY(knit_tenant) in_waiting;
     LIST_ENTRY(knit_tenant) in_bucket;

@@ -82,8 +82,9 @@ struct knit_caller {
     struct knit_turn *turn;
     struct knit_principal *principal;
     struct knit_credentials credentials;
-    uint64_t token_key; /* of a principal by token: which; see tokens.h */
-    uint64_t address;   /* where it comes from: the key of its tenant */
+    uint64_t token_key;     /* of a principal by token: which; see tokens.h */
+    uint64_t address;       /* where it comes from: the key of its tenant */
+    size_t *kept_by_tenant; /* what all of its tenant keep by references.h; NULL: it has none */
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
     struct knit_references *references;     /* references.h; NULL: there are none */

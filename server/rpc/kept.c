@@ -32,26 +32,36 @@ struct knit_references *knit_kept_begin(struct knit_caller *caller)
     return references;
 }
 
+static void take(struct knit_references *references, size_t bytes)
+{
+    references->bytes += bytes;
+    knit_kept_count(references->caller, bytes);
+}
+
+static bool is_room(size_t used, size_t bytes, size_t most)
+{
+    return used <= most && bytes <= most - used;
+}
+
 /* False: that would be too much. */
 static bool charge(struct knit_references *references, size_t bytes)
 {
-    struct knit_router *router = references->caller->router;
-    const struct knit_settings *settings = router->turn->settings;
-    const size_t most = (size_t)KNIT_REFERENCES_FACTOR * settings->call_max_bytes;
+    const struct knit_caller *caller = references->caller;
+    const struct knit_settings *settings = caller->turn->settings;
+    const size_t most = settings->input_max_bytes;
 
-    if (references->bytes > most || bytes > most - references->bytes ||
-        router->referenced_bytes > settings->input_max_bytes ||
-        bytes > settings->input_max_bytes - router->referenced_bytes)
+    if (!is_room(references->bytes, bytes, KNIT_REFERENCES_FACTOR * settings->call_max_bytes) ||
+        !is_room(caller->router->referenced_bytes, bytes, most) ||
+        (caller->kept_by_tenant != NULL &&
+            !is_room(*caller->kept_by_tenant, bytes, most / KNIT_REFERENCES_TENANT_PART)))
         return false;
-    references->bytes += bytes;
-    router->referenced_bytes += bytes;
+    take(references, bytes);
     return true;
 }
 
 void knit_kept_uncharge(struct knit_references *references, size_t bytes)
 {
-    references->bytes -= bytes;
-    references->caller->router->referenced_bytes -= bytes;
+    take(references, -bytes);
 }
 
 struct knit_kept *knit_kept_find(
@@ -239,8 +249,7 @@ static void lose(struct knit_references *references, struct knit_kept *kept)
     knit_buffer_init(&kept->bytes, KNIT_MESSAGE_BYTES_MAX);
     (void)knit_failure_put(&kept->bytes, &failure, KNIT_FAILURE_FULL);
     /* A few bytes, whatever the limits are. */
-    references->bytes += kept->bytes.len;
-    references->caller->router->referenced_bytes += kept->bytes.len;
+    take(references, kept->bytes.len);
     fulfil(references, kept, true);
 }
 

@@ -57,6 +57,14 @@ struct knit_references {
 /* Of a caller, made if there are none. NULL: out of memory. */
 struct knit_references *knit_kept_begin(struct knit_caller *caller);
 
+/* The caller keeps so many bytes more; or, if it is less than nothing, fewer. */
+static inline void knit_kept_count(const struct knit_caller *caller, size_t more)
+{
+    caller->router->referenced_bytes += more;
+    if (caller->kept_by_tenant != NULL)
+        *caller->kept_by_tenant += more;
+}
+
 /* What is kept for nobody yet makes room, the oldest first. False: that is too much. */
 bool knit_kept_charge(struct knit_references *references, size_t bytes);
 

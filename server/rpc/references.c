@@ -28,10 +28,12 @@ enum { TURN_NS = 1000000 }; /* of a loop's turn, for each kind of work here */
 /* ---- requests that wait -------------------------------------------------------------------- */
 
 /* Of a caller that has ended while this one stood in no list. */
-static void free_left(struct knit_router *router, struct knit_bound *bound)
+static void free_left(const struct knit_caller *caller, struct knit_bound *bound)
 {
+    struct knit_router *router = caller->router;
+
     knit_dues_remove(&router->bound_dues, &bound->due);
-    router->referenced_bytes -= bound->size;
+    knit_kept_count(caller, -bound->size);
     router->waiting--;
     KNIT_COUNT(router->turn, references_over);
     free(bound);
@@ -45,7 +47,7 @@ static void free_bound(struct knit_references *references, struct knit_bound *bo
         knit_kept_free_if_unused(references, bound->hole[i].kept);
     }
     references->bytes -= bound->size;
-    free_left(references->caller->router, bound);
+    free_left(references->caller, bound);
 }
 
 /* It ends without having been a call. */
@@ -153,7 +155,6 @@ static bool publish(
     struct knit_references *references, struct knit_bound *bound, const struct knit_buffer *params)
 {
     struct knit_caller *caller = references->caller;
-    struct knit_router *router = caller->router;
     struct knit_message message = bound->message;
     bool had_waited = caller->has_waited, is_done;
 
@@ -164,7 +165,7 @@ static bool publish(
     is_done = knit_router_route(caller, &message, bound->since_ns);
     caller->has_waited = had_waited;
     if (caller->references == NULL) {
-        free_left(router, bound);
+        free_left(caller, bound);
         return false;
     }
     if (is_done) {
@@ -501,7 +502,7 @@ static void time_out(struct knit_references *references, struct knit_bound *boun
     (void)knit_in_flight_remove(&caller->calls, message.msgid);
     knit_router_time_out(caller, &message);
     if (caller->references == NULL) {
-        free_left(caller->router, bound);
+        free_left(caller, bound);
         return;
     }
     free_bound(references, bound);

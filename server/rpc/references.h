@@ -11,8 +11,9 @@
  *
  * A result is kept once for all who refer to it, and put in its places when the call is tried, so a
  * result that is an argument of a thousand calls takes the memory of one. What is kept of a caller,
- * requests and results, has a limit, and so has what is kept of all callers of a loop; what is
- * beyond is QUOTA, for the request that comes, or for those that wait for the result.
+ * requests and results, has a limit, and so has what is kept of all callers of a tenant, and of all
+ * of a loop; what is beyond is QUOTA, for the request that comes, or for those that wait for the
+ * result.
  *
  * Threads: its loop's.
  */
@@ -34,10 +35,11 @@
 #define KNIT_SLOT_BOUND (UINT32_MAX - 1)
 
 enum {
-    KNIT_REFERENCES_MAX = 16,       /* of a call */
-    KNIT_REFERENCES_KEPT_S = 10,    /* how long the option keeps an outcome */
-    KNIT_REFERENCES_ENTRIES = 1024, /* outcomes kept of a caller */
-    KNIT_REFERENCES_FACTOR = 4,     /* times call_max_bytes: what is kept of a caller */
+    KNIT_REFERENCES_MAX = 16,        /* of a call */
+    KNIT_REFERENCES_KEPT_S = 10,     /* how long the option keeps an outcome */
+    KNIT_REFERENCES_ENTRIES = 1024,  /* outcomes kept of a caller */
+    KNIT_REFERENCES_FACTOR = 4,      /* times call_max_bytes: what is kept of a caller, */
+    KNIT_REFERENCES_TENANT_PART = 4, /* and of all of a tenant, of input_max_bytes for a loop */
 };
 
 /* A request that holds references, or might. The same verdicts as knit_router_call(). */

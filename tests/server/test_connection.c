@@ -366,6 +366,7 @@ static void become_tenant(struct turns_caller *caller, uint64_t key)
     knit_tenant_leave(connection->tenant);
     connection->tenant = knit_tenant_join(&turns.loop.net.inputs.tenants, key);
     assert_non_null(connection->tenant);
+    connection->caller.kept_by_tenant = &connection->tenant->kept_bytes;
 }
 
 static void a_tenant_holds_a_quarter_and_others_find_room(void **state)
@@ -397,6 +398,36 @@ static void a_tenant_holds_a_quarter_and_others_find_room(void **state)
     assert_int_equal(second->code, 0);
     assert_true(TAILQ_EMPTY(&inputs->waiting));
     assert_int_equal(second->connection->tenant->charged_bytes, 0);
+}
+
+/* Of results that are kept for references it has a quarter as well, by however many connections. */
+static void a_tenant_keeps_a_quarter_and_others_may_too(void **state)
+{
+    enum { RESULT_BYTES = 100000, KEPT_MAX = 1 << 20, CALLERS = 12 };
+    struct knit_options options = knit_options();
+    struct turns_caller *callers[CALLERS], *other;
+    const size_t *kept;
+
+    (void)state;
+    turns.settings.input_max_bytes = 4 * KEPT_MAX;
+    options.keep = 1;
+    for (size_t i = 0; i < CALLERS; i++)
+        callers[i] = turns_connect();
+    other = turns_connect();
+    become_tenant(other, 1);
+    kept = &callers[0]->connection->tenant->kept_bytes;
+    for (size_t i = 0; i < CALLERS; i++) {
+        assert_true(turns_request(callers[i], "room", RESULT_BYTES, 1, 1, &options));
+        turns_expect(callers[i], 1);
+    }
+    assert_in_range(*kept, 10 * RESULT_BYTES, KEPT_MAX);
+    assert_true(turns_request(other, "room", RESULT_BYTES, 1, 1, &options));
+    turns_expect(other, 1);
+    assert_in_range(other->connection->tenant->kept_bytes, RESULT_BYTES, KEPT_MAX);
+    assert_int_equal(
+        turns.loop.router.referenced_bytes, *kept + other->connection->tenant->kept_bytes);
+    turns_leave(callers[0]);
+    assert_in_range(*kept, 9 * RESULT_BYTES, KEPT_MAX - RESULT_BYTES);
 }
 
 /* Four tenants hold all of the budget. Of two that wait, the one with more connections gets no more
@@ -607,6 +638,7 @@ int main(void)
         TURNS_TEST(a_place_serves_for_what_follows_a_message_that_waited),
         TURNS_TEST(a_short_message_needs_no_place_for_a_long_one),
         TURNS_TEST(a_tenant_holds_a_quarter_and_others_find_room),
+        TURNS_TEST(a_tenant_keeps_a_quarter_and_others_may_too),
         TURNS_TEST(tenants_that_wait_go_by_turns),
         TURNS_TEST(a_message_must_be_whole_within_message_max_s),
         TURNS_TEST(a_stream_without_boundaries_ends),

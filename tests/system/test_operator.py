@@ -166,7 +166,7 @@ class Memory(Case):
         with Daemon(workers=1, threads_io=1, arena_bytes='1MiB', input_max_bytes='16MiB', output_total_max_bytes='16MiB',
                     memory_max_bytes='1GiB', max_connections=1024) as daemon:
             line, = (line for line in daemon.log().splitlines() if 'settings allow' in line)
-        self.assertIn(' loops="64.0 MiB" connections="36.0 MiB" workers="1.0 GiB" sum="1.', line)
+        self.assertIn(' loops="80.0 MiB" connections="36.0 MiB" workers="1.0 GiB" sum="1.', line)
         self.assertRegex(line, 'sessions="[1-9][0-9]*.[0-9] MiB"')
         self.assertEqual('level=warning' in line, 'more memory than the control group' in line)
 

@@ -170,7 +170,7 @@ class References(Case):
 
     def test_what_cannot_be_kept_takes_no_memory(self):
         size, count = 1000000, 60
-        with self.daemon(call_max_bytes=1 << 20, input_max_bytes=5 << 20) as daemon:
+        with self.daemon(call_max_bytes=1 << 20, input_max_bytes=20 << 20) as daemon:
             rpc = self.connect(daemon)
             a = self.hold(rpc, 1, 1)
             kept = [rpc.request('carry', 0, 0, bytes(size), options={'keep': 1}) for _ in range(4)]
