@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the modules of an event loop take from it.
  *
- * A turn is one round of a loop: events, outcomes, waiting calls, output. During a turn the
- * settings do not change: `settings` points to a snapshot, and new settings come as another
- * snapshot between two turns. So a module asks for a setting when it needs it and keeps no copy.
+ * A turn is one round of a loop: events, outcomes, waiting calls, output. The settings do not
+ * change while the daemon runs; a module asks for one when it needs it and keeps no copy.
  *
  * Threads: its loop's; other threads read the counters.
  */

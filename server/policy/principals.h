@@ -29,7 +29,7 @@ enum { KNIT_PRINCIPALS_BUCKETS = 256 };
 LIST_HEAD(knit_principal_bucket, knit_principal);
 
 /* Gives the principal its class and whatever follows from it. With the table's lock, on any thread:
- * it takes no other lock, and calls nothing of this file. */
+ * it takes no lock but the policy's (policy.h), and calls nothing of this file. */
 typedef void knit_principals_rule(void *arg, struct knit_principal *principal);
 
 struct knit_principals {

@@ -53,7 +53,7 @@ struct knit_flow {
     uint32_t waiting;               /* in both */
     uint32_t passed;                /* turns of fresh ones while others waited */
     uint64_t work_ns;               /* of the calls that wait in them */
-    uint32_t refs;                  /* callers that have it */
+    uint32_t refs;                  /* callers and calls that have it */
     uint64_t number;                /* of its principal */
     uint32_t whole_weight;          /* that of its principal when it called last in vain, */
     uint32_t weight;                /* and the part of it for this loop, of KNIT_WEIGHT_ONE */

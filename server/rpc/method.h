@@ -20,7 +20,8 @@ static inline bool knit_method_is_ours(const struct knit_message *message)
 bool knit_method_cancels(
     const struct knit_message *message, uint32_t *ret_msgid, struct knit_span *ret_reason);
 
-/* Whether it asks for what the daemon knows, and changes nothing. */
+/* Whether it is answered at once, though calls of its connection wait before it: what asks for what
+ * the daemon knows, and what an operator says. */
 bool knit_method_is_question(const struct knit_message *message);
 
 /* Answers it, or counts a notification that has no meaning. */
