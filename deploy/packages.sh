@@ -29,8 +29,9 @@ PACKAGES_METRICS=(prometheus)
 PACKAGES_BOOT=(mmdebstrap systemd systemd-container)
 
 # Of all tests but the quick ones: podman, with both runtimes that Debian has, since not every machine lets each of them run; docker's
-# own program for the compose file. Where podman cannot run a container these tests are skipped.
-PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose)
+# own program for the compose file; what connects Pods, and reads their manifests. Where podman cannot run a container these tests are
+# skipped.
+PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose iproute2 python3-yaml)
 
 # To make the pages for a browser (deploy/site/build.py).
 PACKAGES_SITE=(cmark-gfm mandoc)

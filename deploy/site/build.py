@@ -39,7 +39,7 @@ PARTS = (
      [r'clients/examples/\w+\.(?:c|h|py)']),
 )
 # What a page is called whose text has a name that says nothing outside of its folder.
-NAMES = {'README.md': 'overview', 'deploy/container/README.md': 'container', 'deploy/kubernetes/README.md': 'kubernetes',
+NAMES = {'README.md': 'overview', 'deploy/container/README.md': 'container', 'deploy/kubernetes/README.md': 'manifests',
          'deploy/metrics/README.md': 'metrics', 'CHANGELOG.md': 'changes'}
 # Folders that are linked to as such, and the part that has what is in them.
 FOLDERS = {'clients/include/knitting': 'headers', 'clients/examples': 'examples', 'deploy/doc': 'start', 'deploy/man': 'manual'}

@@ -37,8 +37,8 @@ import knit_examples
 from knit_examples import MODULE, Example
 from knit_harness import Daemon, PATIENCE, main
 
-# Pages that test_pages.py follows, where there are containers.
-FOLLOWED_ELSEWHERE = {'deploy/doc/PODMAN.md'}
+# Pages that test_pages.py and test_pods.py follow, where there are containers.
+FOLLOWED_ELSEWHERE = {'deploy/doc/KUBERNETES.md', 'deploy/doc/PODMAN.md'}
 
 NOT_RUN = {
     ('README.md', './deploy/quickstart.sh'): 'builds and tests everything; tests/run.sh runs the quickstart',
