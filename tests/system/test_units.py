@@ -259,6 +259,16 @@ class Service(Booting):
         # What starts is an instance that is asked for, not one by a connection while another serves.
         self.assertEqual(booted.show(younger, 'ActiveState', 'NRestarts'), ['inactive', '0'])
 
+    def test_the_socket_unit_and_the_service_give_way_to_each_other(self):
+        """Each ends the other one first: where a socket lies that one opens, the other removes nothing afterwards."""
+        booted = self.boot()
+        for started, ended in ('knittingd.service', 'knittingd.socket'), ('knittingd.socket', 'knittingd.service'), \
+                ('knittingd.service', 'knittingd.socket'):
+            booted.run('systemctl', 'start', started)
+            self.assertEqual(booted.show(ended, 'ActiveState'), 'inactive')
+            with self.rpc(booted) as rpc:
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+
     def test_a_socket_for_tls_is_a_unit_of_its_own(self):
         """As the comments in knittingd.socket say: both instances have it, and know what it is for."""
         authority = Authority()
