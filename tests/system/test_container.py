@@ -17,6 +17,7 @@ import tarfile
 import threading
 import unittest
 
+import knit_base_image
 import knit_podman
 from knit_harness import PATIENCE, main, wait_until
 from knit_podman import CLOSED, LONG
@@ -29,6 +30,7 @@ RUN = '/run/knitting'
 KNIT = ('--entrypoint', '/usr/bin/knit', IMAGE)
 # A user of its own, in the group that may connect to the socket.
 CALLER = ('--user', '10002:10001')
+IS_LONG = os.environ.get('KNIT_TEST_LONG') == '1'
 
 podman = None
 
@@ -42,6 +44,15 @@ def setUpModule():
     assert done.returncode == 0, done.stdout + done.stderr
     os.mkdir(f'{podman.dir}/modules')
     shutil.copy(os.environ['KNIT_MODULE'], f'{podman.dir}/modules/')
+
+
+def members_of(image):
+    """The files of it, by their paths."""
+    podman.run('create', '--name', 'files', image)
+    exported = subprocess.run(['podman', 'export', 'files'], env=podman.environ, capture_output=True, check=True).stdout
+    podman.run('rm', 'files')
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        return {member.name: member for member in tar.getmembers()}
 
 
 def over_socket(path, page):
@@ -111,11 +122,7 @@ class Box:
 
 class Image(unittest.TestCase):
     def test_there_is_nothing_in_it_but_what_it_needs(self):
-        podman.run('create', '--name', 'files', IMAGE)
-        self.addCleanup(podman.run, 'rm', 'files')
-        exported = subprocess.run(['podman', 'export', 'files'], env=podman.environ, capture_output=True, check=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
-            members = {member.name: member for member in tar.getmembers()}
+        members = members_of(IMAGE)
         size = sum(member.size for member in members.values())
         print(f'{len(members)} files, {size / 1e6:.1f} MB')
         self.assertLess(size, 40e6)
@@ -204,6 +211,22 @@ class Image(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         with Box('from', image='localhost/with-module', modules=False) as box:
             self.assertEqual(box.call('add', '2', '3', scheme='unix'), '5')
+
+
+@unittest.skipUnless(IS_LONG, 'it installs a compiler and builds everything: KNIT_TEST_LONG=1')
+class Containerfile(unittest.TestCase):
+    def test_it_builds_the_image_as_it_is_written(self):
+        """By the command of the page, on a base that is made here: knit_base_image.py."""
+        if 'KNIT_TEST_BASE' not in os.environ:
+            self.skipTest(os.environ['KNIT_TEST_NO_BASE'])
+        podman.run('import', '--quiet', os.environ['KNIT_TEST_BASE'], 'localhost/base', seconds=8 * LONG)
+        done = podman.program('podman', 'build', '--isolation', 'chroot', '--format', 'docker', '--build-arg', 'BASE=localhost/base', '--tag',
+                              'localhost/by-containerfile', '--file', f'{CONTAINER}/Containerfile', SOURCE, seconds=100 * LONG)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        with Box('by-containerfile', image='localhost/by-containerfile') as box:
+            self.assertEqual(box.call('add', '2', '3'), '5')
+            self.assertEqual(box.stop(), 0)
+        self.assertEqual(sorted(members_of('localhost/by-containerfile')), sorted(members_of(IMAGE)))
 
 
 class Callers(unittest.TestCase):
@@ -394,6 +417,18 @@ class Compose(unittest.TestCase):
         self.assertEqual([mount['Destination'] for mount in podman.inspect('composed_by-shared-memory_1', 'Mounts')], [RUN])
 
 
+def find_base():
+    """With packages from Debian's mirror, so before the test has no network any more."""
+    words = subprocess.run(['bash', '-ec', '. "$0"; echo "${PACKAGES_BUILD[@]}"', f'{SOURCE}/deploy/packages.sh'], check=True,
+                           capture_output=True, text=True).stdout.split()
+    try:
+        os.environ['KNIT_TEST_BASE'] = knit_base_image.base_image(words)
+    except knit_base_image.Unavailable as why:
+        os.environ['KNIT_TEST_NO_BASE'] = str(why)
+
+
 if __name__ == '__main__':
+    if IS_LONG and knit_podman.INSIDE not in os.environ:
+        find_base()
     knit_podman.alone()
     main()
