@@ -28,6 +28,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -n "$name" ] || { usage >&2; exit 2; }
+command -v buildah >/dev/null || { echo 'deploy/container/build.sh: buildah is not installed' >&2; exit 1; }
 
 scratch=$(mktemp -d)
 container=

@@ -7,6 +7,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 build=$(realpath -m "$1") root=$(realpath -m "$2")
+for program in cc meson ninja; do
+  command -v "$program" >/dev/null ||
+    { echo "deploy/container/root.sh: $program is not installed; deploy/packages.sh has what a build needs" >&2; exit 1; }
+done
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

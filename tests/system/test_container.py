@@ -229,6 +229,22 @@ class Containerfile(unittest.TestCase):
         self.assertEqual(sorted(members_of('localhost/by-containerfile')), sorted(members_of(IMAGE)))
 
 
+class Script(unittest.TestCase):
+    def test_what_is_missing_is_named_before_anything_is_built(self):
+        folder = f'{podman.dir}/few'
+        os.mkdir(folder)
+        for name in 'bash', 'buildah', 'cat', 'cc', 'dirname', 'meson', 'mktemp', 'ninja', 'realpath', 'rm':
+            os.symlink(shutil.which(name), f'{folder}/{name}')
+        for name in 'buildah', 'meson', 'cc':
+            os.rename(f'{folder}/{name}', f'{folder}/no-{name}')
+            done = subprocess.run([f'{folder}/bash', f'{CONTAINER}/build.sh', '--build', f'{podman.dir}/none', 'localhost/none'],
+                                  env={**podman.environ, 'PATH': folder}, capture_output=True, text=True, timeout=LONG)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, rf'\Adeploy/container/\w+\.sh: {name} is not installed[^\n]*\n\Z')
+            self.assertFalse(os.path.exists(f'{podman.dir}/none'))
+            os.rename(f'{folder}/no-{name}', f'{folder}/{name}')
+
+
 class Callers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
