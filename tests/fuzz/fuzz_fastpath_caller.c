@@ -3,10 +3,11 @@
  * board. The input is a schedule: calls, correct answers, forged answers, words written, everything
  * a session can do.
  *
- * Oracle: an outcome's bytes lie in the outcome or in the arena, and can be decoded or are refused;
- * each call has one outcome, which bears its user's pointer; waiting ends; the session counts each
- * slot once; and when the pool has closed the session, every call still ends. What the short way of
- * session_inline.h takes is what the layout says of these words, and it leaves nothing of that.
+ * Oracle: an outcome's bytes lie in the outcome, in its slot's slab or in the arena, and can be
+ * decoded or are refused; each call has one outcome, which bears its user's pointer; waiting ends;
+ * the session counts each slot once; and when the pool has closed the session, every call still
+ * ends. What the short way of session_inline.h takes is what the layout says of these words, and it
+ * leaves nothing of that.
  */
 #include <string.h>
 
@@ -184,6 +185,12 @@ static bool is_in_arena(const struct knit_session_outcome *outcome)
            (size_t)(bytes - arena) <= POOL_LANES * POOL_REPLY_ARENA - outcome->len;
 }
 
+static bool is_in_slab(const struct knit_session_outcome *outcome)
+{
+    return outcome->payload == knit_slab(scene.segments->reply.slab, outcome->slot) &&
+           outcome->len <= KNIT_SLAB_BYTES;
+}
+
 static void decode(const struct knit_session_outcome *outcome)
 {
     struct knit_span bytes = knit_span(outcome->payload, outcome->len);
@@ -213,7 +220,7 @@ static void check_outcome(const struct knit_session_outcome *outcome)
     KNIT_FUZZ_CHECK(
         knit_word_gen(atomic_load_explicit(&cell->word, memory_order_relaxed)) == call->gen);
     KNIT_FUZZ_CHECK(outcome->held
-                        ? is_in_arena(outcome)
+                        ? is_in_arena(outcome) || is_in_slab(outcome)
                         : outcome->len <= KNIT_INLINE_MAX && outcome->payload == outcome->body);
     KNIT_FUZZ_CHECK(outcome->status != KNIT_STATUS_BROKEN || outcome->len == 0);
     decode(outcome);
