@@ -480,6 +480,7 @@ static void lose(struct knit *k, const char *reason)
     handles->lost.request_max = stream->request_max;
     handles->lost.arguments_max = stream->arguments_max;
     handles->lost.number = stream->number;
+    handles->lost.serial = stream->serial;
     handles->lost.tasks_age = stream->tasks_age;
     handles->stream = &handles->lost;
     if (handles->lanes != NULL) {

@@ -12,6 +12,8 @@
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 
+enum { FETCHES_MAX = 3 }; /* of tasks, when their server leaves meanwhile */
+
 /* ---- preparing ---- */
 
 int knit_typed_prepare(struct knit *k, const struct knit_typed *typed, struct knit_prepared **ret,
@@ -168,15 +170,26 @@ static void keep(struct knit *k, const struct knit_stream *stream, struct knit_r
     k->registry_ages[stream->number] = stream->tasks_age;
 }
 
+/* Those of the connection that the next call takes, which may be another once they have come. */
 static int fetch(struct knit *k, struct knit_error *ret_error)
 {
-    struct knit_registry *registry = NULL;
-    int code = knit_admin_fetch_registry(
-        k, knit_clock_ns() + (uint64_t)k->admin_ms * 1000000, &registry, ret_error);
+    const uint64_t until_ns = knit_clock_ns() + (uint64_t)k->admin_ms * 1000000;
 
-    if (code == KNIT_OK)
-        keep(k, k->handles.stream, registry);
-    return code;
+    for (int i = 0; i < FETCHES_MAX; i++) {
+        const uint32_t serial = k->handles.stream->serial;
+        struct knit_registry *registry = NULL;
+        int code = knit_admin_fetch_registry(k, until_ns, &registry, ret_error);
+
+        if (code != KNIT_OK)
+            return code;
+        if (k->handles.stream->serial == serial) {
+            keep(k, k->handles.stream, registry);
+            return KNIT_OK;
+        }
+        (void)knit_registry_free(registry);
+    }
+    return knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
+        "connections were lost again and again while tasks were read; try again");
 }
 
 const struct knit_registry *knit_typed_tasks(struct knit *k)

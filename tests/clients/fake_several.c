@@ -81,6 +81,18 @@ static void put_hello(const struct knit_several *server, struct knit_buffer *out
     knit_hello_reply_put(out, &reply);
 }
 
+static void put_goaway(struct knit_buffer *out)
+{
+    const struct knit_method method = {.name = knit_span_text("$/goaway")};
+    const struct knit_goaway goaway = {knit_span_text("enough"), 0};
+    struct knit_buffer params;
+
+    knit_buffer_init(&params, 256);
+    (void)knit_goaway_put(&params, &goaway);
+    (void)knit_message_put_notification(out, &method, knit_buffer_span(&params));
+    knit_buffer_fini(&params);
+}
+
 static void put_first(struct knit_buffer *out, const struct knit_message *message)
 {
     struct knit_walk walk;
@@ -179,6 +191,8 @@ static void handle(struct knit_several *server, uint32_t at, const struct knit_m
             put_first(&out, message);
     } else if (knit_span_is(name, "$/tasks")) {
         put_tasks(server, &out, message->msgid, message);
+        if (atomic_load_explicit(&server->leaves_when_asked, memory_order_relaxed))
+            put_goaway(&out);
     } else if (knit_span_is(name, "$/cancel")) {
         cancel(server, message, &out);
     } else if (knit_span_is(name, "echo")) {
@@ -302,19 +316,13 @@ static void release(struct knit_several *server)
 
 static void say_goaway(const struct knit_several *server)
 {
-    const struct knit_method method = {.name = knit_span_text("$/goaway")};
-    const struct knit_goaway goaway = {knit_span_text("enough"), 0};
-
     for (uint32_t i = 0; i < KNIT_SEVERAL_CONNECTIONS; i++) {
-        struct knit_buffer params, out;
+        struct knit_buffer out;
 
         if (server->connection[i].fd < 0)
             continue;
-        knit_buffer_init(&params, 256);
         knit_buffer_init(&out, 4096);
-        (void)knit_goaway_put(&params, &goaway);
-        (void)knit_message_put_notification(&out, &method, knit_buffer_span(&params));
-        knit_buffer_fini(&params);
+        put_goaway(&out);
         send_out(server, i, &out);
     }
 }

@@ -50,7 +50,8 @@ struct knit_several {
     uint32_t life;             /* a part of its instance */
     const char *_Atomic types; /* of its one task, `where`; NULL = "() -> int" */
     _Atomic bool is_deaf, is_busy, is_paged, is_unpinged; /* the last: it answers no ping */
-    _Atomic uint32_t hello_code; /* of the error that answers `$/hello`; 0 = none */
+    _Atomic bool leaves_when_asked; /* for its tasks: says goaway behind the answer */
+    _Atomic uint32_t hello_code;    /* of the error that answers `$/hello`; 0 = none */
     /* To be read. */
     _Atomic uint32_t calls, connections, accepted, pings, cancelled, references;
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <knitting/knitting.h>
+#include <knitting/typed.h>
 
 #include "clients/lib/client.h"
 #include "clients/lib/endpoints.h"
@@ -19,6 +20,8 @@
 #include "tests/support/deadline.h"
 
 enum { PATIENCE_MS = 20000 };
+
+KNIT_TYPED_AS(where_typed, "where", (), ((int, number)));
 
 static struct knit *k;
 static struct knit_error error;
@@ -175,6 +178,22 @@ static void pages_are_one_server_s(void **state)
     }
 }
 
+/* The call goes to the other one then, whose tasks are others. */
+static void tasks_of_one_that_leaves_are_no_other_one_s(void **state)
+{
+    static const uint64_t workers[] = {4, 1};
+    int64_t number;
+
+    (void)state;
+    knit_several_start(2, workers);
+    atomic_store_explicit(&several[0].leaves_when_asked, true, memory_order_relaxed);
+    atomic_store_explicit(&several[1].types, "(x: int) -> int", memory_order_relaxed);
+    assert_int_equal(knit_open(knit_several_url(2), NULL, &k, &error), KNIT_OK);
+    assert_true(KNIT_WAIT_UNTIL(turn() && k->handles.several != NULL, PATIENCE_MS));
+    assert_int_equal(KNIT_CALL(where_typed, k, &error, (), (&number)), KNIT_BAD_ARGUMENT);
+    assert_int_equal(atomic_load_explicit(&several[1].calls, memory_order_relaxed), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +201,7 @@ int main(void)
         cmocka_unit_test_teardown(one_that_comes_back_is_none_too_many, stop),
         cmocka_unit_test_teardown(one_that_comes_back_has_its_place, stop),
         cmocka_unit_test_teardown(pages_are_one_server_s, stop),
+        cmocka_unit_test_teardown(tasks_of_one_that_leaves_are_no_other_one_s, stop),
     };
 
     return cmocka_run_group_tests_name("several", tests, NULL, NULL);
