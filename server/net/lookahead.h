@@ -18,7 +18,8 @@
  *
  * Of the message at the head nothing is kept but the places that the scanner found. Trying it again
  * reads options, 4 KiB at most, and looks up a name, which server-turn_budget holds below 100 us;
- * so there are no decoded copies that would have to be charged and freed.
+ * so there are no decoded copies that would have to be charged and freed. The arguments of one with
+ * a key are read when there is room for it.
  *
  * Threads: its loop's.
  * Limits: a thousand messages of a connection, and what the budget of input (input.h) leaves for

@@ -444,17 +444,6 @@ static bool refuse_bad_call(struct way *way)
     return false;
 }
 
-/* Whether its principal is over a limit, and its calls wait then. */
-static bool is_over_limit(const struct knit_caller *caller)
-{
-    const struct knit_share *share = &caller->router->share;
-
-    return knit_quota_is_limited(&caller->principal->quota) &&
-           knit_quota_waits(&caller->principal->quota) &&
-           knit_limited_must_wait(
-               &share->limited, caller, share->resumed == caller && share->turns_left > 0);
-}
-
 /* Refuses one that may not wait for its limits. False: it waits. */
 static bool settle_over_limit(const struct way *way)
 {
@@ -469,15 +458,29 @@ static bool settle_over_limit(const struct way *way)
     return true;
 }
 
+/* False: nothing is left to be done for it. */
+static bool begin_keyed(struct way *way)
+{
+    const struct knit_keyed_request request = {.caller = way->caller,
+        .message = way->message,
+        .options = way->options,
+        .task = way->task,
+        .since_ns = way->since_ns};
+
+    way->key = knit_keyed_begin(&request);
+    return way->key != NULL;
+}
+
 /* Of a call that is not refused for what it is. False: it has to wait. */
 static bool try_publish(struct way *way)
 {
     struct knit_caller *caller = way->caller;
     struct knit_share *share = &caller->router->share;
+    const bool begins = is_keyed(way) && way->key == NULL;
     uint32_t argument_bytes = argument_bytes_of(way->message), lane, queue;
     bool is_admitted;
 
-    if (is_over_limit(caller))
+    if (knit_share_is_over_limit(share, caller))
         return settle_over_limit(way);
     if (knit_flow_of(&share->flows, caller) == NULL) {
         caller->ops->close_without_memory(caller);
@@ -485,9 +488,11 @@ static bool try_publish(struct way *way)
     }
     lane = lane_for(caller->router, way->options);
     queue = knit_share_must_wait(share, caller, argument_bytes, lane);
+    if (queue == KNIT_SHARE_NOT_WAITING && begins && !knit_share_has_arena(share, argument_bytes))
+        queue = KNIT_SHARE_WAITING_ARENA;
     is_admitted = knit_share_admits(share, &caller->account, argument_bytes);
     if (is_admitted && queue == KNIT_SHARE_NOT_WAITING)
-        return publish(way, lane, argument_bytes);
+        return (begins && !begin_keyed(way)) || publish(way, lane, argument_bytes);
     if (must_not_wait(way->options)) {
         knit_refuse_waiting(caller, way->message);
         return true;
@@ -503,15 +508,11 @@ static bool try_publish(struct way *way)
 
 static bool publish_keyed(struct way *way)
 {
-    const struct knit_keyed_request request = {.caller = way->caller,
-        .message = way->message,
-        .options = way->options,
-        .task = way->task,
-        .since_ns = way->since_ns};
     bool is_done;
 
-    way->key = knit_keyed_begin(&request);
-    if (way->key == NULL)
+    /* To compare it with others takes as long as its arguments are: one that has waited, which may
+     * be tried often, begins when there is room. */
+    if ((!way->caller->has_waited || must_not_wait(way->options)) && !begin_keyed(way))
         return true;
     is_done = try_publish(way);
     if (way->key != NULL)

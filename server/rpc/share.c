@@ -50,6 +50,18 @@ uint32_t knit_share_alone(uint32_t slots)
     return (KNIT_SHARE_FACTOR * shared + KNIT_SHARE_FACTOR) / (KNIT_SHARE_FACTOR + 1);
 }
 
+/* What else may be the matter is found out when the call is published. */
+bool knit_share_has_arena(const struct knit_share *share, size_t argument_bytes)
+{
+    void *room;
+    int r = argument_bytes > 0 ? knit_session_reserve(share->session, argument_bytes, &room)
+                               : KNIT_SESSION_E_FULL;
+
+    if (r == 0)
+        knit_session_unreserve(share->session, room);
+    return r != KNIT_SESSION_E_ARENA_FULL;
+}
+
 static bool is_for_any_lane(uint32_t kind)
 {
     return kind == KNIT_SHARE_WAITING_FRESH || kind == KNIT_SHARE_WAITING_SLOT;
@@ -122,6 +134,15 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
     }
     enter(share, caller, kind);
     KNIT_COUNT(caller->turn, waits_for_slot);
+}
+
+bool knit_share_is_over_limit(const struct knit_share *share, const struct knit_caller *caller)
+{
+    const struct knit_quota *quota = &caller->principal->quota;
+
+    return knit_quota_is_limited(quota) && knit_quota_waits(quota) &&
+           knit_limited_must_wait(
+               &share->limited, caller, share->resumed == caller && share->turns_left > 0);
 }
 
 void knit_share_wait_for_limit(struct knit_share *share, struct knit_caller *caller)

@@ -121,6 +121,9 @@ static inline uint32_t knit_share_must_wait(const struct knit_share *share,
     return KNIT_SHARE_NOT_WAITING;
 }
 
+/* Whether there is room in the request arena for so many bytes at once. */
+KNIT_MUST_CHECK bool knit_share_has_arena(const struct knit_share *share, size_t argument_bytes);
+
 /* The caller that is resumed has published a call of the task. */
 void knit_share_note_turn(struct knit_share *share, uint32_t task, struct knit_charge *charge);
 
@@ -144,6 +147,10 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
 
 /* The same, until its limits let it. */
 void knit_share_wait_for_limit(struct knit_share *share, struct knit_caller *caller);
+
+/* Whether the caller's principal is over a limit, and its calls wait then. */
+KNIT_MUST_CHECK bool knit_share_is_over_limit(
+    const struct knit_share *share, const struct knit_caller *caller);
 
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);

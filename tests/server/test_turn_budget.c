@@ -299,45 +299,58 @@ static void put_zeros(struct knit_buffer *buffer, size_t count)
         knit_buffer_append(buffer, "", 1);
 }
 
-/* A call whose arguments need room, with as many options as there may be, all of small values. */
-static void put_costly_call(struct knit_buffer *buffer)
+/* A call whose arguments need room, with as many options as there may be, all of small values.
+ * number: of its key; 0: it has none. */
+static void put_costly_call(struct knit_buffer *buffer, uint8_t number)
 {
     enum { INTEGERS = 0x60000, VALUES = 0x74 };
+    const uint8_t key[] = {0xa3, 'k', 'e', 'y', 0xa2, 'n', number};
 
     knit_buffer_append(buffer, "\x95\x00\x01\xa4", 4);
     knit_buffer_append(buffer, "echo\x91\xdd\x00\x06\x00\x00", 10);
     put_zeros(buffer, INTEGERS);
     knit_buffer_append(buffer, "\xde\x00\x20", 3);
-    for (uint32_t i = 0; i < KNIT_OPTIONS_PAIRS_MAX; i++) {
+    if (number != 0)
+        knit_buffer_append(buffer, key, sizeof(key));
+    for (uint32_t i = number != 0; i < KNIT_OPTIONS_PAIRS_MAX; i++) {
         knit_buffer_append(buffer, "\xa1k\xdc\x00\x74", 5);
         put_zeros(buffer, VALUES);
     }
     assert_int_equal(buffer->error, 0);
 }
 
-/* It is tried again in every turn, and decoded again for that: the limits of options make that
- * cheap. */
-static void what_waits_for_room_takes_little_of_each_turn(void **state)
+/* Connects, sends such a call, and waits until it has been read. */
+static struct turns_caller *send_costly_call(uint8_t number)
+{
+    struct turns_caller *caller = turns_connect();
+    struct knit_buffer message;
+
+    knit_buffer_init(&message, 1 << 20);
+    put_costly_call(&message, number);
+    for (size_t sent = 0; sent < message.len;) {
+        ssize_t n = send(caller->fd, message.bytes + sent, message.len - sent, MSG_NOSIGNAL);
+
+        sent += n > 0 ? (size_t)n : 0;
+        (void)turns_turn();
+    }
+    knit_buffer_fini(&message);
+    TURNS_UNTIL(caller->connection->has_message || caller->connection->input.len == 0);
+    return caller;
+}
+
+/* Until one waits, whose key has that number, and for many turns more. */
+static void wait_for_room(uint8_t number)
 {
     enum { TURNS = 2000, BOUND_NS = 100 * 1000 };
     struct turns_caller *caller = turns_connect();
-    struct knit_buffer message;
     uint64_t began_ns, took_ns;
 
-    (void)state;
     assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
     TURNS_UNTIL(turns_is_at_gate());
-    knit_buffer_init(&message, 1 << 20);
-    put_costly_call(&message);
     while (TAILQ_EMPTY(&turns.loop.router.share.queues[KNIT_SHARE_WAITING_ARENA])) {
-        caller = turns_connect();
-        for (size_t sent = 0; sent < message.len;) {
-            ssize_t n = send(caller->fd, message.bytes + sent, message.len - sent, MSG_NOSIGNAL);
-
-            sent += n > 0 ? (size_t)n : 0;
-            (void)turns_turn();
-        }
-        TURNS_UNTIL(caller->connection->has_message || caller->connection->input.len == 0);
+        caller = send_costly_call(number);
+        if (number != 0)
+            number++;
     }
     began_ns = processor_ns();
     for (uint32_t i = 0; i < TURNS; i++)
@@ -349,7 +362,34 @@ static void what_waits_for_room_takes_little_of_each_turn(void **state)
     turns_open_gate();
     turns_expect(caller, 1);
     assert_int_equal(caller->code, 0);
-    knit_buffer_fini(&message);
+}
+
+/* It is tried again in every turn, and decoded again for that: the limits of options make that
+ * cheap. */
+static void what_waits_for_room_takes_little_of_each_turn(void **state)
+{
+    (void)state;
+    wait_for_room(0);
+}
+
+static void wake(void *arg)
+{
+    (void)arg;
+}
+
+/* What its arguments are, which its key is compared by, is not found out in each of them. */
+static void what_waits_with_a_key_takes_as_little(void **state)
+{
+    struct knit_router *router = &turns.loop.router;
+    struct knit_keys *keys = knit_keys_new();
+
+    (void)state;
+    assert_non_null(keys);
+    assert_int_equal(knit_keyed_add(router, keys, wake, NULL), 0);
+    wait_for_room(1);
+    TURNS_UNTIL(turns_is_idle());
+    knit_keyed_fini(router);
+    (void)knit_keys_free(keys);
 }
 
 /* Floods that have had their first share wait in the backlog; one that had nothing queued goes
@@ -491,6 +531,7 @@ int main(void)
         TURNS_TEST(looking_ahead_makes_no_turn_long),
         TURNS_TEST(a_flood_of_connections_is_opened_in_many_turns),
         TURNS_TEST(what_waits_for_room_takes_little_of_each_turn),
+        TURNS_TEST(what_waits_with_a_key_takes_as_little),
         TURNS_TEST(large_replies_make_no_turn_long),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
         TURNS_TEST(calls_that_are_overdue_together_are_answered_in_short_turns),
