@@ -185,7 +185,8 @@ uint8_t knit_lane_flow_next(struct knit_lane *lane, struct knit_lane_flow *flow)
     uint8_t *next = lane->flows.next;
     uint8_t before = KNIT_LANE_FLOW_NO_PLACE, place = flow->first;
 
-    begin_round_of(lane, flow);
+    if (!knit_deficit_has_credit(&lane->sessions[place]->deficit))
+        begin_round_of(lane, flow);
     while (!knit_deficit_has_credit(&lane->sessions[place]->deficit)) {
         before = place;
         place = next[place];

@@ -155,7 +155,7 @@ struct knit_lane {
 /* It was served; before a long call, and now and then, that is published. */
 static inline void knit_lane_note_flow(struct knit_lane *lane, struct knit_lane_flow *flow)
 {
-    if (lane->reserve.seen[0] == flow)
+    if (lane->reserve.seen[0] == flow || lane->reserve.seen[1] == flow)
         return;
     lane->reserve.seen[1] = lane->reserve.seen[0];
     lane->reserve.seen[0] = flow;

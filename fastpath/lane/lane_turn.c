@@ -15,7 +15,8 @@
 
 #define TURN_ANSWERS   16u
 #define BURST_ANSWERS  4u /* of one session, then others have their turn */
-#define LONG_VISIT_NS  (BURST_ANSWERS * KNIT_SHORT_NS)
+#define VISIT_ANSWERS  8u /* of one flow: so that a full turn serves two of them */
+#define LONG_VISIT_NS  (VISIT_ANSWERS * KNIT_SHORT_NS)
 #define WATCH_FACTOR   256       /* one of 16 calls of short tasks is measured */
 #define RETIRE_LOOK_NS 50000000u /* a caller may release a block meanwhile */
 #define SCAN_TURNS     64u       /* of short calls, between two reads of the clock */
@@ -291,7 +292,7 @@ static __attribute__((noinline)) uint32_t serve_flows(struct knit_lane *lane)
             const uint32_t left = TURN_ANSWERS - answers;
 
             if (flow->credit_ns > 0)
-                answers += visit(lane, flow, BURST_ANSWERS < left ? BURST_ANSWERS : left);
+                answers += visit(lane, flow, VISIT_ANSWERS < left ? VISIT_ANSWERS : left);
             if (flow->first != KNIT_LANE_FLOW_NO_PLACE)
                 turn[still++] = flow;
             if (answers == TURN_ANSWERS || lane->was_long) {

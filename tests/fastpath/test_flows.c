@@ -214,6 +214,28 @@ static void inside_of_a_flow_sessions_share(void **state)
     assert_true(llabs((int64_t)cheap_ns - (int64_t)costly_ns) < 4 * KNIT_ROUND_NS);
 }
 
+/* However many sessions the one has, and though it has credit for many turns. */
+static void a_turn_has_calls_of_two_flows(void **state)
+{
+    struct knit_session *greedy[GREEDY], *modest;
+
+    (void)state;
+    for (uint32_t i = 0; i < GREEDY; i++)
+        greedy[i] = add_session(1, 1);
+    modest = add_session(2, 1);
+    lanes_add_worker(&lanes, 0, 5);
+    lanes_pretend(&lanes, LANES_ECHO, 90);
+    for (uint32_t turns = 0; turns < 20; turns++) {
+        for (uint32_t i = 0; i < GREEDY; i++)
+            lanes_fill(greedy[i], LANES_ECHO, 0);
+        lanes_fill(modest, LANES_ECHO, 0);
+        lanes_turn(&lanes);
+        assert_int_equal(lanes_collect(modest), 8);
+        for (uint32_t i = 0; i < GREEDY; i++)
+            (void)lanes_collect(greedy[i]);
+    }
+}
+
 /* By the clock, which on a busy machine says more than calls ask for. Each turn is one of them. */
 static void beside_long_calls_of_many_sessions_a_flow_gets_its_time(void **state)
 {
@@ -747,6 +769,7 @@ int main(void)
         TEST(a_principal_that_waits_in_loops_has_a_part_here),
         TEST(who_waits_for_others_is_said),
         TEST(inside_of_a_flow_sessions_share),
+        TEST(a_turn_has_calls_of_two_flows),
         TEST(beside_long_calls_of_many_sessions_a_flow_gets_its_time),
         TEST(a_flow_gains_nothing_by_coming_and_going),
         TEST(a_flow_gains_nothing_by_calls_that_are_rarely_long),
