@@ -9,8 +9,14 @@
  *
  * A flow takes what rounds gave when it is looked at next. Its credit ends at one round's: who had
  * no calls has saved nothing. Its debt stays when it has no calls, or it would come back without
- * it, and ends at KNIT_LANE_FLOW_DEBT_MAX_NS. When there is nothing to serve all debts are
- * forgotten, for then nobody waited.
+ * it. When there is nothing to serve all debts are forgotten, for then nobody waited.
+ *
+ * Debts are bounded. A call counts as KNIT_LANE_FLOW_DEBT_MAX_NS at most, here and in loops, and
+ * here nobody owes more: a worker that was stopped in a call, or a machine that slept, looks like a
+ * long call, and after an hour of that its principal would wait until others had an hour. So whose
+ * calls take longer has more than its part of one worker; of several, the reserve (reserve.h) keeps
+ * it to its part. A session owes KNIT_DEBT_MAX_NS inside of its flow at most (deficit.h), and who
+ * waits no more in a loop KNIT_FLOW_DEBT_MAX quanta (server/rpc/flow.h).
  *
  * A principal whose callers wait in loops of the daemon too has a part of its weight here, and says
  * so when its sessions wait (places.h).
@@ -18,6 +24,10 @@
  * Inside of a flow sessions share its time (deficit.h). A lane whose sessions are of one flow has
  * that order alone. The order is the worker's own: nothing of it is shared but the weight and
  * who waits, and neither claim nor park look at it.
+ *
+ * Sessions, flows of a lane and flows of a loop reckon alike and share no code: they differ in what
+ * a round gives, in where credit and debt end and in how wide the numbers are, and what is left is
+ * one division.
  *
  * Threads: the lane's, as its sessions. tests/model/flow.pml is a model of this.
  */
@@ -29,9 +39,8 @@
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/reserve.h"
 
-#define KNIT_LANE_FLOW_QUANTUM_NS 200000
-#define KNIT_LANE_FLOW_DEBT_MAX_NS                                                                 \
-    1000000000 /* a call that takes longer, or stood still, counts as this */
+#define KNIT_LANE_FLOW_QUANTUM_NS  200000
+#define KNIT_LANE_FLOW_DEBT_MAX_NS 1000000000
 #define KNIT_LANE_FLOW_ROUNDS_MAX                                                                  \
     (KNIT_LANE_FLOW_DEBT_MAX_NS / (KNIT_LANE_FLOW_QUANTUM_NS / KNIT_WEIGHT_ONE) + 1) /* pay that */
 

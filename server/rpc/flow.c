@@ -336,7 +336,7 @@ void knit_flow_end_call(struct knit_flow *flow, struct knit_charge *charge, uint
     if (run_ns != 0) {
         note_run(flow, task, run_ns);
         if (charge->ns != 0)
-            flow->credit_ns -= (int64_t)run_ns - (int64_t)charge->ns;
+            flow->credit_ns -= (int64_t)knit_flow_cost_ns(run_ns) - (int64_t)charge->ns;
     }
     if (!flow->is_in_turn)
         bound_of_absent(flow);

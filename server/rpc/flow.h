@@ -8,12 +8,15 @@
  * of each other one, and a call.
  *
  * A call is charged the mean when it gets a slot, and what its worker has measured when it has
- * ended: no more than the time that has passed here, as a worker may say anything. What was charged
- * too much comes back. A call that was not measured, being short by its mean, has cost that. The
- * mean is that of the flow's own calls of the task, if some were measured, else the task's.
+ * ended: no more than the time that has passed here, as a worker may say anything, and no more than
+ * a second (lane_flows.h says why). What was charged too much comes back. A call that was not
+ * measured, being short by its mean, has cost that. The mean is that of the flow's own calls of the
+ * task, if some were measured, else the task's.
  *
- * A flow that waits alone is not charged, and gets all there is. One that waits no more loses its
- * credit, while its debt stays, 64 quanta at most, until rounds or time have paid it. One that is
+ * A flow that waits alone is not charged, and gets all there is. One that waits owes a second for
+ * each of its calls in the lanes at most, which are few, since it gets none while it owes. One that
+ * waits no more loses its credit, while its debt stays, 64 quanta at most, until rounds or time
+ * have paid it. One that is
  * held (hold.h) has no turn for a while, and saves no credit meanwhile.
  *
  * Callers inside a flow have their turns as share.h says. Priorities order the calls of one
@@ -35,6 +38,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/lane/lane_flows.h"
 #include "fastpath/lane/reserve.h"
 #include "server/rpc/caller.h"
 
@@ -73,6 +77,12 @@ struct knit_flow {
     LIST_ENTRY(knit_flow) in_all;
     char name[]; /* of its principal */
 };
+
+/* What a call counts as that takes so long. */
+static inline uint32_t knit_flow_cost_ns(uint64_t work_ns)
+{
+    return work_ns < KNIT_LANE_FLOW_DEBT_MAX_NS ? (uint32_t)work_ns : KNIT_LANE_FLOW_DEBT_MAX_NS;
+}
 
 /* What a call has cost its flow so far, of which the flow is told when it has ended. */
 struct knit_charge {

@@ -183,7 +183,7 @@ void knit_share_note_turn(struct knit_share *share, uint32_t task, struct knit_c
         return;
     knit_flow_enter_call(flow, charge, share->now_ns);
     mean_ns = knit_reserve_mean_ns(&flow->means, task, mean_ns);
-    charge->ns = mean_ns != 0 ? mean_ns : KNIT_FLOW_UNKNOWN_NS;
+    charge->ns = mean_ns != 0 ? knit_flow_cost_ns(mean_ns) : KNIT_FLOW_UNKNOWN_NS;
     if (!knit_flow_charge(&share->flows, flow, charge->ns))
         share->turns_left = 0;
 }

@@ -348,6 +348,25 @@ static void a_call_has_taken_no_longer_than_it_was_away(void **state)
     assert_int_equal(knit_reserve_mean_ns(&flow->means, 0, 0), 21 * MS);
 }
 
+/* Its worker may have been stopped for an hour, which nobody else did anything in. */
+static void a_call_counts_as_a_second_at_most(void **state)
+{
+    const uint64_t hour_ns = UINT64_C(3600000) * MS;
+    struct knit_charge charge;
+    struct knit_flow *flow;
+
+    (void)state;
+    flow = wait(0, "token:stopped");
+    (void)wait(1, "token:other");
+    charge = begin_call(flow, 10 * MS);
+    end_call(&charge, hour_ns, hour_ns);
+    assert_int_equal(flow->credit_ns, -KNIT_LANE_FLOW_DEBT_MAX_NS);
+    charge = begin_call(flow, knit_flow_cost_ns(UINT32_MAX));
+    assert_int_equal(flow->credit_ns, -2 * (int64_t)KNIT_LANE_FLOW_DEBT_MAX_NS);
+    end_call(&charge, hour_ns, hour_ns);
+    assert_int_equal(flow->credit_ns, -2 * (int64_t)KNIT_LANE_FLOW_DEBT_MAX_NS);
+}
+
 /* What comes back to one that waits no more is no credit, and a call may outlast its caller. */
 static void a_call_that_ends_late_leaves_debt_and_no_credit(void **state)
 {
@@ -434,6 +453,7 @@ int main(void)
         TEST(debt_outlasts_a_connection_for_a_while),
         TEST(a_call_has_cost_what_it_took),
         TEST(a_call_has_taken_no_longer_than_it_was_away),
+        TEST(a_call_counts_as_a_second_at_most),
         TEST(a_call_that_ends_late_leaves_debt_and_no_credit),
         TEST(who_is_held_has_no_turn_and_saves_nothing),
         TEST(what_another_has_sent_is_not_before_a_call),
