@@ -175,7 +175,8 @@ fi
 
 # ---- --all ----
 
-if build build-clang --native-file deploy/native/clang.ini; then
+# With the fuzz targets, which nothing else builds.
+if build build-clang --native-file deploy/native/clang.ini -Dfuzz=true; then
   run_tests build-clang --no-suite style --no-suite model "$@"
 fi
 if build build-asan --native-file deploy/native/asan.ini; then
