@@ -389,6 +389,13 @@ static void note_own_mean(struct knit_lane *lane)
             &lane->current->flow->means, knit_job_task(&lane->job), knit_meta_run_ns(lane->run));
 }
 
+/* One of a short task that its caller does not observe. */
+static bool may_be_unmeasured(const struct knit_lane *lane, uint32_t mean)
+{
+    return mean != 0 && mean < KNIT_SHORT_NS / 2 &&
+           (knit_meta_flags(lane->job.meta) & KNIT_CELL_TRACED) == 0;
+}
+
 /* Any job. */
 static void run(struct knit_lane *lane, uint32_t mean)
 {
@@ -397,7 +404,7 @@ static void run(struct knit_lane *lane, uint32_t mean)
     if (lane->job.refusal != 0) {
         knit_deficit_charge(deficit, REFUSED_NS);
         lane->options.run(lane->options.run_arg, &lane->job);
-    } else if (mean != 0 && mean < KNIT_SHORT_NS / 2 && --lane->unmeasured != 0) {
+    } else if (may_be_unmeasured(lane, mean) && --lane->unmeasured != 0) {
         knit_deficit_charge(deficit, mean);
         lane->options.run(lane->options.run_arg, &lane->job);
     } else {

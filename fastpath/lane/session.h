@@ -71,12 +71,14 @@ struct knit_session_options {
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
-    uint32_t flags;                 /* bits of the geometry's features */
-    uint64_t deadline_ns;           /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
-    uint32_t lane;                  /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
-    enum knit_ring ring;            /* NORMAL if the geometry lacks it */
-    const struct knit_trace *trace; /* of which it is a part, with KNIT_CELL_TRACED; or NULL */
-    const void *payload;            /* the params array's msgpack; copied before return */
+    uint32_t flags;       /* bits of the geometry's features */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
+    uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
+    enum knit_ring ring;  /* NORMAL if the geometry lacks it */
+    /* Of which it is a part, or knit_trace_none, with KNIT_CELL_TRACED: then its run is measured.
+     * NULL: it is not observed. */
+    const struct knit_trace *trace;
+    const void *payload; /* the params array's msgpack; copied before return */
     size_t len;
     void *user; /* handed back with the outcome */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Of a call that is traced (KNIT_CELL_TRACED): its trace, from caller to task. Calls that are not
- * do not touch it.
+/* Of a call that is observed (KNIT_CELL_TRACED): the trace that it is a part of, from caller to
+ * task. Calls that are not do not touch it. A caller that wants to know no more than how long the
+ * call ran stores knit_trace_none: the worker measures each call that is observed.
  *
  * Edge: P1 publishes it, as the body of the cell.
  *
@@ -25,6 +26,8 @@ struct knit_trace_cell {
 
 static_assert(sizeof(struct knit_trace_cell) == 32, "no padding: as LAYOUT.md has it");
 
+static const struct knit_trace knit_trace_none = {.flags = 0};
+
 /* Before the call is published. relaxed: P1. */
 static inline void knit_trace_store(struct knit_trace_cell *cell, const struct knit_trace *trace)
 {
@@ -37,7 +40,7 @@ static inline void knit_trace_store(struct knit_trace_cell *cell, const struct k
     atomic_store_explicit(&cell->flags, trace->flags, memory_order_relaxed);
 }
 
-/* Behind the claim. False: no correct caller has written it. relaxed: P1. */
+/* Behind the claim. False: it is none. relaxed: P1. */
 KNIT_MUST_CHECK static inline bool knit_trace_load(
     const struct knit_trace_cell *cell, struct knit_trace *ret_trace)
 {

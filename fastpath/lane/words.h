@@ -166,7 +166,7 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
  * a body that takes this word none is. */
 #define KNIT_CELL_STAMPED  32u
 #define KNIT_STAMPED_EVERY 64u /* calls, on average: so many a stamped one stands for */
-#define KNIT_CELL_TRACED   64u /* the same: it is part of a trace (trace.h) */
+#define KNIT_CELL_TRACED   64u /* the same: it is observed, as part of a trace or not (trace.h) */
 
 /* What a caller asks for at its attachment and may then use. The lower eight bits are flags of its
  * request cells; a flag that was not granted evicts, as any that does not exist. */

@@ -22,7 +22,8 @@ struct place {
     uint32_t task;         /* in the pool */
     bool is_cancelled;
     bool is_forgotten; /* it runs, and nobody waits */
-    bool wants_output, wants_progress, is_traced;
+    bool wants_output, wants_progress;
+    bool is_observed; /* and has a trace, which may be none */
     struct knit_trace trace;
     uint32_t emitted; /* values */
     uint32_t len;
@@ -236,8 +237,8 @@ int knit_inliner_add(
     place->deadline_ns = call->deadline_ns;
     place->wants_output = call->wants_output;
     place->wants_progress = call->wants_progress;
-    place->is_traced = call->trace != NULL;
-    if (place->is_traced)
+    place->is_observed = call->trace != NULL;
+    if (place->is_observed)
         place->trace = *call->trace;
     place->user = call->user;
     place->is_cancelled = place->is_forgotten = false;
@@ -297,6 +298,15 @@ static void run_apart(struct knit_runner *runner, struct knit_job *job)
     knit_float_put_back(&state);
 }
 
+/* Returns how long it ran. */
+static uint64_t run_measured(struct knit_runner *runner, struct knit_job *job)
+{
+    const uint64_t start_ns = knit_clock_ns();
+
+    run_apart(runner, job);
+    return job->was_refused ? 0 : (knit_clock_ns() - start_ns) | 1;
+}
+
 static int refusal_of(const struct knit_inliner *inliner, const struct place *place)
 {
     if (inliner->options.is_over(inliner->options.arg))
@@ -319,11 +329,14 @@ static void run_place(
     job->refusal = refusal_of(inliner, place);
     job->wants_output = place->wants_output;
     job->wants_progress = place->wants_progress;
-    job->is_traced = place->is_traced;
+    job->is_traced = place->is_observed && knit_trace_is_valid(&place->trace);
     if (job->is_traced)
         job->trace = place->trace;
     job->was_refused = false;
-    run_apart(inliner->runner, job);
+    if (place->is_observed)
+        inlined->run_ns = run_measured(inliner->runner, job);
+    else
+        run_apart(inliner->runner, job);
     inlined->is_error = job->status != KNIT_STATUS_RESULT;
     inlined->outcome = knit_span(job->result, job->result_len);
     inlined->is_late = job->refusal == 0 && is_past(place->deadline_ns);

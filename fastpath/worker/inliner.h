@@ -52,6 +52,7 @@ struct knit_inlined {
     enum knit_started started; /* of one that is late */
     bool is_error;
     struct knit_span outcome; /* until the function returns */
+    uint64_t run_ns;          /* of one that is observed; 0 = not measured, or not run */
 };
 
 struct knit_inliner_options {
@@ -74,7 +75,9 @@ struct knit_inliner_call {
     uint64_t deadline_ns; /* 0 = none */
     struct knit_span params;
     bool wants_output, wants_progress;
-    const struct knit_trace *trace; /* of which it is a part; or NULL */
+    /* Of which it is a part, or one without ids; then its run is measured. NULL: it is not
+     * observed. */
+    const struct knit_trace *trace;
     void *user;
 };
 

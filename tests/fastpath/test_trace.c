@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A call that is traced brings its trace to the worker, whatever way it goes; what a caller of no
- * good leaves there makes no call fail. */
+/* A call that is observed brings its trace to the worker, whatever way it goes, and tells how long
+ * it ran; what a caller of no good leaves there makes no call fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/lane/session_private.h"
 #include "fastpath/lane/trace.h"
 #include "tests/fastpath/lanes.h"
 
@@ -92,12 +93,34 @@ static void what_no_correct_caller_writes_is_no_trace(void **state)
     assert_int_equal(lanes.evictions, 0);
 }
 
+/* Of a task that is known to be short, of whose runs no other is measured here. */
+static void each_run_is_measured_that_is_observed(void **state)
+{
+    const struct knit_trace *const traces[] = {NULL, &knit_trace_none, NULL, &sample};
+    struct knit_trace trace;
+    uint32_t slot;
+
+    (void)state;
+    for (size_t i = 0; i < 100; i++) {
+        const struct knit_trace *published = traces[i % 4];
+
+        lanes_pretend(&lanes, LANES_TRACE, 100);
+        slot = publish(published, NULL, 0);
+        assert_int_equal(take(slot, &trace), published == &sample ? sizeof(trace) : 0);
+        if (published != NULL)
+            assert_true(knit_session_run_ns(at->session, slot) > 0);
+        else
+            assert_int_equal(knit_session_run_ns(at->session, slot), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_trace_goes_there, set_up, teardown),
         cmocka_unit_test_setup_teardown(
             what_no_correct_caller_writes_is_no_trace, set_up, teardown),
+        cmocka_unit_test_setup_teardown(each_run_is_measured_that_is_observed, set_up, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
