@@ -3,8 +3,10 @@
 #include "server/rpc/kept.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/limits.h"
+#include "proto/printed.h"
 #include "server/config/setting.h"
 #include "server/rpc/router_private.h"
 
@@ -297,4 +299,38 @@ void knit_references_note_error(struct knit_caller *caller, uint32_t msgid, stru
     if (error.len > ERROR_WHOLE_MAX)
         failure.data = failure.cause = failure.output = failure.stack = knit_span(NULL, 0);
     knit_references_note_failure(caller, msgid, &failure);
+}
+
+/* NULL: out of memory. */
+static void *copy_of(const struct knit_session_outcome *outcome)
+{
+    void *copy = malloc(outcome->len + 1);
+
+    if (copy != NULL)
+        memcpy(copy, outcome->payload, outcome->len);
+    return copy;
+}
+
+void knit_references_note_outcome(struct knit_caller *caller, uint32_t msgid,
+    const struct knit_session_outcome *outcome, bool prints)
+{
+    struct knit_span payload = knit_span(outcome->payload, outcome->len), printed;
+    void *copy = NULL;
+
+    if (!knit_references_want(caller, msgid))
+        return;
+    if (outcome->held) {
+        copy = copy_of(outcome);
+        if (copy == NULL) {
+            caller->ops->close_without_memory(caller);
+            return;
+        }
+        payload.bytes = copy;
+    }
+    if (outcome->status != KNIT_STATUS_RESULT ||
+        (prints && knit_printed_split(payload, &payload, &printed) != 0))
+        knit_references_note_error(caller, msgid, payload);
+    else
+        knit_references_note_result(caller, msgid, payload);
+    free(copy);
 }

@@ -11,7 +11,6 @@
 #include "fastpath/lane/state.h"
 #include "proto/cancel.h"
 #include "proto/limits.h"
-#include "proto/printed.h"
 #include "server/config/setting.h"
 #include "server/rpc/late.h"
 #include "server/rpc/references.h"
@@ -136,21 +135,6 @@ static struct knit_span bytes_of(const struct knit_keys_outcome *outcome)
     return knit_span(outcome->bytes, outcome->len);
 }
 
-/* Other calls may refer to the request. */
-static void note_source(struct knit_caller *caller, uint32_t msgid,
-    const struct knit_keys_outcome *outcome, bool prints)
-{
-    struct knit_span result = bytes_of(outcome), printed;
-
-    if (caller->references == NULL)
-        return;
-    if (outcome->is_error ||
-        (prints && knit_printed_split(bytes_of(outcome), &result, &printed) != 0))
-        knit_references_note_error(caller, msgid, bytes_of(outcome));
-    else
-        knit_references_note_result(caller, msgid, result);
-}
-
 /* A request has an outcome of the window's. late: what it gets in place of TIMEOUT, or NULL. */
 static void give(const struct knit_keyed_waiter *waiter, const struct knit_keys_outcome *outcome)
 {
@@ -166,7 +150,8 @@ static void give(const struct knit_keyed_waiter *waiter, const struct knit_keys_
         knit_late_answer(caller, waiter->msgid, waiter->late, &failure);
         return;
     }
-    note_source(caller, waiter->msgid, outcome, waiter->prints);
+    if (caller->references != NULL)
+        knit_references_note_outcome(caller, waiter->msgid, &plain, waiter->prints);
     caller->ops->deliver(caller, waiter->msgid, &plain);
 }
 

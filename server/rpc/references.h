@@ -63,6 +63,10 @@ void knit_references_note_result(
 void knit_references_note_error(struct knit_caller *caller, uint32_t msgid, struct knit_span error);
 void knit_references_note_failure(
     struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure);
+/* Either of them, of a call. It is copied first where others can write. prints: a result comes with
+ * what the task printed. */
+void knit_references_note_outcome(struct knit_caller *caller, uint32_t msgid,
+    const struct knit_session_outcome *outcome, bool prints);
 
 /* `$/cancel` of a request that is bound. */
 void knit_references_cancel(struct knit_caller *caller, uint32_t msgid, struct knit_span reason);

@@ -24,7 +24,6 @@
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/session_inline.h"
 #include "proto/cancel.h"
-#include "proto/printed.h"
 #include "proto/progress.h"
 #include "server/base/stage.h"
 #include "server/config/setting.h"
@@ -427,34 +426,6 @@ static void deliver_late(struct knit_caller *caller, uint32_t msgid, const struc
         knit_router_release(caller, outcome->slot);
 }
 
-/* Other calls refer to it, or may. It is copied first where others can write. */
-static void note_source(
-    struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome)
-{
-    struct knit_span payload = knit_span(outcome->payload, outcome->len), printed;
-    void *copy = NULL;
-
-    if (!knit_references_want(caller, msgid))
-        return;
-    if (outcome->held) {
-        copy = malloc(outcome->len + 1);
-        if (copy == NULL) {
-            caller->ops->close_without_memory(caller);
-            return;
-        }
-        memcpy(copy, outcome->payload, outcome->len);
-        payload.bytes = copy;
-    }
-    if (outcome->status != KNIT_STATUS_RESULT)
-        knit_references_note_error(caller, msgid, payload);
-    else if (caller->router->records[outcome->slot].prints &&
-             knit_printed_split(payload, &payload, &printed) != 0)
-        knit_references_note_error(caller, msgid, payload);
-    else
-        knit_references_note_result(caller, msgid, payload);
-    free(copy);
-}
-
 static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
 {
     struct knit_record *record = &router->records[outcome->slot];
@@ -485,7 +456,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
             knit_share_note_end(&router->share, caller);
         detach_caller(record);
         if ((record->extras & KNIT_RECORD_SOURCE) != 0 && !(late != NULL && is_timeout(outcome)))
-            note_source(caller, record->msgid, outcome);
+            knit_references_note_outcome(caller, record->msgid, outcome, record->prints);
         if (late != NULL && is_timeout(outcome))
             deliver_late(caller, record->msgid, late, outcome);
         else
