@@ -18,6 +18,7 @@
 #include "server/rpc/references.h"
 #include "server/rpc/refusal.h"
 #include "server/rpc/reports.h"
+#include "server/rpc/task.h"
 
 /* A message on its way. */
 struct way {
@@ -30,46 +31,6 @@ struct way {
 };
 
 /* ---- publishing ---------------------------------------------------------------------------- */
-
-/* Not inlined: callers name the same task again and again. */
-static __attribute__((noinline)) const struct knit_registry_task *look_up(
-    struct knit_caller *caller, const struct knit_method *method)
-{
-    const struct knit_registry *registry = caller->router->registry;
-    const struct knit_registry_task *task;
-
-    if (method->name.bytes == NULL)
-        return method->id <= UINT32_MAX ? knit_registry_at(registry, (uint32_t)method->id) : NULL;
-    if (method->name.len > KNIT_NAME_BYTES_MAX)
-        return NULL;
-    task = knit_registry_find(registry, (const char *)method->name.bytes, method->name.len);
-    if (task != NULL) {
-        caller->named = task;
-        caller->named_epoch = caller->router->epoch;
-    }
-    return task;
-}
-
-/* The task, if it is the one that the caller named last; else NULL. */
-static inline const struct knit_registry_task *find_named(
-    const struct knit_caller *caller, const struct knit_method *method)
-{
-    const struct knit_registry_task *named = caller->named;
-    bool is_it =
-        named != NULL && caller->named_epoch == caller->router->epoch &&
-        named->name_len == method->name.len && method->name.bytes != NULL &&
-        knit_span_is_same(method->name.bytes, (const uint8_t *)named->name, named->name_len);
-
-    return is_it ? named : NULL;
-}
-
-static const struct knit_registry_task *find_task(
-    struct knit_caller *caller, const struct knit_method *method)
-{
-    const struct knit_registry_task *task = find_named(caller, method);
-
-    return task != NULL ? task : look_up(caller, method);
-}
 
 /* By the caller's timeout and the task's. */
 static inline uint64_t deadline_of(
@@ -119,7 +80,7 @@ void knit_router_look(struct knit_caller *caller, const struct knit_message *mes
     *ret_outlook = (struct knit_outlook){.due_ns = UINT64_MAX, .start_by_ns = UINT64_MAX};
     if (knit_options_decode(message->options, &options, &reason) != 0)
         return;
-    task = find_task(caller, &message->method);
+    task = knit_task_find(caller, &message->method);
     /* One that it may not run looks as one that there is not. */
     if (task == NULL || !knit_permit_task(caller, task->id))
         return;
@@ -146,7 +107,7 @@ void knit_router_time_out(struct knit_caller *caller, const struct knit_message 
 
     if (knit_options_decode(message->options, &options, &reason) != 0)
         options = knit_options();
-    way.task = find_task(caller, &message->method);
+    way.task = knit_task_find(caller, &message->method);
     if (way.task != NULL)
         knit_refuse_late(caller, message, way.options, way.task, KNIT_ROUTER_WAITED);
     else
@@ -412,7 +373,7 @@ static bool refuse_bad_call(struct way *way)
             "the tasks have changed since that epoch; read $/tasks again");
         return true;
     }
-    way->task = find_task(caller, &message->method);
+    way->task = knit_task_find(caller, &message->method);
     if (way->task == NULL) {
         knit_refuse_unknown(caller, message);
         return true;
@@ -647,7 +608,7 @@ static inline bool publish_usual(
     if (message->kind != KNIT_MESSAGE_REQUEST || !knit_in_flight_has_room(&caller->calls))
         return false;
     place = knit_in_flight_probe(&caller->calls, message->msgid);
-    task = find_named(caller, &message->method);
+    task = knit_task_named(caller, &message->method);
     if (place->slot_plus_one != 0 || task == NULL ||
         !is_free_to_call(caller, message->params.len) || !knit_permit_task(caller, task->id) ||
         knit_quota_is_limited(&caller->principal->quota) ||
