@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fastpath/host/pool.h"
@@ -257,27 +256,6 @@ static void tell_stop(void *arg, const struct knit_host_address *call)
 
 /* ---- signals ------------------------------------------------------------------------------- */
 
-/* As process 1, and as subreaper of unsafe workers, the daemon inherits orphans. The pool reaps its
- * own children: if the daemon reaped them, the pool would take another process with the same pid
- * for a worker. */
-static void reap_orphans(struct service *service)
-{
-    for (;;) {
-        siginfo_t info = {.si_pid = 0};
-
-        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
-            return;
-        if (service->pool != NULL && knit_host_owns_pid(service->pool, info.si_pid)) {
-            /* It stands in front of the others until the pool has reaped it. */
-            knit_host_dispatch(service->pool);
-            if (knit_host_owns_pid(service->pool, info.si_pid))
-                return;
-        } else {
-            (void)waitpid(info.si_pid, NULL, WNOHANG);
-        }
-    }
-}
-
 static void on_signal(void *arg, int number)
 {
     struct service *service = arg;
@@ -286,7 +264,7 @@ static void on_signal(void *arg, int number)
         knit_log(&service->log, KNIT_LOG_DEBUG, "signal", KNIT_LOG_NUMBER("number", number),
             KNIT_LOG_TEXT("name", strsignal(number)));
     if (number == SIGCHLD) {
-        reap_orphans(service);
+        knit_workers_reap_orphans(service->pool);
         /* The pool may have come to its end there, after which nothing wakes on_pool(). */
         end_if_stopped(service);
     } else if (number == SIGHUP) {

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fastpath/control/image.h"
@@ -236,4 +237,24 @@ int knit_workers_try(const struct knit_settings *settings, struct knit_sentence 
     (void)knit_host_free(pool);
     knit_log_fini(&log);
     return r;
+}
+
+/* The pool reaps its own children: if the daemon reaped them, the pool would take another process
+ * with the same pid for a worker. */
+void knit_workers_reap_orphans(struct knit_host *pool)
+{
+    for (;;) {
+        siginfo_t info = {.si_pid = 0};
+
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+            return;
+        if (pool != NULL && knit_host_owns_pid(pool, info.si_pid)) {
+            /* It stands in front of the others until the pool has reaped it. */
+            knit_host_dispatch(pool);
+            if (knit_host_owns_pid(pool, info.si_pid))
+                return;
+        } else {
+            (void)waitpid(info.si_pid, NULL, WNOHANG);
+        }
+    }
 }

@@ -47,3 +47,7 @@ KNIT_MUST_CHECK int knit_workers_load_inline(const struct knit_settings *setting
  * hooks, and is ended. Gives up privileges too. Returns what knit_workers_start() would. */
 KNIT_MUST_CHECK int knit_workers_try(
     const struct knit_settings *settings, struct knit_sentence *why);
+
+/* As process 1, and as subreaper of unsafe workers, the daemon inherits orphans, which it reaps, at
+ * each SIGCHLD. pool: NULL = there is none yet. */
+void knit_workers_reap_orphans(struct knit_host *pool);
