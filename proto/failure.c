@@ -429,11 +429,20 @@ int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure
     return 0;
 }
 
-bool knit_failure_is(struct knit_span error, uint32_t code)
+uint32_t knit_failure_code(struct knit_span error)
 {
-    const uint8_t front[] = {0x93, 0xcd, (uint8_t)(code >> 8), (uint8_t)code};
+    uint8_t front[4];
 
-    return error.len > sizeof(front) && memcmp(error.bytes, front, sizeof(front)) == 0;
+    if (error.len <= sizeof(front))
+        return 0;
+    memcpy(front, error.bytes, sizeof(front));
+    if (front[0] != 0x93)
+        return 0;
+    if (front[1] == 0xcd)
+        return (uint32_t)front[2] << 8 | front[3];
+    if (front[1] == 0xcc)
+        return front[2];
+    return front[1] < 0x80 ? front[1] : 0;
 }
 
 int knit_failure_convert(

@@ -80,9 +80,9 @@ int knit_failure_put(
  * KNIT_FAILURE_E_BAD. */
 KNIT_MUST_CHECK int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure);
 
-/* Whether an error in compact or full form has that code, by its first bytes alone: so it may lie
- * in memory that others write. code: 256 to 65535. */
-bool knit_failure_is(struct knit_span error, uint32_t code);
+/* The code of an error in compact or full form, by its first bytes alone: so it may lie in memory
+ * that others write. 0: it cannot be told. */
+uint32_t knit_failure_code(struct knit_span error);
 
 /* From one form into another. Bytes that are no error become INTERNAL. Returns the buffer's error.
  */

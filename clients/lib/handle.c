@@ -465,7 +465,7 @@ static __attribute__((noinline)) bool finish_late(
     struct knit_failure failure;
 
     if (outcome->status == KNIT_STATUS_RESULT || (handle->flags & KNIT_HANDLE_QUEUE) != 0 ||
-        !knit_failure_is(error, KNIT_TIMEOUT))
+        knit_failure_code(error) != KNIT_TIMEOUT)
         return false;
     /* A long one has what the task printed, and lies where others can write. */
     if (!outcome->held && knit_failure_decode(error, &failure) == 0)

@@ -81,6 +81,8 @@ static const struct row counters[] = {
     {"admin_requests_total", "Requests by HTTP, this one included.", STATS(face_requests)},
     {"admin_pauses_total", "Times that the admin face had used its share of a processor.",
         STATS(face_pauses)},
+    {"access_log_lines_dropped_total", "Lines of the access log that were dropped.",
+        LOOP(reports_dropped)},
     {"received_bytes_total", "Bytes received from callers by sockets.", LOOP(bytes_in)},
     {"sent_bytes_total", "Bytes sent to callers by sockets.", LOOP(bytes_out)},
     {"tls_handshakes_total", "TLS handshakes that were completed.", LOOP(handshakes_done)},

@@ -55,6 +55,7 @@
     X(work_waiting_us) /* of calls that wait now, estimated */                                     \
     X(readers_dropped)                                                                             \
     X(inputs_dropped)                                                                              \
+    X(reports_dropped) /* lines of the access log */                                               \
     X(turns)                                                                                       \
     X(sleeps)
 

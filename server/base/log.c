@@ -65,7 +65,7 @@ void knit_log_fini(struct knit_log *log)
     *log = (struct knit_log){.fd = -1};
 }
 
-static void begin_line(struct knit_log_line *line, const struct knit_log *log,
+void knit_log_begin_line(struct knit_log_line *line, const struct knit_log *log,
     enum knit_log_level level, const char *message)
 {
     struct timespec now;
@@ -96,32 +96,57 @@ static ssize_t write_some(struct knit_log *log, const char *bytes, size_t len)
 }
 
 /* Whether the whole line was written. */
-static bool write_line(struct knit_log *log, struct knit_log_line *line)
+static bool write_line(struct knit_log *log, const char *line, size_t len)
 {
     ssize_t n;
 
-    knit_log_line_end(line);
     if (log->is_torn) {
         if (write_some(log, "\n", 1) != 1)
             return false;
         log->is_torn = false;
     }
-    n = write_some(log, line->bytes, line->len);
-    if (n > 0 && (size_t)n < line->len)
+    n = write_some(log, line, len);
+    if (n > 0 && (size_t)n < len)
         log->is_torn = true;
-    return n >= 0 && (size_t)n == line->len;
+    return n >= 0 && (size_t)n == len;
 }
 
 static bool report_dropped(struct knit_log *log)
 {
     struct knit_log_line line;
 
-    begin_line(&line, log, KNIT_LOG_WARNING, "log lines were dropped");
+    knit_log_begin_line(&line, log, KNIT_LOG_WARNING, "log lines were dropped");
     knit_log_line_number(&line, "lines", log->dropped_unreported);
-    if (!write_line(log, &line))
+    knit_log_line_end(&line);
+    if (!write_line(log, line.bytes, line.len))
         return false;
     log->dropped_unreported = 0;
     return true;
+}
+
+/* Or drops it. */
+static void put_line(struct knit_log *log, const char *line, size_t len)
+{
+    (void)pthread_mutex_lock(&log->mutex);
+    if ((log->dropped_unreported > 0 && !report_dropped(log)) || !write_line(log, line, len)) {
+        log->dropped_unreported++;
+        (void)atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
+    }
+    (void)pthread_mutex_unlock(&log->mutex);
+}
+
+void knit_log_put_lines(struct knit_log *log, const char *lines, size_t len)
+{
+    const char *const end = lines + len;
+
+    while (lines < end) {
+        const char *line_end = memchr(lines, '\n', (size_t)(end - lines));
+        const size_t line_len =
+            line_end != NULL ? (size_t)(line_end + 1 - lines) : (size_t)(end - lines);
+
+        put_line(log, lines, line_len);
+        lines += line_len;
+    }
 }
 
 void knit_log_write(struct knit_log *log, enum knit_log_level level, const char *message,
@@ -131,7 +156,7 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
 
     if (!knit_log_is_on(log, level))
         return;
-    begin_line(&line, log, level, message);
+    knit_log_begin_line(&line, log, level, message);
     for (size_t i = 1; i <= count; i++) {
         const struct knit_log_field *field = &fields[i];
 
@@ -141,12 +166,8 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
             knit_log_line_text(&line, field->key, field->text,
                 field->text_len == SIZE_MAX ? strlen(field->text) : field->text_len);
     }
-    (void)pthread_mutex_lock(&log->mutex);
-    if ((log->dropped_unreported > 0 && !report_dropped(log)) || !write_line(log, &line)) {
-        log->dropped_unreported++;
-        (void)atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
-    }
-    (void)pthread_mutex_unlock(&log->mutex);
+    knit_log_line_end(&line);
+    put_line(log, line.bytes, line.len);
 }
 
 /* ---- lines that others can bring about ------------------------------------------------------- */

@@ -153,6 +153,12 @@ static inline bool knit_log_is_on(const struct knit_log *log, enum knit_log_leve
                 sizeof(struct knit_log_field) -                                                    \
             1)
 
+/* Of a line with fields of its own: all that stands before them. */
+void knit_log_begin_line(struct knit_log_line *line, const struct knit_log *log,
+    enum knit_log_level level, const char *message);
+/* Lines that are whole, each with its line feed. */
+void knit_log_put_lines(struct knit_log *log, const char *lines, size_t len);
+
 /* fields[0] is ignored; `count` more follow it. */
 void knit_log_write(struct knit_log *log, enum knit_log_level level, const char *message,
     const struct knit_log_field *fields, size_t count);

@@ -105,6 +105,16 @@ static int check_inliner(const struct knit_settings *settings, struct knit_sente
     return 0;
 }
 
+static int check_access_log(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    const char *where = settings->access_log;
+
+    if (strcmp(where, "none") == 0 || strcmp(where, "log") == 0 || where[0] == '/')
+        return 0;
+    return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+        "log.access_log: expected none, log, or the absolute path of a file, not '%s'", where);
+}
+
 /* What is in the lanes already is not refused any more. */
 static int check_queue(const struct knit_settings *settings, struct knit_sentence *why)
 {
@@ -179,7 +189,8 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     if (check_listen("listen", &settings->listen, why) != 0 ||
         check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
         check_policy(settings, why) != 0 || check_inliner(settings, why) != 0 ||
-        check_queue(settings, why) != 0 || read_proxies(settings, why) != 0)
+        check_queue(settings, why) != 0 || check_access_log(settings, why) != 0 ||
+        read_proxies(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     if (r == 0)

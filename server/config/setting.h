@@ -186,6 +186,7 @@ struct knit_settings {
     /* [log] */
     uint64_t level;      /* enum knit_log_level */
     uint64_t log_format; /* enum knit_log_format */
+    char *access_log;    /* "none", "log" or a path */
     struct knit_list debug;
     /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
      * knit_settings_resolve(). */

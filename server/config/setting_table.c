@@ -333,6 +333,9 @@ const struct knit_setting knit_setting_table[] = {
         "all that log.debug can name."},
     {"log", "format", "log-format", KNIT_SETTING_CHOICE, AT(log_format), 0, 0, log_formats,
         "logfmt", "FORMAT", "How lines are written: logfmt, or json, an object a line."},
+    {"log", "access_log", NULL, KNIT_SETTING_TEXT, AT(access_log), 0, 0, NULL, "none", "WHERE",
+        "Where a line goes for each call that comes over a socket: none, log for the daemon's log, "
+        "or the absolute path of a file, which a reload opens again."},
     {"log", "debug", NULL, KNIT_SETTING_LIST, AT(debug), 0, 8, NULL, NULL, "NAMESPACE...",
         "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
         "adds to it."},

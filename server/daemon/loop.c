@@ -30,6 +30,7 @@
 #include "server/net/connection.h"
 #include "server/net/listener.h"
 #include "server/net/lookahead.h"
+#include "server/rpc/reports.h"
 
 enum {
     SHORT_SLEEP_NS = 80 * 1000, /* two wake-ups: polling a little longer would have saved it */
@@ -242,6 +243,8 @@ static void turn(struct knit_loop *loop)
     knit_counter_set(&loop->turn.counters.argument_bytes, loop->router.share.argument_bytes);
     knit_lookahead_scan(&loop->net);
     knit_connections_flush(&loop->net);
+    if (knit_reports_are_on(&loop->router))
+        knit_reports_turn(&loop->router);
     if (loop->turn.needs_sweep)
         schedule_sweep(loop);
 }
@@ -492,6 +495,8 @@ static int open_session(struct knit_loop *loop)
                 : -ENOMEM;
     if (r == 0)
         r = knit_keyed_add(&loop->router, loop->all->keys, on_outcomes, loop);
+    if (r == 0)
+        r = knit_reports_add(&loop->router);
     return r;
 }
 

@@ -38,6 +38,7 @@
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
 #include "server/daemon/reload.h"
+#include "server/daemon/reporting.h"
 #include "server/daemon/rules.h"
 #include "server/daemon/second.h"
 #include "server/daemon/signals.h"
@@ -63,6 +64,7 @@ struct service {
     struct knit_identity identity;
     struct knit_ready_file ready;
     struct knit_rules rules;
+    struct knit_reporting reporting;
     struct knit_reload_outcome outcome;
     struct knit_file_watch files; /* that settings name */
     struct knit_listed listed;
@@ -156,7 +158,8 @@ static void end_if_stopped(struct service *service)
 static void reload(struct service *service)
 {
     const struct knit_reload_part parts[] = {knit_certificates_part(&service->certificates),
-        knit_identity_part(&service->identity), knit_rules_part(&service->rules)};
+        knit_identity_part(&service->identity), knit_rules_part(&service->rules),
+        knit_reporting_part(&service->reporting)};
     struct knit_sentence why;
 
     knit_status_reload(&service->status);
@@ -388,6 +391,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .stats = &service->loops.stats,
             .instance = service->instance.text,
             .policy = service->rules.policy,
+            .access_log = service->reporting.access_log,
             .on_drain = on_drain,
             .on_takeover = on_takeover,
             .on_takeover_end = on_takeover_end,
@@ -566,6 +570,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = start_rules(service, why);
     if (r == 0)
+        r = knit_reporting_start(&service->reporting, service->settings, &service->log, why);
+    if (r == 0)
         r = start_loops(service, why);
     if (r == 0 &&
         (knit_certificates_watch(&service->certificates, service->base, &service->log) != 0 ||
@@ -603,6 +609,7 @@ static void stop(struct service *service)
     knit_admin_close(&service->admin);
     knit_lists_stop(&service->lists);
     stop_loops(service);
+    knit_reporting_stop(&service->reporting);
     knit_rules_end(&service->rules);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
                          i < knit_host_lanes(service->pool);

@@ -25,6 +25,7 @@
 #include "server/policy/principals.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/references.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router.h"
 #include "server/rpc/takeover.h"
 
@@ -78,6 +79,8 @@ static struct knit_connection *connection_of(struct knit_caller *caller)
 static void deliver(
     struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
+    if (knit_reports_are_on(caller->router))
+        knit_reports_end_outcome(caller, msgid, outcome);
     knit_output_outcome(connection_of(caller), msgid, outcome);
 }
 
@@ -103,11 +106,15 @@ static void emit(struct knit_caller *caller, uint32_t msgid, struct knit_span va
 
 static void reply(struct knit_caller *caller, uint32_t msgid, struct knit_span result)
 {
+    if (knit_reports_are_on(caller->router))
+        knit_reports_end_result(caller, msgid, result);
     knit_output_result(connection_of(caller), msgid, result);
 }
 
 static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure)
 {
+    if (knit_reports_are_on(caller->router))
+        knit_reports_end_failure(caller, msgid, failure);
     knit_output_failure(connection_of(caller), msgid, failure);
 }
 

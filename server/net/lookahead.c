@@ -24,6 +24,7 @@
 #include "server/net/output.h"
 #include "server/rpc/method.h"
 #include "server/rpc/refusal.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -460,6 +461,8 @@ static void begin_call(
     entry->state = ENTRY_CALL;
     entry->msgid = message->msgid;
     note_priority(connection->lookahead, entry, message);
+    if (knit_reports_are_on(connection->caller.router))
+        knit_reports_begin(&connection->caller, message, entry->since_ns);
     knit_router_look(&connection->caller, message, entry->since_ns, &outlook);
     is_refused = knit_router_refuses(&connection->caller, message, in_flight, &outlook, &failure);
     entry->work_ns = outlook.work_ns;

@@ -87,6 +87,7 @@ struct knit_caller {
     size_t *kept_by_tenant; /* what all of its tenant keep by references.h; NULL: it has none */
     struct knit_account account;
     struct knit_in_flight calls;            /* requests that have no outcome yet */
+    struct knit_in_flight reported;         /* the same, with those that wait: see reports.h */
     struct knit_references *references;     /* references.h; NULL: there are none */
     LIST_HEAD(, knit_keyed_waiter) keyed;   /* keyed.h: requests with keys that wait */
     struct knit_stage *stage;               /* messages of small results are put there; or NULL */

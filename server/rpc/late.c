@@ -9,6 +9,7 @@
 #include "proto/limits.h"
 #include "proto/printed.h"
 #include "server/rpc/references.h"
+#include "server/rpc/reports.h"
 
 /* The task's timeout is the one that is over first, and the task has said what comes then. */
 static bool is_of_task(const struct knit_options *options, const struct knit_registry_task *task)
@@ -82,6 +83,8 @@ void knit_late_answer(struct knit_caller *caller, uint32_t msgid, const struct k
     struct knit_substitute substitute;
     const char *reason;
 
+    if (knit_reports_are_on(caller->router))
+        knit_reports_note_failure(caller, msgid, failure);
     if (late == NULL || knit_substitute_decode(
                             knit_span(late->bytes, late->len), &substitute, NULL, &reason) != 0) {
         refuse(caller, msgid, failure);

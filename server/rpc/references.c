@@ -21,6 +21,7 @@
 #include "server/rpc/kept.h"
 #include "server/rpc/keyed.h"
 #include "server/rpc/refusal.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router_private.h"
 
 enum { TURN_NS = 1000000 }; /* of a loop's turn, for each kind of work here */
@@ -443,6 +444,8 @@ enum knit_router_verdict knit_references_call(
     reason = find_references(message, &found);
     if (reason == NULL && found.count == 0)
         return knit_router_call(caller, message, since_ns);
+    if (knit_reports_are_on(caller->router))
+        knit_reports_begin(caller, message, since_ns);
     if (!knit_router_admits(caller, message, since_ns, &verdict))
         return verdict;
     KNIT_COUNT(caller->turn, requests);

@@ -10,6 +10,7 @@
 #include "server/rpc/late.h"
 #include "server/rpc/permit.h"
 #include "server/rpc/references.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -82,6 +83,8 @@ void knit_refuse_call(struct knit_caller *caller, const struct knit_message *mes
         knit_refuse_say(caller, message, failure);
     if (message->kind != KNIT_MESSAGE_REQUEST) {
         KNIT_COUNT(caller->turn, notifications_dropped);
+        if (knit_reports_are_on(caller->router))
+            knit_reports_refuse(caller, message, failure);
         return;
     }
     knit_references_keep_its_own(caller, message);

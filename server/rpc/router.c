@@ -68,6 +68,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
 
 void knit_router_fini(struct knit_router *router)
 {
+    knit_reports_fini(router);
     knit_keyed_fini(router);
     router->inliner = knit_inliner_free(router->inliner);
     for (uint32_t slot = 0; router->records != NULL && slot < router->record_count; slot++)
@@ -163,6 +164,8 @@ void knit_router_forget(struct knit_caller *caller)
     struct knit_router *router = caller->router;
     uint64_t max_ms = caller->turn->settings->notification_max_ms;
 
+    if (knit_reports_are_on(router))
+        knit_reports_forget(caller);
     knit_share_part(&router->share, caller);
     knit_references_forget(caller);
     knit_keyed_forget(caller);
@@ -407,7 +410,7 @@ static void emit_last(struct knit_router *router, uint32_t slot)
 static bool is_timeout(const struct knit_session_outcome *outcome)
 {
     return outcome->status != KNIT_STATUS_RESULT &&
-           knit_failure_is(knit_span(outcome->payload, outcome->len), KNIT_TIMEOUT);
+           knit_failure_code(knit_span(outcome->payload, outcome->len)) == KNIT_TIMEOUT;
 }
 
 /* A call that has something else than TIMEOUT came back as that. */
@@ -434,6 +437,8 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
 
     if ((record->extras & KNIT_RECORD_WATCHED) != 0)
         emit_last(router, outcome->slot);
+    if ((record->extras & KNIT_RECORD_REPORTED) != 0)
+        knit_reports_note_answer(router, outcome);
     caller = record->caller;
     charged_to = record->charged_to;
     router->outstanding--;
@@ -561,6 +566,16 @@ static size_t collect(struct knit_router *router)
 
 /* ---- calls that the loop runs ---------------------------------------------------------------- */
 
+/* Nobody waits for it. */
+static void close_unawaited(struct knit_router *router, uint32_t slot, struct knit_failure *failure,
+    enum knit_started started)
+{
+    failure->started = started;
+    if ((router->records[slot].extras & KNIT_RECORD_REPORTED) != 0)
+        knit_reports_end_slot(router, slot, failure);
+    close_inlined(router, slot);
+}
+
 /* Its time was over before it began, or before its task returned. */
 static void end_late(struct knit_router *router, uint32_t slot, enum knit_started started)
 {
@@ -568,7 +583,7 @@ static void end_late(struct knit_router *router, uint32_t slot, enum knit_starte
     const struct knit_record *record = &router->records[slot];
 
     if (record->caller == NULL)
-        close_inlined(router, slot);
+        close_unawaited(router, slot, &failure, started);
     else if (record->late != NULL)
         finish_late(router, slot, &failure, (int)started);
     else
@@ -585,6 +600,8 @@ static void on_inlined(void *arg, void *user, const struct knit_inlined *inlined
         .len = inlined->outcome.len};
 
     (void)user;
+    if (knit_reports_are_on(router))
+        knit_reports_note_run(router, outcome.slot, inlined->run_ns);
     if (inlined->is_late)
         end_late(router, outcome.slot, inlined->started);
     else

@@ -39,6 +39,7 @@
 #define KNIT_ROUTER_WAITED "the call waited for a slot for as long as it may"
 
 struct knit_access;
+struct knit_access_log;
 struct knit_authentication;
 struct knit_host;
 struct knit_host_own_session;
@@ -47,6 +48,7 @@ struct knit_keyed;
 struct knit_late;
 struct knit_references;
 struct knit_registry;
+struct knit_reports;
 struct knit_stats_sources;
 
 enum knit_record_extra {
@@ -56,6 +58,7 @@ enum knit_record_extra {
     KNIT_RECORD_QUOTA = 16,  /* among the calls in flight of its principal */
     KNIT_RECORD_KEYED = 8,   /* its caller is the keeper of keyed.h, its msgid its slot */
     KNIT_RECORD_LONG = 32,   /* among the long calls of its flow */
+    KNIT_RECORD_REPORTED = 64,
 };
 
 struct knit_record {
@@ -84,7 +87,8 @@ struct knit_router_backend {
     struct knit_authentication *authentication;
     const struct knit_stats_sources *stats;
     const char *instance;
-    struct knit_policy *policy; /* NULL: there is none */
+    struct knit_policy *policy;         /* NULL: there is none */
+    struct knit_access_log *access_log; /* the same */
     /* These are called from any loop's thread. `$/drain`, of one that takes over or not; false: not
      * now. */
     bool (*on_drain)(void *arg, bool is_taken_over);
@@ -121,7 +125,8 @@ struct knit_router {
     uint64_t ids;          /* of spans: where their sequence is */
     struct knit_backlog backlog;
     struct knit_share share;
-    struct knit_keyed *keyed; /* NULL: keys mean nothing */
+    struct knit_keyed *keyed;     /* NULL: keys mean nothing */
+    struct knit_reports *reports; /* NULL: nothing is said of calls */
     struct knit_suggest suggest;
     struct knit_asked asked;
     TAILQ_HEAD(, knit_references)

@@ -151,6 +151,10 @@ static void remember(struct way *way, struct knit_record *record, uint32_t slot)
     struct knit_router *router = caller->router;
 
     knit_router_count(router, record);
+    if (knit_reports_are_on(router)) {
+        knit_reports_publish(caller, way->message, slot);
+        record->extras |= KNIT_RECORD_REPORTED;
+    }
     if (caller->has_waited)
         knit_backlog_note_wait(caller, record->task, way->since_ns);
     if (knit_quota_is_limited(&caller->principal->quota)) {
@@ -325,11 +329,10 @@ static bool publish(struct way *way, uint32_t lane, uint32_t argument_bytes)
     }
     if (refuse_spent(way, &record) || !remember_late(way, &record))
         return true;
-    if (way->options->trace.bytes != NULL &&
-        knit_reports_identify(caller->router, way->options->trace, &traced)) {
+    if (way->options->trace.bytes != NULL || knit_reports_are_on(caller->router))
+        call.trace = knit_reports_trace(caller, message, way->options->trace, &traced);
+    if (call.trace != NULL)
         call.flags |= KNIT_CELL_TRACED;
-        call.trace = &traced;
-    }
     if (goes_inline(way, lane)) {
         publish_inline(way, &record, call.trace);
         return true;
@@ -565,8 +568,7 @@ bool knit_router_admits(struct knit_caller *caller, const struct knit_message *m
     return !refuse_bad_call(&way);
 }
 
-/* Not inlined, because the usual call does not come here. */
-static __attribute__((noinline)) enum knit_router_verdict call_generally(
+static enum knit_router_verdict try_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
     enum knit_router_verdict verdict;
@@ -580,6 +582,21 @@ static __attribute__((noinline)) enum knit_router_verdict call_generally(
     else
         KNIT_COUNT(caller->turn, notifications);
     return KNIT_ROUTER_DONE;
+}
+
+/* Not inlined, because the usual call does not come here. */
+static __attribute__((noinline)) enum knit_router_verdict call_generally(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    struct knit_router *router = caller->router;
+    enum knit_router_verdict verdict;
+
+    if (!knit_reports_are_on(router))
+        return try_call(caller, message, since_ns);
+    knit_reports_begin(caller, message, since_ns);
+    verdict = try_call(caller, message, since_ns);
+    knit_reports_leave(router);
+    return verdict;
 }
 
 /* Whether nothing but the lanes can delay a call that fits a cell, or end it. */
@@ -653,7 +670,8 @@ static inline bool publish_usual(
 enum knit_router_verdict knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
-    if (publish_usual(caller, message, since_ns))
+    if (__builtin_expect(!knit_reports_are_on(caller->router), 1) &&
+        publish_usual(caller, message, since_ns))
         return KNIT_ROUTER_DONE;
     return call_generally(caller, message, since_ns);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which task a message names. Callers name the same one again and again, so each remembers the last.
+/* Which task a message names. Callers name the same one again and again, so each remembers the
+ * last.
  *
  * Threads: the caller's loop.
  */

@@ -126,7 +126,7 @@ KNIT_TASK(clock_ns, "clock_ns() -> int", .doc = "When it runs, in nanoseconds.")
 }
 
 KNIT_TASK(spend, "spend(us: int) -> (int, int)",
-    .doc = "Sleeps for a while; when it began and when it ended.")
+    .doc = "Sleeps for a while; when it began and when it ended.", .flags = KNIT_TASK_INLINE_SAFE)
 {
     KNIT_BUILDER(builder);
     const int64_t us = knit_arg_int(call, 0);
