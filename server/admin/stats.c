@@ -45,6 +45,9 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
         .loops = sources->loops};
     for (uint32_t i = 0; i < sources->loops; i++)
         knit_counters_sum(&stats->counters, sources->counters[i]);
+    for (size_t i = 0; i < sizeof(sources->reporting) / sizeof(sources->reporting[0]); i++)
+        if (sources->reporting[i] != NULL)
+            knit_counters_sum(&stats->counters, sources->reporting[i]);
     stats->connections = knit_counters_open_connections(&stats->counters);
     knit_host_snapshot(sources->pool, &stats->host);
 }

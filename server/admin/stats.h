@@ -26,6 +26,7 @@ struct knit_stats_sources {
     const struct knit_run_times *waits[KNIT_STATS_LOOPS_MAX];   /* [loops][KNIT_RUN_ROWS] */
     uint32_t loops;
     const struct knit_face_counters *face;
+    const struct knit_counters *reporting[2]; /* of threads that are no loops; NULL = none */
     struct knit_host *pool;
     const struct knit_log *log;
     uint64_t started_ns; /* CLOCK_MONOTONIC */

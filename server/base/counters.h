@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an event loop has done so far, and the admin face.
+/* What an event loop has done so far, or a thread that reports what loops do; and the admin face.
  *
- * Each counter has one writer, the loop's thread, and any number of readers. So adding is a load
+ * Each counter has one writer, its thread, and any number of readers. So adding is a load
  * and a store without a locked instruction. A reader sees each number as it was at some moment, but
  * not all of them as they were at the same moment.
  */
@@ -55,7 +55,9 @@
     X(work_waiting_us) /* of calls that wait now, estimated */                                     \
     X(readers_dropped)                                                                             \
     X(inputs_dropped)                                                                              \
-    X(reports_dropped) /* lines of the access log */                                               \
+    X(access_dropped) /* lines of the access log */                                                \
+    X(spans_sent)                                                                                  \
+    X(spans_dropped)                                                                               \
     X(turns)                                                                                       \
     X(sleeps)
 

@@ -11,6 +11,7 @@
 
 #include "fastpath/worker/inliner.h"
 #include "server/base/log.h"
+#include "server/config/collector_url.h"
 #include "server/config/confinement.h"
 #include "server/config/machine.h"
 
@@ -115,6 +116,15 @@ static int check_access_log(const struct knit_settings *settings, struct knit_se
         "log.access_log: expected none, log, or the absolute path of a file, not '%s'", where);
 }
 
+static int check_collector(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    struct knit_collector_url url;
+
+    return settings->otlp_endpoint == NULL
+               ? 0
+               : knit_collector_url_parse("log.otlp_endpoint", settings->otlp_endpoint, &url, why);
+}
+
 /* What is in the lanes already is not refused any more. */
 static int check_queue(const struct knit_settings *settings, struct knit_sentence *why)
 {
@@ -190,7 +200,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         check_listen("listen_tls", &settings->listen_tls, why) != 0 ||
         check_policy(settings, why) != 0 || check_inliner(settings, why) != 0 ||
         check_queue(settings, why) != 0 || check_access_log(settings, why) != 0 ||
-        read_proxies(settings, why) != 0)
+        check_collector(settings, why) != 0 || read_proxies(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     if (r == 0)

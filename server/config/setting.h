@@ -187,6 +187,8 @@ struct knit_settings {
     uint64_t level;      /* enum knit_log_level */
     uint64_t log_format; /* enum knit_log_format */
     char *access_log;    /* "none", "log" or a path */
+    char *otlp_endpoint; /* NULL: spans go nowhere */
+    char *otlp_service_name;
     struct knit_list debug;
     /* enum knit_debug of fastpath/host/debug.h, all of them with level debug; by
      * knit_settings_resolve(). */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "server/config/collector_url.h"
+
 #define AT(member) offsetof(struct knit_settings, member)
 #define KIB        UINT64_C(1024)
 #define MIB        (1024 * KIB)
@@ -336,6 +338,12 @@ const struct knit_setting knit_setting_table[] = {
     {"log", "access_log", NULL, KNIT_SETTING_TEXT, AT(access_log), 0, 0, NULL, "none", "WHERE",
         "Where a line goes for each call that comes over a socket: none, log for the daemon's log, "
         "or the absolute path of a file, which a reload opens again."},
+    {"log", "otlp_endpoint", NULL, KNIT_SETTING_TEXT, AT(otlp_endpoint), 0, 0, NULL, NULL, "URL",
+        "Collector of OpenTelemetry that gets a span for each call by sockets whose trace is "
+        "sampled, by OTLP/HTTP as JSON, as in " KNIT_COLLECTOR_EXAMPLE "; by http alone. Left out, "
+        "spans go nowhere."},
+    {"log", "otlp_service_name", NULL, KNIT_SETTING_TEXT, AT(otlp_service_name), 0, 0, NULL,
+        "knittingd", "NAME", "What the daemon is called in spans, their service.name."},
     {"log", "debug", NULL, KNIT_SETTING_LIST, AT(debug), 0, 8, NULL, NULL, "NAMESPACE...",
         "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
         "adds to it."},

@@ -392,6 +392,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
             .instance = service->instance.text,
             .policy = service->rules.policy,
             .access_log = service->reporting.access_log,
+            .exporter = service->reporting.exporter,
             .on_drain = on_drain,
             .on_takeover = on_takeover,
             .on_takeover_end = on_takeover_end,
@@ -408,6 +409,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
     service->loops.calls = calloc(count, sizeof(*service->loops.calls));
     if (service->loops.items == NULL || service->loops.calls == NULL || service->loops.keys == NULL)
         return refuse_memory(why);
+    knit_reporting_tell(&service->reporting, &service->loops.stats);
     for (uint32_t i = 0; i < count; i++)
         knit_calls_init(&service->loops.calls[i]);
     for (uint32_t i = 0; i < count; i++) {
@@ -570,7 +572,8 @@ static int start(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = start_rules(service, why);
     if (r == 0)
-        r = knit_reporting_start(&service->reporting, service->settings, &service->log, why);
+        r = knit_reporting_start(
+            &service->reporting, service->settings, service->instance.text, &service->log, why);
     if (r == 0)
         r = start_loops(service, why);
     if (r == 0 &&

@@ -33,6 +33,7 @@ struct knit_access_log {
     pthread_mutex_t mutex;
     int next_fd; /* under it; -1 = the file stays */
     /* The thread's. */
+    struct knit_counters counters;
     int fd;
     bool is_torn;    /* the last line was written in part */
     uint64_t to_say; /* lines that were dropped and not told of */
@@ -95,6 +96,11 @@ void knit_access_log_put(
     put_call(&line, call);
     knit_log_line_end(&line);
     (void)knit_outbox_put(&access->outboxes.items[loop], line.bytes, line.len);
+}
+
+const struct knit_counters *knit_access_log_counters(const struct knit_access_log *access)
+{
+    return &access->counters;
 }
 
 uint64_t knit_access_log_hand_over(struct knit_access_log *access, uint32_t loop)
@@ -162,7 +168,7 @@ static void write_load(struct knit_access_log *access, const struct knit_load *l
     lost = count_lines(bytes + done, len - done);
     if (lost == 0)
         return;
-    knit_outboxes_lose(&access->outboxes, load->from, lost);
+    knit_counter_add(&access->counters.access_dropped, lost);
     access->to_say += lost;
 }
 

@@ -26,6 +26,7 @@
 #include <knitting/code.h>
 
 #include "proto/sentence.h"
+#include "server/base/counters.h"
 #include "server/base/log.h"
 #include "server/report/ended_call.h"
 
@@ -43,6 +44,9 @@ KNIT_MUST_CHECK int knit_access_log_open(const struct knit_access_log_options *o
 /* The loops have ended. Writes what is there; waits for the disk. NULL is allowed; returns NULL. */
 struct knit_access_log *knit_access_log_close(struct knit_access_log *access);
 
+/* Of its thread: lines that it has dropped. */
+const struct knit_counters *knit_access_log_counters(const struct knit_access_log *access);
+
 /* Whether it goes into a file of its own. */
 bool knit_access_log_has_file(const struct knit_access_log *access);
 
@@ -53,5 +57,5 @@ void knit_access_log_abandon(void *access);
 
 void knit_access_log_put(
     struct knit_access_log *access, uint32_t loop, const struct knit_ended_call *call);
-/* At the end of a turn. Returns how many lines are known to be dropped since the last time. */
+/* At the end of a turn. Returns how many lines were dropped since the last time. */
 uint64_t knit_access_log_hand_over(struct knit_access_log *access, uint32_t loop);

@@ -86,8 +86,6 @@ uint64_t knit_outbox_hand_over(struct knit_outbox *outbox)
     else
         dropped += outbox->turn_pieces;
     all->dropped += dropped;
-    dropped += outbox->lost;
-    outbox->lost = 0;
     wake(all);
     (void)pthread_mutex_unlock(&all->mutex);
     knit_buffer_reset(&outbox->turn);
@@ -148,11 +146,16 @@ bool knit_outboxes_take(struct knit_outboxes *outboxes, struct knit_load *load, 
     return has_some;
 }
 
-void knit_outboxes_lose(struct knit_outboxes *outboxes, uint32_t from, uint64_t pieces)
+size_t knit_outboxes_most(struct knit_outboxes *outboxes)
 {
+    size_t most = 0;
+
     (void)pthread_mutex_lock(&outboxes->mutex);
-    outboxes->items[from].lost += pieces;
+    for (uint32_t i = 0; i < outboxes->count; i++)
+        if (outboxes->items[i].handed.len > most)
+            most = outboxes->items[i].handed.len;
     (void)pthread_mutex_unlock(&outboxes->mutex);
+    return most;
 }
 
 uint64_t knit_outboxes_dropped(struct knit_outboxes *outboxes)

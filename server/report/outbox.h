@@ -29,7 +29,6 @@ struct knit_outbox {
     uint64_t dropped;          /* the loop's: since it last handed over */
     struct knit_buffer handed; /* under the mutex, as what follows: what the thread has not taken */
     uint64_t handed_pieces;
-    uint64_t lost; /* pieces that the thread has lost since the loop last asked */
 };
 
 struct knit_outboxes {
@@ -50,7 +49,7 @@ void knit_outboxes_fini(struct knit_outboxes *outboxes);
 /* False: there is no room, and the piece is dropped. */
 bool knit_outbox_put(struct knit_outbox *outbox, const void *piece, size_t len);
 
-/* At the end of a turn. Returns how many pieces are known to be dropped since the last time. */
+/* At the end of a turn. Returns how many pieces were dropped since the last time. */
 uint64_t knit_outbox_hand_over(struct knit_outbox *outbox);
 
 /* The thread has to look at something else. Any thread. */
@@ -71,8 +70,8 @@ struct knit_load {
 KNIT_MUST_CHECK bool knit_outboxes_take(
     struct knit_outboxes *outboxes, struct knit_load *load, bool *ret_is_closed);
 
-/* The thread has not brought so many of its pieces where they should go. */
-void knit_outboxes_lose(struct knit_outboxes *outboxes, uint32_t from, uint64_t pieces);
+/* The bytes that one loop has handed over and that were not taken, of that which has most. */
+size_t knit_outboxes_most(struct knit_outboxes *outboxes);
 
 /* How many the loops have dropped since it last asked. */
 uint64_t knit_outboxes_dropped(struct knit_outboxes *outboxes);

@@ -16,6 +16,7 @@
 #include "proto/text.h"
 #include "server/report/access_log.h"
 #include "server/report/ended_call.h"
+#include "server/report/exporter.h"
 #include "server/rpc/router_private.h"
 #include "server/rpc/task.h"
 
@@ -46,7 +47,8 @@ struct report {
 };
 
 struct knit_reports {
-    struct knit_access_log *access;
+    struct knit_access_log *access; /* NULL: there is none, as the next */
+    struct knit_exporter *exporter;
     struct report *items;
     uint32_t capacity, free;
     uint32_t *by_slot; /* [record_count] */
@@ -198,6 +200,8 @@ static void end(struct knit_router *router, uint32_t index, const struct ending 
 
     if (reports->access != NULL)
         knit_access_log_put(reports->access, router->turn->loop, &call);
+    if (reports->exporter != NULL && knit_exporter_wants(&call))
+        (void)knit_exporter_put(reports->exporter, router->turn->loop, &call);
     if (report->slot != NO_SLOT)
         reports->by_slot[report->slot] = NO_REPORT;
     knit_principals_drop(router->turn->principals, report->principal);
@@ -323,6 +327,13 @@ static void note_trace(
                         identify(router, options.trace, &report->trace, report->parent);
 }
 
+/* Nothing will be said of one more call. Whether it had a trace nobody looks. */
+static void count_dropped(struct knit_router *router)
+{
+    if (router->reports->access != NULL)
+        KNIT_COUNT(router->turn, access_dropped);
+}
+
 static uint32_t new_report(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
@@ -331,7 +342,7 @@ static uint32_t new_report(
     struct report *report;
 
     if (index == NO_REPORT) {
-        KNIT_COUNT(router->turn, reports_dropped);
+        count_dropped(router);
         return NO_REPORT;
     }
     report = &router->reports->items[index];
@@ -370,7 +381,7 @@ void knit_reports_begin(
         reports->trying = index;
     } else if (knit_in_flight_add(&caller->reported, message->msgid, index) != 0) {
         free_report(reports, index);
-        KNIT_COUNT(caller->turn, reports_dropped);
+        count_dropped(caller->router);
     }
 }
 
@@ -494,12 +505,13 @@ int knit_reports_add(struct knit_router *router)
 {
     struct knit_reports *reports;
 
-    if (router->backend->access_log == NULL)
+    if (router->backend->access_log == NULL && router->backend->exporter == NULL)
         return 0;
     reports = calloc(1, sizeof(*reports));
     if (reports == NULL)
         return -ENOMEM;
     reports->access = router->backend->access_log;
+    reports->exporter = router->backend->exporter;
     reports->free = reports->trying = NO_REPORT;
     reports->by_slot = malloc(router->record_count * sizeof(*reports->by_slot));
     if (reports->by_slot == NULL) {
@@ -514,9 +526,14 @@ int knit_reports_add(struct knit_router *router)
 void knit_reports_turn(struct knit_router *router)
 {
     const struct knit_reports *reports = router->reports;
+    struct knit_counters *counters = &router->turn->counters;
 
-    knit_counter_add(&router->turn->counters.reports_dropped,
-        knit_access_log_hand_over(reports->access, router->turn->loop));
+    if (reports->access != NULL)
+        knit_counter_add(&counters->access_dropped,
+            knit_access_log_hand_over(reports->access, router->turn->loop));
+    if (reports->exporter != NULL)
+        knit_counter_add(&counters->spans_dropped,
+            knit_exporter_hand_over(reports->exporter, router->turn->loop));
 }
 
 void knit_reports_fini(struct knit_router *router)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is said of calls to others: of which trace a call is a part, and which span of it; and,
- * where calls are reported (report/access_log.h), what became of each.
+ * where calls are reported (report/access_log.h, exporter.h), what became of each.
  *
  * A report begins when a call is tried for the first time, or found to wait. It ends once: with the
  * response to a request, whoever makes it; with the answer to a notification, or its refusal; or

@@ -41,6 +41,7 @@
 struct knit_access;
 struct knit_access_log;
 struct knit_authentication;
+struct knit_exporter;
 struct knit_host;
 struct knit_host_own_session;
 struct knit_kept;
@@ -88,7 +89,8 @@ struct knit_router_backend {
     const struct knit_stats_sources *stats;
     const char *instance;
     struct knit_policy *policy;         /* NULL: there is none */
-    struct knit_access_log *access_log; /* the same */
+    struct knit_access_log *access_log; /* the same, as the next */
+    struct knit_exporter *exporter;
     /* These are called from any loop's thread. `$/drain`, of one that takes over or not; false: not
      * now. */
     bool (*on_drain)(void *arg, bool is_taken_over);

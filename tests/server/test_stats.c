@@ -166,7 +166,7 @@ static void every_number_stands_under_its_key(void **state)
         "references_bound "
         "references_over keys_joined keys_repeated keys_refused waits_for_slot waits_for_limit "
         "waits_for_reader waits_for_room work_waiting_us readers_dropped inputs_dropped "
-        "reports_dropped turns "
+        "access_dropped spans_sent spans_dropped turns "
         "sleeps");
     assert_int_equal(number_of(loops, "count"), 2);
     assert_int_equal(number_of(loops, "connections_accepted"), 21);

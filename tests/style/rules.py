@@ -43,7 +43,7 @@ ROOMS = {
     'server/config': {'server/base'},
     'server/policy': {'server/config', 'server/base'},
     'server/admin': {'server/base'},
-    'server/report': {'server/admin', 'server/base'},
+    'server/report': {'server/admin', 'server/config', 'server/base'},
     'server/rpc': {'server/report', 'server/admin', 'server/policy', 'server/config', 'server/base'},
     'server/tls': {'server/policy', 'server/config', 'server/base'},
     'server/net': {'server/tls', 'server/rpc', 'server/policy', 'server/config', 'server/base'},

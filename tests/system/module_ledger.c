@@ -120,6 +120,13 @@ KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")
     return knit_return_raw(call, value, len);
 }
 
+KNIT_TASK(traced, "traced() -> str", .doc = "The trace that its call is a part of.")
+{
+    char text[KNIT_CALL_TRACE_SIZE];
+
+    return knit_return_str(call, text, knit_call_trace(call, text));
+}
+
 KNIT_TASK(clock_ns, "clock_ns() -> int", .doc = "When it runs, in nanoseconds.")
 {
     return knit_return_int(call, (int64_t)knit_now_ns(call));

@@ -437,7 +437,7 @@ class Places(Reported):
             rpc.call_all([['same', 1]] * 100)
             wait_until(lambda: 'lines of the access log were dropped' in daemon.log(), 'a line that says so')
             self.assertIn('reason="No space left on device"', daemon.log())
-            wait_until(lambda: rpc.call('same', 1) and daemon.stats()['loops']['reports_dropped'] >= 100, 'the count')
+            wait_until(lambda: rpc.call('same', 1) and daemon.stats()['loops']['access_dropped'] >= 100, 'the count')
 
     def test_who_reads_a_pipe_slowly_stops_no_call(self):
         folder = tempfile.TemporaryDirectory(prefix='knit-access-')
@@ -452,7 +452,7 @@ class Places(Reported):
                 rpc.call_all([['same', 1]] * 500)
                 self.assertLess(time.monotonic() - began, 5 * SLOWDOWN)
             wait_until(lambda: 'lines of the access log were dropped' in daemon.log(), 'a line that says so')
-            wait_until(lambda: rpc.call('same', 1) and daemon.stats()['loops']['reports_dropped'] > 0, 'the count')
+            wait_until(lambda: rpc.call('same', 1) and daemon.stats()['loops']['access_dropped'] > 0, 'the count')
         text = os.read(reader, 1 << 20).decode()
         os.close(reader)
         for line in text.splitlines()[:-1]:

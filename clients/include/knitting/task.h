@@ -225,8 +225,9 @@ static inline size_t knit_abort_reason(
 #define KNIT_CALL_TRACE_SIZE 56
 
 /* The trace that the call is a part of, as W3C traceparent, ended by a NUL; the task hands it on to
- * what it calls itself. Its span is this call: one that the daemon made, for calls by sockets; over
- * shared memory and in a pool of the program's own, the caller's. Returns its length, 55; 0, and
+ * what it calls itself. Its span is this call: one that the daemon made, for calls by sockets, and
+ * that its access log and its collector of spans have, if it has these; over shared memory and in a
+ * pool of the program's own, the caller's. Returns its length, 55; 0, and
  * "": the call is part of none. */
 static inline size_t knit_call_trace(
     const struct knit_call *call, char ret_text[KNIT_CALL_TRACE_SIZE])
