@@ -77,3 +77,12 @@ void knit_trace_format(const struct knit_trace *trace, char ret_text[KNIT_TRACE_
     knit_trace_put_hex(ret_text + 53, &trace->flags, 1);
     ret_text[KNIT_TRACE_BYTES] = '\0';
 }
+
+void knit_trace_write(const struct knit_trace *trace, struct knit_trace_texts *ret_texts)
+{
+    *ret_texts = (struct knit_trace_texts){.id = ""};
+    if (!knit_trace_is_valid(trace))
+        return;
+    knit_trace_put_hex(ret_texts->id, trace->id, sizeof(trace->id));
+    knit_trace_put_hex(ret_texts->span, trace->span, sizeof(trace->span));
+}

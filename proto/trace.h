@@ -36,5 +36,13 @@ KNIT_MUST_CHECK bool knit_trace_parse(struct knit_span text, struct knit_trace *
 /* As version 00 has it; ends with a NUL. */
 void knit_trace_format(const struct knit_trace *trace, char ret_text[KNIT_TRACE_BYTES + 1]);
 
+/* Both ids, for lines of a log; "" = there are none. */
+struct knit_trace_texts {
+    char id[33], span[17];
+};
+
+/* Of one that is not valid, none. */
+void knit_trace_write(const struct knit_trace *trace, struct knit_trace_texts *ret_texts);
+
 /* Lower-case digits of so many bytes; no NUL. */
 void knit_trace_put_hex(char *to, const uint8_t *bytes, size_t len);

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "proto/trace.h"
+
 #define KNIT_HOST_LINE_BYTES 2048u /* longest line of output that is reported whole */
 #define KNIT_HOST_LINE_NS    200000000u
 
@@ -19,8 +21,8 @@ enum knit_host_event_kind {
     KNIT_HOST_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
     KNIT_HOST_WORKER_STOPPED,   /* lane, pid: it left after STOP */
     KNIT_HOST_WORKER_LEFT,      /* lane, task, text: a thread that did not end is left behind */
-    KNIT_HOST_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
-    KNIT_HOST_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
+    KNIT_HOST_HARD_TIMEOUT,     /* lane, pid, task, limit_ms, and whose call it is: it is killed */
+    KNIT_HOST_TASK_SLOW,        /* lane, pid, task, age_ms, and whose call it is. Once */
     KNIT_HOST_TASK_QUARANTINED, /* task, signal of the last death */
     KNIT_HOST_TASK_LIFTED,      /* task: it is served again */
     KNIT_HOST_SESSION_EVICTED,  /* session, uid, pid, text: its memory broke the protocol */
@@ -51,7 +53,9 @@ struct knit_host_event {
     uint64_t call;     /* of a line: how many its lane had begun; 0 = its worker none */
     uint64_t bytes;    /* of output, that are not reported */
     uint64_t session;
-    const char *text; /* a sentence without a full stop, or ""; valid during the callback */
+    bool is_foreign; /* of a running call: it came by shared memory, from a process of uid */
+    struct knit_trace trace; /* of a running call; zeros: it is part of none */
+    const char *text;        /* a sentence without a full stop, or ""; valid during the callback */
 };
 
 struct knit_host_callbacks {

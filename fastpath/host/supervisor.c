@@ -19,6 +19,7 @@
 #include "fastpath/host/death.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/startup.h"
+#include "fastpath/host/watch.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
@@ -176,8 +177,7 @@ struct output_origin {
 };
 
 /* Of what is read now: the task that the worker runs, or ran last. */
-static struct knit_host_event output_from(
-    const struct knit_host *pool, const struct knit_worker *worker)
+static struct knit_host_event output_from(struct knit_host *pool, const struct knit_worker *worker)
 {
     struct knit_host_event from = {
         .lane = worker->lane, .pid = worker->process.pid, .task = KNIT_HOST_TASK_NONE};
@@ -186,6 +186,7 @@ static struct knit_host_event output_from(
     if (calls != 0 && calls != worker->calls_before) {
         from.task = knit_board_task(&pool->board, worker->lane);
         from.call = calls;
+        knit_watch_describe(pool, worker, &from);
     }
     return from;
 }

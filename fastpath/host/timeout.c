@@ -117,6 +117,7 @@ static void enforce_hard(struct knit_host *pool, struct knit_worker *worker, uin
                                                                  : pool->options.hard_timeout_ms;
     worker->hard_task = task;
     event.limit_ms = worker->hard_ms;
+    knit_watch_describe(pool, worker, &event);
     pool->hard_timeouts++;
     knit_notices_add_event(&pool->notices, &event);
     knit_worker_kill(worker);

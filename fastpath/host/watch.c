@@ -105,6 +105,23 @@ bool knit_watch_is_overdue(const struct knit_host *pool, const struct knit_worke
            worker->watch.ignored_ns >= (uint64_t)pool->options.abort_grace_ms * 1000000u;
 }
 
+void knit_watch_describe(
+    struct knit_host *pool, const struct knit_worker *worker, struct knit_host_event *event)
+{
+    uint32_t slot;
+    const struct knit_host_session *session = knit_watch_call(pool, worker, &slot);
+    struct knit_trace trace;
+    uint64_t gen;
+
+    if (session == NULL || !knit_recovery_holds(&session->view, slot, worker->owner, &gen))
+        return;
+    event->session = session->id;
+    event->is_foreign = session->is_foreign;
+    event->uid = session->peer.uid;
+    if (knit_recovery_trace(&session->view, slot, gen, &trace))
+        event->trace = trace;
+}
+
 static void report_slow(struct knit_host *pool, struct knit_worker *worker)
 {
     struct knit_host_event event = {.kind = KNIT_HOST_TASK_SLOW,
@@ -114,6 +131,7 @@ static void report_slow(struct knit_host *pool, struct knit_worker *worker)
         .age_ms = worker->watch.age_ns / 1000000u};
 
     worker->watch.is_reported = true;
+    knit_watch_describe(pool, worker, &event);
     knit_notices_add_event(&pool->notices, &event);
 }
 

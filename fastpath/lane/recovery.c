@@ -16,6 +16,7 @@
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/trace.h"
 #include "fastpath/lane/wake.h"
 #include "proto/failure.h"
 
@@ -118,6 +119,13 @@ bool knit_recovery_holds(
     word = atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
     *ret_gen = knit_claim_gen(claim);
     return knit_gen_next(knit_word_gen(word)) == *ret_gen;
+}
+
+bool knit_recovery_trace(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen,
+    struct knit_trace *ret_trace)
+{
+    return has_requests(session) &&
+           knit_trace_load_of(&session->request.trace[slot], gen, ret_trace);
 }
 
 uint32_t knit_recovery_count_claimed(const struct knit_host_session_view *session)

@@ -20,6 +20,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/layout.h"
+#include "proto/trace.h"
 
 /* The host's view of a session. */
 struct knit_host_session_view {
@@ -62,6 +63,10 @@ uint32_t knit_recovery_answer(
  * geometry.slots. */
 KNIT_MUST_CHECK bool knit_recovery_holds(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen);
+
+/* The trace of the slot's call of that generation, if it has one. slot < geometry.slots. */
+KNIT_MUST_CHECK bool knit_recovery_trace(const struct knit_host_session_view *session,
+    uint32_t slot, uint64_t gen, struct knit_trace *ret_trace);
 
 /* How many calls are claimed, by whomever, and not answered. */
 uint32_t knit_recovery_count_claimed(const struct knit_host_session_view *session);

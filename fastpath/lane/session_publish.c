@@ -244,9 +244,11 @@ static __attribute__((noinline)) int publish_with_room(
 static __attribute__((cold, noinline)) void store_trace(struct knit_session *session,
     struct knit_session_lane *lane, const struct knit_session_call *call)
 {
+    const uint32_t slot = knit_session_free_in(session, lane)->free_head;
+
     if (call->trace != NULL)
-        knit_trace_store(
-            &session->request.trace[knit_session_free_in(session, lane)->free_head], call->trace);
+        knit_trace_store(&session->request.trace[slot], call->trace,
+            knit_gen_next(knit_session_gen(session, slot)));
 }
 
 /* The lane that gets any call, and the call's trace for it. Returns 0, or why it cannot begin. */

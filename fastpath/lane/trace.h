@@ -28,8 +28,13 @@ static_assert(sizeof(struct knit_trace_cell) == 32, "no padding: as LAYOUT.md ha
 
 static const struct knit_trace knit_trace_none = {.flags = 0};
 
-/* Before the call is published. relaxed: P1. */
-static inline void knit_trace_store(struct knit_trace_cell *cell, const struct knit_trace *trace)
+/* The flags' word names the call as well, so that the host, which looks at any time, does not take
+ * the trace of an earlier call of the slot for that of this one. */
+#define KNIT_TRACE_GEN_SHIFT 8u
+
+/* Before the call, which is of that generation, is published. relaxed: P1. */
+static inline void knit_trace_store(
+    struct knit_trace_cell *cell, const struct knit_trace *trace, uint64_t gen)
 {
     uint64_t words[3];
 
@@ -37,7 +42,8 @@ static inline void knit_trace_store(struct knit_trace_cell *cell, const struct k
     memcpy(words + 2, trace->span, sizeof(trace->span));
     for (int i = 0; i < 3; i++)
         atomic_store_explicit(&cell->id[i], words[i], memory_order_relaxed);
-    atomic_store_explicit(&cell->flags, trace->flags, memory_order_relaxed);
+    atomic_store_explicit(
+        &cell->flags, gen << KNIT_TRACE_GEN_SHIFT | trace->flags, memory_order_relaxed);
 }
 
 /* Behind the claim. False: it is none. relaxed: P1. */
@@ -53,4 +59,14 @@ KNIT_MUST_CHECK static inline bool knit_trace_load(
     ret_trace->flags =
         (uint8_t)(atomic_load_explicit(&cell->flags, memory_order_relaxed) & KNIT_TRACE_SAMPLED);
     return knit_trace_is_valid(ret_trace);
+}
+
+/* The same of the host's, for who looks at a call that is claimed: that of generation gen. False:
+ * it is none of that call, or none. relaxed: P1; and it is said to people alone. */
+KNIT_MUST_CHECK static inline bool knit_trace_load_of(
+    const struct knit_trace_cell *cell, uint64_t gen, struct knit_trace *ret_trace)
+{
+    return atomic_load_explicit(&cell->flags, memory_order_relaxed) >> KNIT_TRACE_GEN_SHIFT ==
+               gen &&
+           knit_trace_load(cell, ret_trace);
 }

@@ -160,6 +160,8 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
     for (size_t i = 1; i <= count; i++) {
         const struct knit_log_field *field = &fields[i];
 
+        if (field->key == NULL)
+            continue;
         if (field->text == NULL)
             knit_log_line_number(&line, field->key, field->number);
         else

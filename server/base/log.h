@@ -83,7 +83,7 @@ struct knit_log {
 
 /* One key and its value in text; KNIT_LOG_NUMBER() wraps a number. */
 struct knit_log_field {
-    const char *key;
+    const char *key;  /* NULL = there is no field */
     const char *text; /* NULL = number */
     size_t text_len;  /* SIZE_MAX = up to its NUL */
     uint64_t number;
@@ -92,6 +92,16 @@ struct knit_log_field {
 #define KNIT_LOG_TEXT(key, text)                                                                   \
     {                                                                                              \
         (key), (text), SIZE_MAX, 0                                                                 \
+    }
+/* Left out where the text is "". */
+#define KNIT_LOG_MAYBE(key, text)                                                                  \
+    {                                                                                              \
+        (text)[0] != '\0' ? (key) : NULL, (text), SIZE_MAX, 0                                      \
+    }
+/* The same where it is 0. */
+#define KNIT_LOG_UNLESS_0(key, value)                                                              \
+    {                                                                                              \
+        (value) != 0 ? (key) : NULL, NULL, 0, (uint64_t)(value)                                    \
     }
 #define KNIT_LOG_BYTES(key, bytes, len)                                                            \
     {                                                                                              \

@@ -20,11 +20,14 @@ static const char *task_name(struct knit_host *pool, uint32_t task)
 void knit_pool_log_output(struct knit_log *log, struct knit_host *pool,
     const struct knit_host_event *from, const struct knit_log_field *line, bool truncated)
 {
+    struct knit_trace_texts trace;
+
+    knit_trace_write(&from->trace, &trace);
     /* The line is last, so that it leaves room for the others. */
     knit_log(log, KNIT_LOG_INFO, "task output", KNIT_LOG_NUMBER("lane", from->lane),
         KNIT_LOG_NUMBER("pid", from->pid), KNIT_LOG_TEXT("task", task_name(pool, from->task)),
         KNIT_LOG_NUMBER("call", from->call), KNIT_LOG_TEXT("truncated", truncated ? "yes" : "no"),
-        *line);
+        KNIT_LOG_MAYBE("trace", trace.id), KNIT_LOG_MAYBE("span", trace.span), *line);
 }
 
 void knit_pool_log_lane(struct knit_log *log, struct knit_host *pool, uint32_t lane)
@@ -87,12 +90,46 @@ static void log_evicted(struct knit_log *log, const struct knit_host_event *even
         KNIT_LOG_TEXT("peer", peer));
 }
 
+/* Whose call a worker runs. Of those by sockets the session is a loop's, whose connections the host
+ * does not know. */
+struct caller {
+    char principal[32]; /* "": not known */
+    struct knit_trace_texts trace;
+};
+
+static struct caller caller_of(const struct knit_host_event *event)
+{
+    struct caller caller = {.principal = ""};
+
+    if (event->is_foreign)
+        (void)snprintf(caller.principal, sizeof(caller.principal), "uid:%u", (unsigned)event->uid);
+    knit_trace_write(&event->trace, &caller.trace);
+    return caller;
+}
+
 static void log_slow(
     struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
 {
+    const struct caller caller = caller_of(event);
+
     knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
         KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
-        KNIT_LOG_NUMBER("age_ms", event->age_ms));
+        KNIT_LOG_NUMBER("age_ms", event->age_ms), KNIT_LOG_UNLESS_0("session", event->session),
+        KNIT_LOG_MAYBE("principal", caller.principal), KNIT_LOG_MAYBE("trace", caller.trace.id),
+        KNIT_LOG_MAYBE("span", caller.trace.span));
+}
+
+static void log_overrun(
+    struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
+{
+    const struct caller caller = caller_of(event);
+
+    knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
+        KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
+        KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+        KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms),
+        KNIT_LOG_UNLESS_0("session", event->session), KNIT_LOG_MAYBE("principal", caller.principal),
+        KNIT_LOG_MAYBE("trace", caller.trace.id), KNIT_LOG_MAYBE("span", caller.trace.span));
 }
 
 static void log_denied(
@@ -149,10 +186,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
         log_worker(log, KNIT_LOG_ERROR, "worker left behind", event);
         break;
     case KNIT_HOST_HARD_TIMEOUT:
-        knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
-            KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
-            KNIT_LOG_TEXT("task", task_name(pool, event->task)),
-            KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms));
+        log_overrun(log, pool, event);
         break;
     case KNIT_HOST_TASK_SLOW:
         log_slow(log, pool, event);

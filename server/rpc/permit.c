@@ -10,6 +10,7 @@
 #include "server/policy/policy.h"
 #include "server/policy/principals.h"
 #include "server/rpc/refusal.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router.h"
 
 static bool has_policy(const struct knit_caller *caller)
@@ -34,6 +35,18 @@ bool knit_permit_knows(const struct knit_caller *caller, const struct knit_metho
                                                    caller->principal, method->name));
 }
 
+static void say(const struct knit_caller *caller, const struct knit_message *message,
+    const char *reason, const char *task)
+{
+    struct knit_trace_texts trace;
+
+    knit_reports_name(caller, message, &trace);
+    knit_log(caller->turn->log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("reason", reason),
+        KNIT_LOG_TEXT("principal", caller->principal->name), KNIT_LOG_TEXT("task", task),
+        KNIT_LOG_CALLER(caller), KNIT_LOG_MAYBE("trace", trace.id),
+        KNIT_LOG_MAYBE("span", trace.span));
+}
+
 /* name: as the caller says it; task: as it is. */
 static void refuse(struct knit_caller *caller, const struct knit_message *message, const char *name,
     const char *task)
@@ -50,9 +63,7 @@ static void refuse(struct knit_caller *caller, const struct knit_message *messag
         (void)snprintf(text, sizeof(text), "%s may call no task", principal);
     KNIT_COUNT(caller->turn, calls_denied);
     if (knit_turn_may_say(caller->turn, KNIT_LOG_DENIED))
-        knit_log(caller->turn->log, KNIT_LOG_WARNING, "denied", KNIT_LOG_TEXT("reason", text),
-            KNIT_LOG_TEXT("principal", principal), KNIT_LOG_TEXT("task", task),
-            KNIT_LOG_CALLER(caller));
+        say(caller, message, text, task);
     knit_refuse_with(caller, message, KNIT_DENIED, text);
 }
 

@@ -43,13 +43,16 @@ void knit_refuse_say(const struct knit_caller *caller, const struct knit_message
     const struct knit_failure *failure)
 {
     const struct knit_span task = task_of(caller, message);
+    struct knit_trace_texts trace;
 
+    knit_reports_name(caller, message, &trace);
     knit_log(caller->turn->log, KNIT_LOG_WARNING, "call refused",
         KNIT_LOG_TEXT("code", failure->code == KNIT_QUOTA ? "QUOTA" : "OVERLOADED"),
         KNIT_LOG_BYTES("reason", (const char *)failure->message.bytes, failure->message.len),
         KNIT_LOG_TEXT("principal", caller->principal->name),
         KNIT_LOG_BYTES("task", (const char *)task.bytes, task.len),
-        KNIT_LOG_NUMBER("limit", failure->limit), KNIT_LOG_CALLER(caller));
+        KNIT_LOG_NUMBER("limit", failure->limit), KNIT_LOG_CALLER(caller),
+        KNIT_LOG_MAYBE("trace", trace.id), KNIT_LOG_MAYBE("span", trace.span));
 }
 
 /* The others are counted where they are found out. */

@@ -410,6 +410,26 @@ const struct knit_trace *knit_reports_trace(struct knit_caller *caller,
     return ret_trace;
 }
 
+void knit_reports_name(const struct knit_caller *caller, const struct knit_message *message,
+    struct knit_trace_texts *ret_texts)
+{
+    const uint32_t index = knit_reports_are_on(caller->router) ? find(caller, message) : NO_REPORT;
+    struct knit_trace trace = knit_trace_none;
+    struct knit_options options;
+    const char *reason;
+
+    if (index != NO_REPORT && caller->router->reports->items[index].has_trace) {
+        knit_trace_write(&caller->router->reports->items[index].trace, ret_texts);
+        return;
+    }
+    if (message->options.bytes == NULL ||
+        knit_options_decode(message->options, &options, &reason) != 0 ||
+        options.trace.bytes == NULL || !knit_trace_parse(options.trace, &trace))
+        trace = knit_trace_none;
+    knit_trace_write(&trace, ret_texts);
+    ret_texts->span[0] = '\0';
+}
+
 void knit_reports_publish(
     struct knit_caller *caller, const struct knit_message *message, uint32_t slot)
 {

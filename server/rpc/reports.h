@@ -51,6 +51,11 @@ static inline bool knit_reports_are_on(const struct knit_router *router)
 const struct knit_trace *knit_reports_trace(struct knit_caller *caller,
     const struct knit_message *message, struct knit_span text, struct knit_trace *ret_trace);
 
+/* What a line of the log says of a call that is refused: of which trace it is a part, and which
+ * span if calls are reported. Of any router. */
+void knit_reports_name(const struct knit_caller *caller, const struct knit_message *message,
+    struct knit_trace_texts *ret_texts);
+
 /* Of a call that was read at since_ns. A second time does nothing. */
 void knit_reports_begin(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);

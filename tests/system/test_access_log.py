@@ -337,6 +337,71 @@ class Inlined(Reported):
         self.wait_for(1, task='spend', outcome='BAD_ARGUMENT', by='none')
 
 
+class Named(Case):
+    """The daemon's own lines about a call say of which trace it is a part."""
+
+    TRACE, SPAN = '0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'
+    OPTIONS = {'trace': f'00-{TRACE}-{SPAN}-01'}
+
+    def start(self, **options):
+        daemon = LedgerDaemon(**{'workers': 1, 'threads_io': 1, **options})
+        self.addCleanup(daemon.__exit__, None, None, None)
+        return daemon
+
+    def line(self, daemon, text, count=1):
+        lines = wait_until(lambda: (lambda found: len(found) >= count and found)(
+            [line for line in daemon.log().splitlines() if f'msg="{text}"' in line]), f'a line {text!r}')
+        return fields_of(lines[count - 1])
+
+    def test_one_that_runs_for_long(self):
+        daemon = self.start(slow_call_ms=50)
+        with daemon.tcp() as rpc:
+            for number, options in enumerate((self.OPTIONS, None, self.OPTIONS), 1):
+                msgid = rpc.request('hold', number, number, True, options=options)
+                line = self.line(daemon, 'task runs for long', number)
+                daemon.ledger.open_gate(number)
+                rpc.result(msgid)
+                # One without is not taken for that before it, which had its slot.
+                self.assertEqual(line.get('trace'), options and self.TRACE)
+                self.assertEqual('span' in line, options is not None)
+                self.assertNotEqual(line.get('span'), self.SPAN)
+                self.assertNotIn('principal', line)
+                self.assertIn('session', line)
+
+    def test_one_that_runs_into_its_hard_timeout(self):
+        daemon = self.start(hard_timeout_ms=100)
+        with daemon.tcp() as rpc:
+            self.assert_fails(401, rpc.call, 'hold', 1, 1, True, options=self.OPTIONS)
+        self.assertEqual(self.line(daemon, 'task ran into its hard timeout')['trace'], self.TRACE)
+
+    def test_one_that_is_refused(self):
+        for access_log in 'none', '/dev/null':
+            with self.subTest(access_log):
+                daemon = self.start(queue_max=1, access_log=access_log)
+                with daemon.tcp() as rpc, daemon.tcp() as other:
+                    hold = rpc.request('hold', 1, 1, True)
+                    daemon.ledger.wait_for(1)
+                    self.assert_fails(200, other.call, 'same', 1, options=self.OPTIONS)
+                    daemon.ledger.open_gate(1)
+                    rpc.result(hold)
+                line = self.line(daemon, 'call refused')
+                self.assertEqual(line['trace'], self.TRACE)
+                self.assertEqual('span' in line, access_log != 'none')
+
+    def test_one_that_is_denied(self):
+        folder = tempfile.TemporaryDirectory(prefix='knit-access-')
+        self.addCleanup(folder.cleanup)
+        policy = os.path.join(folder.name, 'policy')
+        with open(policy, 'w') as file:
+            file.write('[principal anonymous]\nallow = same\n')
+        daemon = self.start(policy=policy, listen='127.0.0.1:0')
+        with daemon.tcp() as rpc:
+            self.assert_fails(301, rpc.call, 'ledger', 1, options=self.OPTIONS)
+        wait_until(lambda: 'msg=denied' in daemon.log(), 'the line')
+        line, = [fields_of(line) for line in daemon.log().splitlines() if 'msg=denied' in line]
+        self.assertEqual(line['trace'], self.TRACE)
+
+
 class Places(Reported):
     options = {'workers': 1, 'threads_io': 1}
 
