@@ -227,8 +227,8 @@ class Lines(Reported):
 
     def test_references(self):
         with self.daemon.tcp() as rpc:
-            first = rpc.request('same', 5)
-            second = rpc.request('same', msgpack.ExtType(40, msgpack.packb(first)))
+            first = rpc.request('same', 5, options={'keep': 1})
+            second = rpc.request('same', msgpack.ExtType(40, msgpack.packb(first)), options={'keep': 1})
             third = rpc.request('same', msgpack.ExtType(40, msgpack.packb(second)))
             unknown = rpc.request('same', msgpack.ExtType(40, msgpack.packb(4711)))
             self.assertEqual([rpc.result(msgid) for msgid in (first, second, third)], [5, 5, 5])
@@ -258,14 +258,14 @@ class Lines(Reported):
         self.assertNotIn('run_us', line)
 
     def test_the_end_of_the_daemon(self):
-        with self.daemon.tcp() as rpc:
+        daemon = self.start(drain_ms=200)
+        with daemon.tcp() as rpc:
             rpc.request('hold', 1, 1, True)
             rpc.notify('hold', 2, 1, True)
             for call in 1, 2:
-                self.daemon.ledger.wait_for(call)
-            self.daemon.send_signal(signal.SIGTERM)
-            self.daemon.send_signal(signal.SIGTERM)
-            self.daemon.wait()
+                daemon.ledger.wait_for(call)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait()
         lines = self.wait_for(2, task='hold')
         self.assertEqual({line['kind'] for line in lines}, {'request', 'notification'})
         self.assertNotIn('ok', {line['outcome'] for line in lines})
@@ -520,8 +520,10 @@ class Places(Reported):
             wait_until(lambda: rpc.call('same', 1) and daemon.stats()['loops']['access_dropped'] > 0, 'the count')
         text = os.read(reader, 1 << 20).decode()
         os.close(reader)
-        for line in text.splitlines()[:-1]:
-            self.assertEqual(fields_of(line)['task'], 'same')
+        # One for which there was room in part ends there, and the next one has a line of its own.
+        lines = text.splitlines()
+        self.assertTrue(all(line.startswith('ts=') for line in lines), lines)
+        self.assertGreater(sum(fields_of(line).get('task') == 'same' for line in lines), len(lines) // 2)
 
 
 if __name__ == '__main__':
