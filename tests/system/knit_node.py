@@ -71,6 +71,7 @@ class Running(threading.Thread):
         super().__init__(daemon=True)
         self.node, self.podman, self.objects = node, node.podman, node.objects
         self.name, self.spec = pod['metadata']['name'], pod['spec']
+        self.is_owned = 'ownerReferences' in pod['metadata']
         self.address = f'{NETWORK}{number + 1}'
         self.container = f'{self.name}-{self.spec["containers"][0]["name"]}'
         self.folder = f'{self.podman.dir}/pods/{number}'
@@ -151,7 +152,10 @@ class Running(threading.Thread):
                             self.fill(key)
                         self.say('Running', self.is_ready())
                     else:
-                        self.say('Succeeded' if waiting.stdout.read().strip() == '0' else 'Failed', False)
+                        status = waiting.stdout.read().strip()
+                        if self.is_owned:  # a daemon: where one does not come, the page waits in vain
+                            raise knit_podman.Failure(f'it has ended with {status}: {self.podman.logs(self.container)}')
+                        self.say('Succeeded' if status == '0' else 'Failed', False)
                         self.is_to_end()
             finally:
                 waiting.kill()
@@ -188,7 +192,8 @@ class Running(threading.Thread):
             self.podman.run('exec', self.container, *before['exec']['command'])
         self.podman.run('stop', '--time', str(self.spec.get('terminationGracePeriodSeconds', 30)), self.container)
         self.node.ended[self.name] = self.podman.inspect(self.container, 'State', 'ExitCode'), self.podman.logs(self.container)
-        self.podman.run('pod', 'rm', '--force', '--time', '0', self.name)
+        with self.node.removing:
+            self.podman.run('pod', 'rm', '--force', '--time', '0', self.name)
         ip('netns', 'del', self.name)
         self.objects.remove('pods', self.name)
 
@@ -199,6 +204,7 @@ class Node:
     def __init__(self, podman):
         self.podman, self.objects, self.running = podman, None, {}
         self.failures, self.ended = [], {}
+        self.removing = threading.Lock()  # podman 4.3 reads volumes that another one has removed meanwhile, and crashes
         self.hosts = f'{podman.dir}/hosts'
         self.say_addresses([])
         ip('link', 'add', 'pods', 'type', 'bridge')
@@ -228,7 +234,7 @@ class Node:
                 self.objects.changed.wait_for(lambda version=version: self.objects.version != version)
 
     def wait_empty(self):
-        wait_until(lambda: not self.objects.all('pods'), 'all Pods to end', LONG)
+        wait_until(lambda: self.failures or not self.objects.all('pods'), 'all Pods to end', LONG)
 
     def show(self):
         """All that is known, when something is wrong."""

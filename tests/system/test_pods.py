@@ -66,11 +66,11 @@ class Pods(unittest.TestCase):
         try:
             follow(self, self.podman, 'deploy/doc/KUBERNETES.md', {'kubectl': kubectl},
                    {'KUBECONFIG': config, 'HOME': self.podman.dir, 'KNIT_CLUSTER': cluster.url}, lambda: node.failures)
+            node.wait_empty()
+            self.assertEqual(node.failures, [])
         except BaseException:
             node.show()
             raise
-        node.wait_empty()
-        self.assertEqual(node.failures, [])
         daemons = {name: end for name, end in node.ended.items() if 'caller' not in name and name != 'calling'}
         self.assertEqual(len(daemons), 6, list(daemons))
         for name, (status, log) in daemons.items():
