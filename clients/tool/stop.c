@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* knit stop and knit kill: calls are ended one after the other, by their addresses, and one that
- * has ended by itself does not keep the others from it.
+ * has ended by itself, or never was, does not keep the others from it.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -54,15 +54,22 @@ static int end_calls(
     for (int i = 0; i < argc; i++) {
         struct knit_tool_call_row row;
         struct knit_error error;
-        bool was_there;
+        bool was_there = false, has_ended;
+        int code;
 
         (void)read_address(argv[i], &row);
-        if (knit_tool_end_call(k, &error, tool, &row, kills, &was_there) != KNIT_OK)
+        code = knit_tool_end_call(k, &error, tool, &row, kills, &was_there);
+        if (code != KNIT_OK && code != KNIT_BAD_ARGUMENT)
             return knit_tool_report(tool, &error);
+        has_ended = code == KNIT_OK && !was_there;
         if (tool->is_json)
-            printf("{\"call\":\"%s\",\"asked\":%s}\n", argv[i], was_there ? "true" : "false");
+            printf("{\"call\":\"%s\",\"asked\":%s,\"ended\":%s}\n", argv[i],
+                was_there ? "true" : "false", has_ended ? "true" : "false");
         else
-            printf("%s %s\n", argv[i], was_there ? "is asked to stop" : "has ended");
+            printf("%s %s\n", argv[i],
+                was_there   ? "is asked to stop"
+                : has_ended ? "has ended"
+                            : "is the address of no call");
         if (!was_there)
             status = KNIT_TOOL_FAILED;
     }

@@ -31,6 +31,16 @@ static bool is_there(const struct knit_host_session *session, const struct knit_
            knit_claim_gen(knit_recovery_claim(&session->view, call->slot)) == call->gen;
 }
 
+/* Of a call that is not there. Of sessions that have ended it is not known what calls they had. */
+static bool was_there(const struct knit_host *pool, const struct knit_host_session *session,
+    const struct knit_host_address *call)
+{
+    if (session == NULL)
+        return call->session > 0 && call->session < pool->next_session;
+    return call->slot < session->view.geometry.slots &&
+           knit_recovery_has_answered(&session->view, call->slot, call->gen);
+}
+
 /* NULL: there is no room. */
 static struct knit_host_stop *find_or_add(
     struct knit_host *pool, const struct knit_host_address *call)
@@ -67,7 +77,7 @@ static enum knit_host_stop_outcome ask(
     uint64_t look_ns;
 
     if (session == NULL || call->slot >= session->view.geometry.slots || !is_there(session, call))
-        return KNIT_HOST_STOP_GONE;
+        return was_there(pool, session, call) ? KNIT_HOST_STOP_GONE : KNIT_HOST_STOP_NEVER;
     stop = find_or_add(pool, call);
     if (stop == NULL)
         return KNIT_HOST_STOP_FULL;

@@ -26,8 +26,9 @@ struct knit_host_address {
 
 enum knit_host_stop_outcome {
     KNIT_HOST_STOP_ASKED,
-    KNIT_HOST_STOP_GONE, /* it has ended, or there never was one */
-    KNIT_HOST_STOP_FULL, /* so many are waited for that no more can be remembered */
+    KNIT_HOST_STOP_GONE,  /* it has ended */
+    KNIT_HOST_STOP_NEVER, /* there has been no such call */
+    KNIT_HOST_STOP_FULL,  /* so many are waited for that no more can be remembered */
 };
 
 /* grace_ms: after which its worker is killed; asked again, the shorter time counts. NULL: never. A

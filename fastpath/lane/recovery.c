@@ -146,13 +146,25 @@ uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint3
     return atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
 }
 
-bool knit_recovery_awaits(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen)
+/* The generation that the slot's next answer has. */
+static uint64_t awaited_gen(const struct knit_host_session_view *session, uint32_t slot)
 {
     /* acquire: whoever looks for the call looks after that. */
     const uint64_t word =
         atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
 
-    return knit_gen_next(knit_word_gen(word)) == gen;
+    return knit_gen_next(knit_word_gen(word));
+}
+
+bool knit_recovery_awaits(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen)
+{
+    return awaited_gen(session, slot) == gen;
+}
+
+bool knit_recovery_has_answered(
+    const struct knit_host_session_view *session, uint32_t slot, uint64_t gen)
+{
+    return gen > 0 && gen < awaited_gen(session, slot);
 }
 
 bool knit_recovery_is_aborted(

@@ -79,6 +79,11 @@ uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint3
 bool knit_recovery_awaits(
     const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
 
+/* Whether the generation's call has been answered: one of those before the next answer. It takes
+ * 2^40 calls of a slot until it errs. slot < geometry.slots. */
+bool knit_recovery_has_answered(
+    const struct knit_host_session_view *session, uint32_t slot, uint64_t gen);
+
 /* Whether it holds the call so, and the caller asks that it stop. */
 bool knit_recovery_is_aborted(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);

@@ -52,6 +52,7 @@ enum knit_log_format {
     X(DENIED, "denied", 10)                                                                        \
     X(QUOTA, "call refused: QUOTA", 1)                                                             \
     X(OVERLOADED, "call refused: OVERLOADED", 1)                                                   \
+    X(STOP, "call is to stop or to be killed, as an operator asked", 100)                          \
     X(RELOAD, "reloaded, or not", 10)                                                              \
     X(EVICTED, "session ended: its memory broke the protocol", 10)                                 \
     X(WORKER, "worker died, refused or replaced", 100)                                             \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host finds the call, or says that it has ended, before a loop is told of it: so an address
- * that is out of date does nothing at all. */
+ * that is out of date does nothing at all. One that no call has had is a mistake of whoever typed
+ * it, and not out of date. */
 #include "server/rpc/stop.h"
 
 #include <stdio.h>
@@ -41,6 +42,8 @@ static bool read_params(
 static void say(
     const struct knit_caller *caller, const char *text, const struct knit_host_address *call)
 {
+    if (!knit_turn_may_say(caller->turn, KNIT_LOG_STOP))
+        return;
     knit_log(caller->turn->log, KNIT_LOG_INFO, text,
         KNIT_LOG_TEXT("principal", caller->principal->name),
         KNIT_LOG_NUMBER("session", call->session), KNIT_LOG_NUMBER("slot", call->slot),
@@ -57,6 +60,11 @@ static void stop(struct knit_caller *caller, const struct knit_message *message,
     if (outcome == KNIT_HOST_STOP_FULL) {
         knit_caller_refuse(caller, message->msgid, KNIT_QUOTA,
             "as many calls as can be waited for are asked to stop already");
+        return;
+    }
+    if (outcome == KNIT_HOST_STOP_NEVER) {
+        knit_caller_refuse(
+            caller, message->msgid, KNIT_BAD_ARGUMENT, "no call has had this address");
         return;
     }
     if (outcome == KNIT_HOST_STOP_ASKED) {

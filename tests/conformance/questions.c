@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <knitting/args.h>
+#include <knitting/values.h>
 
 /* ---- asking ---- */
 
@@ -84,6 +85,159 @@ static void lifting_a_task(struct conformance *c)
     assert_false(was_quarantined);
     conformance_fails(
         c, knit_lift(c->k, &c->error, "no_such_task", &was_quarantined), KNIT_UNKNOWN_TASK);
+}
+
+/* ---- ending calls, whosoever they are ---- */
+
+struct address {
+    uint64_t session, slot, generation;
+};
+
+static uint64_t number_of(struct knit_value row, const char *key)
+{
+    return knit_value_uint(knit_value_get(row, key));
+}
+
+static bool says(struct knit_value row, const char *key, const char *word)
+{
+    size_t len = 0;
+    const char *text = knit_value_text(knit_value_get(row, key), &len);
+
+    return text != NULL && len == strlen(word) && memcmp(text, word, len) == 0;
+}
+
+/* Whether there is one call of the task in that state, and its address. */
+static bool has_one(struct conformance *c, const char *state, const char *task, struct address *ret)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    struct knit_items calls;
+    struct knit_value row;
+    const void *map;
+    size_t len, found = 0;
+
+    conformance_succeeds(c, knit_call(c->k, &c->error, "$/calls", "() -> map", &map, &len));
+    calls = knit_value_items(knit_value_get(knit_read(&reader, map, len), "calls"));
+    while (knit_items_next(&calls, NULL, &row)) {
+        if (!says(row, "state", state) || !says(row, "task", task))
+            continue;
+        *ret = (struct address){
+            number_of(row, "session"), number_of(row, "slot"), number_of(row, "generation")};
+        found++;
+    }
+    return found == 1;
+}
+
+static int stop(struct conformance *c, const struct address *call, bool *ret_was_there)
+{
+    return knit_call(c->k, &c->error, "$/stop", "(uint, uint, uint) -> bool", call->session,
+        call->slot, call->generation, ret_was_there);
+}
+
+static int kill_now(struct conformance *c, const struct address *call, bool *ret_was_there)
+{
+    return knit_call(c->k, &c->error, "$/kill", "(uint, uint, uint, uint) -> bool", call->session,
+        call->slot, call->generation, UINT64_C(0), ret_was_there);
+}
+
+/* Over TCP nobody is known, and so nobody may; a pool of a program has no operator but that. */
+static bool may_not(struct conformance *c,
+    int (*end)(struct conformance *c, const struct address *call, bool *ret_was_there))
+{
+    static const struct address some = {1, 0, 1};
+    bool was_there;
+
+    if ((AT(c->distance) & (AT_NETWORK | AT_IN_HOUSE)) == 0)
+        return false;
+    conformance_fails(c, end(c, &some, &was_there),
+        (AT(c->distance) & AT_NETWORK) != 0 ? KNIT_DENIED : KNIT_UNKNOWN_TASK);
+    return true;
+}
+
+static void stopping_what_runs(struct conformance *c)
+{
+    struct knit_handle *held;
+    struct address call;
+    bool was_there = false;
+
+    if (may_not(c, stop))
+        return;
+    held = conformance_hold(c, c->k, 0, 1, false);
+    assert_true(KNIT_WAIT_UNTIL(has_one(c, "running", "hold", &call), PLACE_MS));
+    conformance_succeeds(c, stop(c, &call, &was_there));
+    assert_true(was_there);
+    /* That it was told is what the task says. */
+    conformance_fails(c, knit_await(held, conformance_patience_ms(), &c->error), KNIT_TASK_FAILED);
+    (void)knit_free(held);
+}
+
+static void stopping_what_waits(struct conformance *c)
+{
+    struct knit_handle *held[2], *queued = NULL;
+    struct address call;
+    bool was_there = false;
+
+    if (may_not(c, stop))
+        return;
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &queued, &c->error, "ledger", "(int) -> int", (int64_t)10));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    assert_true(KNIT_WAIT_UNTIL(has_one(c, "queued", "ledger", &call), PLACE_MS));
+    conformance_succeeds(c, stop(c, &call, &was_there));
+    assert_true(was_there);
+    /* By a socket that comes at once, by shared memory when a worker has come to it. */
+    if (c->distance == LOCAL)
+        place_open_gate(c->place, 1);
+    conformance_fails(c, knit_await(queued, conformance_patience_ms(), &c->error), KNIT_CANCELLED);
+    assert_int_equal(c->error.started, KNIT_STARTED_NO);
+    (void)knit_free(queued);
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 2; i++)
+        (void)conformance_int(c, held[i]);
+    assert_int_equal(place_ran(c->place, 10), 0);
+}
+
+static void killing_what_goes_on(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 2};
+    struct knit_handle *held, *other;
+    struct address call;
+    bool was_there = false;
+
+    if (may_not(c, kill_now))
+        return;
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    assert_true(KNIT_WAIT_UNTIL(has_one(c, "running", "hold", &call), PLACE_MS));
+    other = conformance_hold(c, c->k, 1, 2, true);
+    conformance_succeeds(c, kill_now(c, &call, &was_there));
+    assert_true(was_there);
+    conformance_fails(c, knit_await(held, conformance_patience_ms(), &c->error), KNIT_CANCELLED);
+    assert_int_equal(c->error.started, KNIT_STARTED_YES);
+    (void)knit_free(held);
+    place_open_gate(c->place, 2);
+    (void)conformance_int(c, other);
+    conformance_serves(c);
+}
+
+static void addresses_of_no_call(struct conformance *c)
+{
+    struct knit_handle *held;
+    struct address call, later;
+    bool was_there = true;
+
+    if (may_not(c, stop))
+        return;
+    held = conformance_hold(c, c->k, 0, 1, true);
+    assert_true(KNIT_WAIT_UNTIL(has_one(c, "running", "hold", &call), PLACE_MS));
+    later = (struct address){call.session, call.slot, call.generation + 1};
+    conformance_fails(c, stop(c, &later, &was_there), KNIT_BAD_ARGUMENT);
+    conformance_fails(c, kill_now(c, &later, &was_there), KNIT_BAD_ARGUMENT);
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+    conformance_succeeds(c, stop(c, &call, &was_there));
+    assert_false(was_there);
 }
 
 /* ---- forms of a call ---- */
@@ -208,6 +362,14 @@ static const struct conformance_case cases[] = {
         AT(THREADS), 0, 0},
     {"Q6", "a session is its parent's in a forked child, which is told so", a_forked_child, 0, 0,
         0},
+    {"Q7", "a call that runs is asked to stop by its address, and ends as its task says",
+        stopping_what_runs, AT_NETWORK | AT_IN_HOUSE, 0, 0},
+    {"Q8", "a call that waits is not started once it is asked to stop", stopping_what_waits,
+        AT_NETWORK | AT_IN_HOUSE, 0, 0},
+    {"Q9", "a call that goes on is killed with its worker, and no other call ends",
+        killing_what_goes_on, AT_NETWORK | AT_IN_HOUSE, 0, 0},
+    {"Q10", "the address of a call that has ended is told from one that no call has had",
+        addresses_of_no_call, AT_NETWORK | AT_IN_HOUSE, 0, 0},
 };
 
 const struct conformance_section conformance_questions =

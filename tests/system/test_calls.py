@@ -240,15 +240,27 @@ class Ended(Case):
                 self.assertLessEqual({error.split(':')[0] for error in errors}, {'304 CANCELLED'})
 
     def test_addresses_that_are_none(self):
-        with Daemon(workers=1) as daemon, daemon.unix() as rpc, daemon.unix() as operator, daemon.tcp() as stranger:
+        with Daemon(workers=2) as daemon, daemon.unix() as rpc, daemon.unix() as operator, daemon.tcp() as stranger:
             msgid = rpc.request('sleep', 60000)
             (row,) = self.running(operator)
             session, slot, generation = address(row)
-            for place in ((session, slot, generation + 1), (session, slot, generation - 1), (session, slot + 1, generation),
-                          (session, slot + 1, 1), (session, 1 << 20, generation), (session + 1000, slot, generation),
-                          (session, slot, (1 << 40) - 1)):
-                self.assertIs(operator.call('$/stop', *place), False, place)
-                self.assertIs(operator.call('$/kill', *place, 0), False, place)
+            for place in ((session, slot, generation + 1), (session, slot, 0), (session, slot + 1, 1), (session, 1 << 20, generation),
+                          (session + 1000, slot, generation), (0, slot, generation), (session, slot, (1 << 40) - 1)):
+                self.assert_fails(BAD_ARGUMENT, operator.call, '$/stop', *place)
+                self.assert_fails(BAD_ARGUMENT, operator.call, '$/kill', *place, 0)
+            # Ended: an earlier one of the slot, and whatever was of a session that is over.
+            rpc.notify('$/cancel', msgid)
+            rpc.response(msgid)
+            msgid = rpc.request('sleep', 60000)
+            (again,) = self.running(operator)
+            self.assertIs(operator.call('$/stop', session, slot, generation), False)
+            with self.shm(daemon, 'add', '1', '2') as child:
+                self.assertEqual(self.outcome(child), 3)
+            ids = [each['session'] for each in operator.call('$/sessions')['sessions']]
+            over = max(ids) + 1
+            wait_until(lambda: over not in ids, 'a session that is over')
+            self.assertIs(operator.call('$/kill', over, 0, 1, 0), False)
+            row = again
             for params in (), (session, slot), (session, slot, -1), (session, slot, 'x'), (session, slot, 1 << 40), \
                     (session, 1 << 32, 1), (session, slot, generation, 1, 1), (session, slot, generation, -1):
                 self.assert_fails(BAD_ARGUMENT, operator.call, '$/kill', *params)
@@ -266,12 +278,18 @@ class Ended(Case):
             place = '.'.join(map(str, address(row)))
             self.assertEqual(knit(daemon, 'stop', place), f'{place} is asked to stop\n')
             self.assertIsNotNone(rpc.response(msgid)[0])
-            done = subprocess.run([KNIT, '-u', f'unix://{daemon.socket}', 'stop', place], capture_output=True, text=True, timeout=3 * PATIENCE)
-            self.assertEqual((done.returncode, done.stdout), (1, f'{place} has ended\n'))
+            # One that has ended, or never was, keeps nobody from the next one.
+            session, slot, generation = address(row)
+            later = f'{session}.{slot}.{generation + 1}'
+            done = subprocess.run([KNIT, '-u', f'unix://{daemon.socket}', 'stop', later, place], capture_output=True, text=True, timeout=3 * PATIENCE)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (1, f'{later} is the address of no call\n{place} has ended\n', ''))
+            done = subprocess.run([KNIT, '-u', f'unix://{daemon.socket}', '--json', 'kill', later, place], capture_output=True, text=True, timeout=3 * PATIENCE)
+            self.assertEqual([json.loads(line) for line in done.stdout.splitlines()],
+                             [{'call': later, 'asked': False, 'ended': False}, {'call': place, 'asked': False, 'ended': True}])
             msgid = rpc.request('hold_out')
             (row,) = self.running(operator, 'hold_out')
             place = '.'.join(map(str, address(row)))
-            self.assertEqual(json.loads(knit(daemon, '--json', 'kill', '--grace', '10', place)), {'call': place, 'asked': True})
+            self.assertEqual(json.loads(knit(daemon, '--json', 'kill', '--grace', '10', place)), {'call': place, 'asked': True, 'ended': False})
             self.assertIsNotNone(rpc.response(msgid)[0])
             for wrong in '1.2', '1.2.3.4', 'x.1.1', '1.2.', '-1.2.3', '1.2.99999999999999999999':
                 self.assertIn('expected SESSION.SLOT.GENERATION', knit(daemon, 'stop', '--', wrong, status=2))
