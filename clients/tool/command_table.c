@@ -70,8 +70,9 @@ const struct knit_tool_command knit_tool_commands[] = {
     {"sessions", "", "list who is attached by shared memory, and the daemon's event loops",
         "For root and the daemon's user.\n", "", false, knit_tool_sessions},
     {"top", "", "watch calls, workers and sessions, and end calls; ? lists its keys",
-        "With --once, or where its output is no terminal, it prints one look as text; with --json\n"
-        "as {\"stats\": ..., \"calls\": ..., \"sessions\": ...}. For root and the daemon's user.\n",
+        "With --once, or where its output is no terminal that obeys escape sequences (TERM=dumb,\n"
+        "or not set), it prints one look as text; with --json as {\"stats\": ..., \"calls\": ...,\n"
+        "\"sessions\": ...}. For root and the daemon's user.\n",
         "", false, knit_tool_top},
     {"stop", "CALL...", "ask calls to stop, by the addresses that knit calls prints",
         "What waits is not started, what runs is told and may go on. For root and the daemon's\n"

@@ -490,6 +490,15 @@ static int run_once(const struct knit_tool *tool, struct knit *k)
     return status;
 }
 
+/* Whether the output is a terminal that does what escape sequences say. */
+static bool obeys_escapes(void)
+{
+    const char *kind = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) != 0 && kind != NULL && kind[0] != '\0' &&
+           strcmp(kind, "dumb") != 0;
+}
+
 int knit_tool_top(const struct knit_tool *tool, int argc, char **argv)
 {
     struct knit_tool patient = *tool;
@@ -505,7 +514,7 @@ int knit_tool_top(const struct knit_tool *tool, int argc, char **argv)
         patient.has_timeout = true;
         patient.timeout_ms = ASK_MS;
     }
-    if (tool->is_once || tool->is_json || isatty(STDOUT_FILENO) == 0)
+    if (tool->is_once || tool->is_json || !obeys_escapes())
         status = run_once(&patient, k);
     else
         status = run_live(&patient, k);

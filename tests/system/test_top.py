@@ -27,14 +27,17 @@ LEFT = b'\x1b[?25h\x1b[?1049l'
 
 
 class Top:
-    """knit top, in a terminal of so many lines and columns."""
+    """knit top, in a terminal of so many lines and columns. term: what $TERM says it is; None: it is not set."""
 
-    def __init__(self, url, *arguments, lines=24, columns=100):
+    def __init__(self, url, *arguments, lines=24, columns=100, term='xterm'):
+        environment = {key: value for key, value in os.environ.items() if key != 'TERM'}
+        if term is not None:
+            environment['TERM'] = term
         self.master, slave = pty.openpty()
         self.resize(lines, columns)
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen([KNIT, '-u', url, *arguments, 'top'], stdin=slave, stdout=slave, stderr=subprocess.PIPE,
-                                        start_new_session=True,
+                                        start_new_session=True, env=environment,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
         self.slave, self.output = slave, b''
 
@@ -136,6 +139,15 @@ class Plain(Case):
                 self.assertNotIn('\x1b', text)
                 self.assertIn(f'; {begun} calls begun', text)
                 self.assertRegex(text, r'(?m)^ +0  serving +\d+ ')
+
+    def test_a_terminal_that_obeys_nothing_gets_one_look_without_escapes(self):
+        with Daemon(workers=2) as daemon:
+            for term in 'dumb', '', None:
+                with self.subTest(term), top_of(daemon, term=term) as top:
+                    self.assertEqual((top.end(), top.process.stderr.read()), (0, b''))
+                    self.assertNotIn(b'\x1b', top.output)
+                    self.assertRegex(top.output.decode(), r'(?m)^ +0  serving +\d+ ')
+                    self.assertEqual(top.settings(), top.before)
 
     def test_an_answer_is_not_obeyed_by_the_terminal(self):
         """Names that no daemon of this project has."""
