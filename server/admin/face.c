@@ -13,7 +13,6 @@
 #include "server/admin/face.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,33 +20,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fastpath/host/pool.h"
-#include "fastpath/host/runs.h"
 #include "fastpath/lane/bell.h"
-#include "proto/tasks.h"
+#include "server/admin/face_pages.h"
 #include "server/admin/http.h"
-#include "server/admin/json.h"
-#include "server/admin/page.h"
-#include "server/admin/text.h"
 
 enum {
     OK = 200,
-    FRESH_NS = 250000000,
-    BODY_MAX_BYTES = 64 * 1024 * 1024,
-    TASK_MAX_BYTES = 1024 * 1024,
-    CALLS = 0, /* place of its page */
     HEAD_MAX_BYTES = 1024,
     UNSEEN_NS = 5000, /* of a piece of work: to wake for it, and to accept */
 };
 
 static const struct timeval step_time = {5, 0}, wait_time = {1, 0}, end_time = {1, 0};
-
-/* Shared by all connections that it is sent to. */
-struct knit_face_body {
-    uint32_t users;
-    uint64_t made_ns;
-    struct knit_buffer text;
-};
 
 /* In the order in which they make way. */
 enum state {
@@ -68,7 +51,7 @@ struct knit_face_connection {
     size_t input_len;
     char head[HEAD_MAX_BYTES];
     size_t head_len, sent; /* of head and body together */
-    size_t place;          /* of its page */
+    const struct knit_face_page *page;
     struct knit_face_body *body;
     bool is_head; /* it gets the head of the answer alone */
 };
@@ -158,185 +141,6 @@ static void on_resume(evutil_socket_t fd, short events, void *arg)
     count_work(face, began_ns);
 }
 
-/* ---- bodies -------------------------------------------------------------------------------- */
-
-static struct knit_face_body *new_body(void)
-{
-    struct knit_face_body *body = calloc(1, sizeof(*body));
-
-    if (body != NULL) {
-        body->users = 1;
-        body->made_ns = knit_clock_ns();
-        knit_buffer_init(&body->text, BODY_MAX_BYTES);
-    }
-    return body;
-}
-
-static void leave(struct knit_face_body *body)
-{
-    if (body == NULL || --body->users > 0)
-        return;
-    knit_buffer_fini(&body->text);
-    free(body);
-}
-
-static int put_stats(struct knit_face *face, struct knit_buffer *text)
-{
-    struct knit_buffer value;
-    struct knit_stats stats;
-    int r;
-
-    knit_stats_collect(face->sources.stats, &stats);
-    knit_buffer_init(&value, BODY_MAX_BYTES);
-    r = knit_stats_put(&value, &stats);
-    if (r == 0)
-        r = knit_json_put(text, knit_buffer_span(&value));
-    knit_buffer_fini(&value);
-    return r;
-}
-
-static int put_metrics(struct knit_face *face, struct knit_buffer *text)
-{
-    struct knit_metrics_main more = {.turned_away = 0};
-    struct knit_stats stats;
-
-    knit_stats_collect(face->sources.stats, &stats);
-    face->sources.collect(face->sources.arg, &more);
-    return knit_metrics_put(text, &stats, &more, face->sources.stats->pool);
-}
-
-static void put_buckets(
-    const char *key, const struct knit_host_times *times, struct knit_buffer *text)
-{
-    knit_text_put(text, ",\"%s\":[", key);
-    for (uint32_t i = 0; i < KNIT_RUN_BUCKETS; i++)
-        knit_text_put(text, "%s%" PRIu64, i > 0 ? "," : "", times->bucket[i]);
-    knit_text_put(text, "]");
-}
-
-static void put_runs(
-    struct knit_host *pool, uint32_t row, const char *task, struct knit_buffer *text)
-{
-    struct knit_host_runs runs;
-
-    knit_host_runs(pool, row, &runs);
-    knit_text_put(text, row == 0 ? "{\"task\":" : ",{\"task\":");
-    knit_json_put_text(text, knit_span_text(task));
-    knit_text_put(text,
-        ",\"results\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"deferred\":%" PRIu64
-        ",\"refused\":%" PRIu64 ",\"run_us\":%" PRIu64,
-        runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR],
-        runs.outcome[KNIT_RUN_DEFERRED], runs.outcome[KNIT_RUN_REFUSED], runs.run.sum_ns / 1000);
-    put_buckets("run_buckets", &runs.run, text);
-    put_buckets("wait_buckets", &runs.wait, text);
-    knit_text_put(text, "}");
-}
-
-/* {tasks: [as in `$/tasks`], runs: [{task, results, errors, deferred, refused, run_us, run_buckets,
- * wait_buckets}]}, of the first tasks and of all others together, as fastpath/lane/runs.h counts
- * them; waits are those in lanes. */
-static int put_tasks(struct knit_face *face, struct knit_buffer *text)
-{
-    struct knit_host *pool = face->sources.stats->pool;
-    const struct knit_registry *registry = knit_host_registry(pool);
-    struct knit_buffer value;
-    int r = 0;
-
-    knit_buffer_init(&value, TASK_MAX_BYTES);
-    (void)knit_buffer_append(text, "{\"tasks\":[", 10);
-    for (uint32_t i = 0; r == 0 && i < knit_registry_count(registry); i++) {
-        struct knit_task_entry entry;
-
-        knit_host_describe_task(pool, knit_registry_at(registry, i), &entry);
-        knit_buffer_reset(&value);
-        r = knit_tasks_page_put_entry(&value, &entry);
-        if (i > 0)
-            (void)knit_buffer_append(text, ",", 1);
-        if (r == 0)
-            r = knit_json_put(text, knit_buffer_span(&value));
-    }
-    (void)knit_buffer_append(text, "],\"runs\":[", 10);
-    for (uint32_t i = 0; i < knit_registry_count(registry) && i < KNIT_RUN_TASKS; i++)
-        put_runs(pool, i, knit_registry_at(registry, i)->name, text);
-    if (knit_registry_count(registry) > KNIT_RUN_TASKS)
-        put_runs(pool, KNIT_RUN_TASKS, "other", text);
-    (void)knit_buffer_append(text, "]}", 2);
-    knit_buffer_fini(&value);
-    return r != 0 ? r : text->error;
-}
-
-static int put_page_of_tables(struct knit_face *face, struct knit_buffer *text)
-{
-    struct knit_stats stats;
-
-    knit_stats_collect(face->sources.stats, &stats);
-    return knit_page_put(text, &stats, face->sources.stats->pool);
-}
-
-static int put_calls(struct knit_face *face, struct knit_buffer *text)
-{
-    return face->sources.put_calls(face->sources.arg, text);
-}
-
-/* ---- pages --------------------------------------------------------------------------------- */
-
-static const char *why_not_ready(const struct knit_face *face)
-{
-    struct knit_host_stats stats;
-
-    if (face->is_draining)
-        return "draining";
-    knit_host_stats(face->sources.stats->pool, &stats);
-    return stats.lanes_serving > 0 ? NULL : "no worker serves";
-}
-
-static const char *always_alive(const struct knit_face *face)
-{
-    (void)face;
-    return NULL;
-}
-
-static const struct page {
-    const char *path, *type;
-    int (*put)(struct knit_face *face, struct knit_buffer *text);
-    const char *(*why_not)(const struct knit_face *face); /* of a probe, which has no put */
-    const char *policy; /* of what a browser may do with it; NULL: nothing */
-} pages[] = {
-    [CALLS] = {"/calls", "application/json", put_calls, NULL, NULL},
-    {"/", "text/html; charset=utf-8", put_page_of_tables, NULL, knit_page_policy},
-    {"/livez", "text/plain; charset=utf-8", NULL, always_alive, NULL},
-    {"/readyz", "text/plain; charset=utf-8", NULL, why_not_ready, NULL},
-    {"/stats", "application/json", put_stats, NULL, NULL},
-    {"/tasks", "application/json", put_tasks, NULL, NULL},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", put_metrics, NULL, NULL},
-};
-_Static_assert(sizeof(pages) / sizeof(pages[0]) <= KNIT_FACE_PAGES_MAX, "each has a place");
-
-static bool is_fresh(const struct knit_face *face, size_t place)
-{
-    const struct knit_face_body *made = face->bodies[place];
-
-    return made != NULL && knit_clock_ns() - made->made_ns < FRESH_NS;
-}
-
-static void drop(struct knit_face *face, size_t place)
-{
-    leave(face->bodies[place]);
-    face->bodies[place] = NULL;
-}
-
-/* As it was made a moment ago, or anew. NULL: there is no memory. */
-static struct knit_face_body *body_of(struct knit_face *face, size_t place)
-{
-    if (is_fresh(face, place))
-        return face->bodies[place];
-    drop(face, place);
-    face->bodies[place] = new_body();
-    if (face->bodies[place] != NULL && pages[place].put(face, &face->bodies[place]->text) != 0)
-        drop(face, place);
-    return face->bodies[place];
-}
-
 /* ---- answers ------------------------------------------------------------------------------- */
 
 static void put_head(struct knit_face_connection *connection, int status, const char *type,
@@ -372,7 +176,7 @@ static void put_line(struct knit_face_connection *connection, int status, const 
 
 static void put_page(struct knit_face_connection *connection)
 {
-    const struct page *page = &pages[connection->place];
+    const struct knit_face_page *page = connection->page;
     const char *why_not;
 
     if (page->put == NULL) {
@@ -381,12 +185,11 @@ static void put_page(struct knit_face_connection *connection)
             why_not == NULL ? "ok" : why_not);
         return;
     }
-    connection->body = body_of(connection->face, connection->place);
+    connection->body = knit_face_pages_body(connection->face, page);
     if (connection->body == NULL) {
         put_line(connection, KNIT_HTTP_UNAVAILABLE, "out of memory");
         return;
     }
-    connection->body->users++;
     put_head(connection, OK, page->type, page->policy, connection->body->text.len);
 }
 
@@ -399,7 +202,7 @@ static void end(struct knit_face_connection *connection)
     (void)event_del(&connection->read_event);
     (void)event_del(&connection->write_event);
     (void)event_del(&connection->timer);
-    leave(connection->body);
+    knit_face_pages_leave(connection->body);
     face->sources.close(face->sources.arg, connection->fd);
     free(connection);
 }
@@ -470,7 +273,7 @@ static void answer_calls(struct knit_face *face)
     struct knit_face_connection *connection = TAILQ_FIRST(&face->connections), *next;
 
     face->asks = face->is_listed = false;
-    drop(face, CALLS);
+    knit_face_pages_forget_calls(face);
     for (; connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, link);
         if (connection->state == WAITING)
@@ -502,12 +305,8 @@ static int look_up(struct knit_face_connection *connection, const struct knit_ht
         return KNIT_HTTP_MISDIRECTED;
     if (request->is_cross_site)
         return KNIT_HTTP_FORBIDDEN;
-    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
-        connection->place = i;
-        if (knit_span_is(request->path, pages[i].path))
-            return OK;
-    }
-    return KNIT_HTTP_NOT_FOUND;
+    connection->page = knit_face_pages_find(request->path);
+    return connection->page != NULL ? OK : KNIT_HTTP_NOT_FOUND;
 }
 
 static void answer(struct knit_face_connection *connection)
@@ -520,7 +319,8 @@ static void answer(struct knit_face_connection *connection)
     knit_counter_add(&connection->face->sources.counters->requests, 1);
     if (status == 0)
         status = look_up(connection, &request);
-    if (status == OK && connection->place == CALLS && !is_fresh(connection->face, CALLS))
+    if (status == OK && connection->page->lists_calls &&
+        !knit_face_pages_is_fresh(connection->face, connection->page))
         wait_for_calls(connection);
     else
         begin_answer(connection, status);
@@ -663,7 +463,6 @@ void knit_face_fini(struct knit_face *face)
     while ((connection = TAILQ_FIRST(&face->connections)) != NULL)
         end(connection);
     (void)event_del(&face->resume_event);
-    for (size_t i = 0; i < KNIT_FACE_PAGES_MAX; i++)
-        leave(face->bodies[i]);
+    knit_face_pages_fini(face);
     face->base = NULL;
 }

@@ -44,9 +44,9 @@ struct knit_face_sources {
     void (*collect)(void *arg, struct knit_metrics_main *ret_main);
     /* Begins to find out what calls there are; knit_face_answer_calls() follows. False: at once. */
     bool (*ask_calls)(void *arg);
-    int (*put_calls)(void *arg, struct knit_buffer *text); /* what is known of them: the page */
-    void (*set_accepting)(void *arg, bool accepts);        /* no more, or again */
-    void (*close)(void *arg, int fd);                      /* of a connection */
+    int (*put_calls)(void *arg, struct knit_buffer *buffer); /* as `$/calls` answers */
+    void (*set_accepting)(void *arg, bool accepts);          /* no more, or again */
+    void (*close)(void *arg, int fd);                        /* of a connection */
     struct knit_face_counters *counters;
     void *arg;
 };

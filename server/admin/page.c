@@ -8,6 +8,7 @@
 
 #include "fastpath/host/pool.h"
 #include "fastpath/host/runs.h"
+#include "server/admin/page_calls.h"
 #include "server/admin/text.h"
 
 #define UNKNOWN "\342\200\223"
@@ -18,16 +19,6 @@
 static void put_part(struct knit_buffer *buffer, size_t part)
 {
     (void)knit_buffer_append(buffer, knit_page_parts[part], strlen(knit_page_parts[part]));
-}
-
-static void put_text(struct knit_buffer *buffer, const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (strchr("<>&\"'", *text) != NULL)
-            knit_text_put(buffer, "&#%d;", *text);
-        else
-            (void)knit_buffer_append(buffer, text, 1);
-    }
 }
 
 static void put_daemon(struct knit_buffer *buffer, const struct knit_stats *stats)
@@ -125,7 +116,7 @@ static void put_task(
     ended = runs.outcome[KNIT_RUN_RESULT] + runs.outcome[KNIT_RUN_ERROR] +
             runs.outcome[KNIT_RUN_DEFERRED];
     knit_text_put(buffer, "<tr><td>");
-    put_text(buffer, name);
+    knit_text_put_html(buffer, knit_span_text(name));
     knit_text_put(buffer, "</td><td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>" UNKNOWN "</td>",
         runs.outcome[KNIT_RUN_RESULT], runs.outcome[KNIT_RUN_ERROR]);
     if (ended != 0)
@@ -138,8 +129,8 @@ static void put_task(
         deaths.is_quarantined ? ", quarantined" : "");
 }
 
-int knit_page_put(
-    struct knit_buffer *buffer, const struct knit_stats *stats, struct knit_host *pool)
+int knit_page_put(struct knit_buffer *buffer, const struct knit_stats *stats,
+    struct knit_host *pool, struct knit_span calls)
 {
     const struct knit_registry *registry = knit_host_registry(pool);
 
@@ -151,7 +142,15 @@ int knit_page_put(
     put_part(buffer, 1);
     put_lanes(buffer, &stats->host);
     put_part(buffer, 2);
-    put_daemon(buffer, stats);
+    knit_page_put_callers(buffer, calls);
     put_part(buffer, 3);
+    knit_page_put_waiting(buffer, calls);
+    put_part(buffer, 4);
+    knit_page_put_calls(buffer, calls);
+    put_part(buffer, 5);
+    knit_page_put_left(buffer, calls);
+    put_part(buffer, 6);
+    put_daemon(buffer, stats);
+    put_part(buffer, 7);
     return buffer->error;
 }

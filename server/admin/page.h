@@ -9,14 +9,15 @@
 #include <knitting/code.h>
 
 #include "proto/buffer.h"
+#include "proto/span.h"
 #include "server/admin/stats.h"
 
 /* The Content-Security-Policy that goes with it. */
 extern const char knit_page_policy[];
 
-/* What stands before, between and behind the rows of the three tables. */
-extern const char *const knit_page_parts[4];
+/* What stands before, between and behind the rows of the tables. */
+extern const char *const knit_page_parts[8];
 
-/* Returns the buffer's error. */
-KNIT_MUST_CHECK int knit_page_put(
-    struct knit_buffer *buffer, const struct knit_stats *stats, struct knit_host *pool);
+/* calls: what `$/calls` answers; absent: it is not known. Returns the buffer's error. */
+KNIT_MUST_CHECK int knit_page_put(struct knit_buffer *buffer, const struct knit_stats *stats,
+    struct knit_host *pool, struct knit_span calls);

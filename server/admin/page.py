@@ -11,7 +11,7 @@ import hashlib
 import re
 import sys
 
-PLACES = ['TASKS', 'LANES', 'DAEMON']
+PLACES = ['TASKS', 'LANES', 'CALLERS', 'WAITING', 'CALLS', 'LEFT', 'DAEMON']
 
 
 def digest(text):

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void knit_text_put(struct knit_buffer *buffer, const char *format, ...)
 {
@@ -17,4 +18,14 @@ void knit_text_put(struct knit_buffer *buffer, const char *format, ...)
     if (len > 0)
         (void)knit_buffer_append(
             buffer, text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
+}
+
+void knit_text_put_html(struct knit_buffer *buffer, struct knit_span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (memchr("<>&\"'", text.bytes[i], 5) != NULL)
+            knit_text_put(buffer, "&#%d;", text.bytes[i]);
+        else
+            (void)knit_buffer_append(buffer, &text.bytes[i], 1);
+    }
 }

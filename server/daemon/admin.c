@@ -175,9 +175,9 @@ static bool ask_calls(void *arg)
     return knit_lists_ask(admin->knows.lists, on_listed, admin);
 }
 
-static int put_calls(void *arg, struct knit_buffer *text)
+static int put_calls(void *arg, struct knit_buffer *buffer)
 {
-    return knit_lists_put_json(((const struct knit_admin *)arg)->knows.lists, text);
+    return knit_lists_put(((const struct knit_admin *)arg)->knows.lists, buffer);
 }
 
 static void set_accepting(void *arg, bool accepts)

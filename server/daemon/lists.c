@@ -5,7 +5,6 @@
 
 #include <errno.h>
 
-#include "server/admin/json.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 
@@ -156,16 +155,10 @@ bool knit_lists_ask(struct knit_lists *lists, void (*on_face)(void *arg), void *
     return false;
 }
 
-int knit_lists_put_json(const struct knit_lists *lists, struct knit_buffer *text)
+int knit_lists_put(const struct knit_lists *lists, struct knit_buffer *buffer)
 {
-    struct knit_buffer value;
-    int r;
-
-    knit_buffer_init(&value, LIST_MAX_BYTES);
-    knit_calls_page_put(&lists->page, &value);
-    r = value.error != 0 ? value.error : knit_json_put(text, knit_buffer_span(&value));
-    knit_buffer_fini(&value);
-    return r;
+    knit_calls_page_put(&lists->page, buffer);
+    return buffer->error;
 }
 
 void knit_lists_note(struct knit_lists *lists, uint64_t ticket)

@@ -62,11 +62,11 @@ void knit_lists_stop(struct knit_lists *lists);
 /* For a loop, by its ticket: KNIT_MAILBOX_LISTED follows. */
 void knit_lists_ask_for(struct knit_lists *lists, uint32_t loop, uint32_t ticket);
 
-/* For the face: on_face follows, and then the list of calls as JSON may be had. False: it may be at
+/* For the face: on_face follows, and then the list of calls may be had. False: it may be at
  * once, since no loop can be asked. */
 KNIT_MUST_CHECK bool knit_lists_ask(
     struct knit_lists *lists, void (*on_face)(void *arg), void *arg);
-KNIT_MUST_CHECK int knit_lists_put_json(const struct knit_lists *lists, struct knit_buffer *text);
+KNIT_MUST_CHECK int knit_lists_put(const struct knit_lists *lists, struct knit_buffer *buffer);
 
 /* A loop has listed what it has, as it was asked by that ticket. */
 void knit_lists_note(struct knit_lists *lists, uint64_t ticket);

@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 
+from knit_chromium import Chromium
 from knit_flood import Flood
 from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, main, wait_until, worker_with
 
@@ -649,6 +650,52 @@ class Page(Case):
             self.assertNotIn('unsafe', policy)
             self.assertIn("frame-ancestors 'none'", policy)
             self.assertIsNone(re.search(r'(src|href)="(?!/)', body.decode()))
+
+    def test_callers_and_calls_are_there_without_scripts(self):
+        with Face(workers=1) as daemon, daemon.tcp() as tcp, daemon.unix() as unix:
+            nap_ms, user = int(60000 * SLOWDOWN), f'uid:{os.getuid()}'
+            tcp.request('sleep', nap_ms)
+            wait_until(lambda: b'running' in get(daemon, '/calls')[2], 'the call')
+            for _ in range(20):
+                unix.request('sleep', nap_ms)
+
+            def page():
+                shown = json.loads(get(daemon, '/calls')[2])
+                waiting = sum(row['count'] for row in shown['waiting'])
+                return len(shown['calls']) + waiting == 21 and waiting > 0 and (shown, waiting, get(daemon, '/')[2].decode())
+            shown, waiting, text = wait_until(page, 'all calls')
+            queued = len(shown['calls']) - 1
+            rows = self.rows(text, 'calls')
+            self.assertEqual([row[:4] for row in rows], [[row['task'], row['principal'], row['state'], str(row.get('worker', '–'))]
+                                                         for row in shown['calls']])
+            self.assertEqual({row[4] for row in rows if row[2] == 'queued'}, {'–'})
+            self.assertEqual([row[:5] for row in self.rows(text, 'callers')],
+                             [['anonymous', '1', '1', '0', '0'], [user, '1', '0', str(queued), str(waiting)]])
+            self.assertIn(f'{waiting} calls wait in their connections.', text)
+            self.assertIn('Those that run, and wait in lanes.', text)
+            self.look_without_scripts(daemon, waiting)
+            daemon.end(signal.SIGKILL)
+            daemon.expected_status = -signal.SIGKILL
+
+    def look_without_scripts(self, daemon, waiting):
+        """As Chromium shows it, on a desk and on a phone."""
+        if not os.path.exists(CHROMIUM):
+            print('chromium is not there (Debian: chromium)')
+            return
+        with Chromium() as browser:
+            for width, is_dark, paper in (1180, False, 'rgb(244, 245, 247)'), (390, True, 'rgb(17, 20, 24)'):
+                browser.emulate(width, is_dark, runs_scripts=False)
+                browser.open(daemon.admin)
+                self.assertEqual(browser.evaluate('getComputedStyle(document.body).backgroundColor'), paper)
+                # Tables scroll, the page does not.
+                self.assertEqual(browser.evaluate('innerWidth'), width)
+                self.assertEqual(browser.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth'), 0)
+                self.assertEqual(browser.evaluate('document.getElementById("state").textContent'), 'As it was when this page was loaded.')
+                self.assertEqual(browser.evaluate('document.getElementById("tiles").offsetHeight'), 0)
+                self.assertEqual(browser.evaluate('document.getElementById("waiting").textContent.trim()'),
+                                 f'{waiting} calls wait in their connections.')
+                self.assertEqual(browser.evaluate('document.querySelector("#calls tbody td").innerText'), 'sleep')
+                self.assertEqual(browser.evaluate('document.querySelectorAll("#callers tbody tr").length'), 2)
 
     def test_chromium_shows_what_stats_say(self):
         if not os.path.exists(CHROMIUM):
