@@ -36,8 +36,9 @@ PACKAGES_CONTAINERS=(buildah podman crun runc catatonit docker-compose iproute2 
 # To make the pages for a browser (deploy/site/build.py).
 PACKAGES_SITE=(cmark-gfm mandoc)
 
-# To make the Debian packages (deploy/packages/build.sh), and to look for what is wrong with them: with KNIT_TEST_LONG and --all.
-PACKAGES_DEBIAN=(debhelper dpkg-dev lintian)
+# To make the Debian packages (deploy/packages/build.sh), and to look for what is wrong with them and with the library in them
+# (deploy/packages/abi.sh): with KNIT_TEST_LONG and --all.
+PACKAGES_DEBIAN=(abigail-tools debhelper dpkg-dev lintian)
 
 # `tests/run.sh --all` needs these too; Chromium for the page of the admin face, which is skipped without it.
 PACKAGES_ALL=(chromium clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap testssl.sh)

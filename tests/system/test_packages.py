@@ -89,6 +89,43 @@ class Packages(unittest.TestCase):
         self.assertEqual(len(files), 5, files)
         run(os.path.join(SOURCE, 'deploy/check-hardening.sh'), *files)
 
+    def abi(self, source):
+        done = subprocess.run(['nice', os.path.join(source, 'deploy/packages/abi.sh')], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=BUILD_SECONDS, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_programs_of_the_last_tag_run_with_this_library(self):
+        status, out, err = self.abi(SOURCE)
+        self.assertEqual((status, err), (0, ''), out)
+        self.assertRegex(out, 'there is no tag yet|run with this library')
+
+    def test_a_changed_function_fails_and_a_new_one_does_not(self):
+        clone = os.path.join(self.dir, 'clone')
+        run('git', 'clone', '--quiet', '--no-tags', SOURCE, clone)
+        # As it stands here, committed or not.
+        shutil.copy(os.path.join(SOURCE, 'deploy/packages/abi.sh'), os.path.join(clone, 'deploy/packages/abi.sh'))
+        self.assertIn('there is no tag yet', self.abi(clone)[1])
+        run('git', '-C', clone, '-c', 'user.name=test', '-c', 'user.email=test@localhost', 'tag', 'v0.0.1')
+
+        def change(path, old, new):
+            with open(os.path.join(clone, path), encoding='utf-8') as file:
+                text = file.read()
+            self.assertEqual(text.count(old), 1, path)
+            with open(os.path.join(clone, path), 'w', encoding='utf-8') as file:
+                file.write(text.replace(old, new))
+        header, code = 'clients/include/knitting/pool.h', 'clients/lib/pool.c'
+        change(header, '\nbool knit_is_host(void);', '\nint knit_is_new(void);\nbool knit_is_host(void);')
+        change(code, '\nbool knit_is_host(void)\n', '\nint knit_is_new(void)\n{\n    return 1;\n}\n\nbool knit_is_host(void)\n')
+        change('clients/lib/libknitting.map', 'knit_is_host;', 'knit_is_host;\n    knit_is_new;')
+        status, out, err = self.abi(clone)
+        self.assertEqual((status, err), (0, ''), out)
+        self.assertIn('programs linked with v0.0.1 run with this library', out)
+        change(header, '\nbool knit_is_host(void);', '\nint knit_is_host(void);')
+        change(code, '\nbool knit_is_host(void)\n', '\nint knit_is_host(void)\n')
+        status, out, err = self.abi(clone)
+        self.assertEqual(status, 1, out + err)
+        self.assertIn("type name changed from 'bool' to 'int'", out)
+
     def booted(self, *binds):
         try:
             return Booted(f'{self.dir}:{PLACE}/build-packages', *binds)
@@ -166,7 +203,7 @@ class Packages(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    MISSING = [program for program in ('dh', 'lintian', 'mandoc', 'cmark-gfm', 'scdoc') if shutil.which(program) is None]
+    MISSING = [program for program in ('abidiff', 'dh', 'lintian', 'mandoc', 'cmark-gfm', 'scdoc') if shutil.which(program) is None]
     if not LONG or MISSING:
         print(f'not installed: {" ".join(MISSING)}' if LONG else 'the packages are built where KNIT_TEST_LONG is 1')
         sys.exit(77)
