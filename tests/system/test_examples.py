@@ -19,8 +19,8 @@ A tutorial is one session in one folder: its files are written, its commands run
 shown behind it, and succeed where nothing is. `export` and `cd` hold for those after it; a `knittingd` stands for one in a
 second terminal, and ends the one before it, or takes over from it; `cc` warns of everything.
 
-In place of /run/knitting/knitting.sock and port 5648 stand the socket and port of the test's daemon, in place of the group
-knitting that of the test.
+In place of /run/knitting/knitting.sock and port 5648 stand the socket and port of the test's daemon (in an ini file the
+test's folder in place of /run/knitting), in place of the group knitting that of the test.
 """
 
 import grp
@@ -200,7 +200,8 @@ def run_ini(folder, text):
         os.makedirs(os.path.dirname(os.path.join(folder.path, module)), exist_ok=True)
         compile_c(folder, module, f'#include <knitting/task.h>\nKNIT_MODULE("1.0");\nKNIT_TASK({name}, "{name}() -> nil")\n'
                   '{ return knit_return_nil(call); }\n', '-shared', '-fPIC')
-    path = folder.file('knittingd.conf', re.sub(r'^(attach_groups = )knitting$', r'\g<1>' + group, text, flags=re.M))
+    text = re.sub(r'^(attach_groups = )knitting$', r'\g<1>' + group, text, flags=re.M)
+    path = folder.file('knittingd.conf', text.replace('/run/knitting/', folder.path + '/'))
     done = run([os.environ['KNIT_DAEMON'], '--check-config', '--config', path,
                 '--worker-program', os.environ['KNIT_WORKER'],
                 *([] if modules else ['--module', os.environ['KNIT_MODULE']])], folder, None)
