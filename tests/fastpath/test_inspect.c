@@ -59,7 +59,7 @@ static struct knit_inspect_counts inspect(struct fixture *fixture)
 
 static uint32_t publish(struct fixture *fixture, uint32_t lane, size_t len)
 {
-    static const unsigned char bytes[1000];
+    static const unsigned char bytes[1500];
     struct knit_session_call call = {
         .task = LANES_ECHO, .lane = lane, .payload = bytes, .len = len};
     uint32_t slot;

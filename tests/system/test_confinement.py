@@ -16,7 +16,7 @@ import unittest
 import unittest.mock
 
 from knit_attach import LAYOUT
-from knit_harness import Case, Daemon, main, wait_until
+from knit_harness import SANITIZED, Case, Daemon, main, wait_until
 
 DENIED = (errno.EPERM, errno.EACCES, errno.ENOTSUP)
 LANDLOCK_ABI = ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1)
@@ -96,7 +96,7 @@ class Outside(Case):
 
     def denied(self, rpc, attempts):
         for what, text, number in attempts:
-            if 'KNIT_SANITIZED' in os.environ and (what, text) == ('list', '/proc'):
+            if SANITIZED and (what, text) == ('list', '/proc'):
                 continue  # sanitizers read their maps there
             with self.subTest(what, text=text, number=number):
                 self.assertIn(rpc.call('attempt', what, text, number), DENIED)
@@ -131,7 +131,7 @@ class Confinement(Outside):
                    'open_tree': 428, 'fsopen': 430, 'pidfd_getfd': 438, 'mount_setattr': 442, 'shmat': 30,
                    'setuid': 105, 'setgroups': 116, 'capset': 126, 'modify_ldt': 154}
         with self.daemon() as daemon, daemon.unix() as rpc:
-            if 'KNIT_SANITIZED' in os.environ:
+            if SANITIZED:
                 del numbers['ptrace']  # leaks are looked for with it
             for name, number in numbers.items():
                 with self.subTest(name):
@@ -223,7 +223,7 @@ class Confinement(Outside):
             self.assertEqual(rpc.call('limit_of', resource.RLIMIT_NOFILE), 64)
             self.assertEqual(rpc.call('limit_of', resource.RLIMIT_CORE), 0)
             self.assertEqual(rpc.call('limit_of', resource.RLIMIT_FSIZE), 1 << 20)
-            if 'KNIT_SANITIZED' not in os.environ:
+            if not SANITIZED:
                 self.assertEqual(rpc.call('limit_of', resource.RLIMIT_DATA), 256 << 20)
                 self.assertEqual(rpc.call('allocate', 512 << 20), errno.ENOMEM)
                 self.assertEqual(rpc.call('allocate', 16 << 20), 0)
@@ -290,7 +290,7 @@ class Settings(Case):
         self.refused(['worker.read_paths', '/nowhere'], read_paths='/nowhere')
 
 
-@unittest.skipIf('KNIT_SANITIZED' in os.environ, 'sanitizers read /proc and trace, so their workers may')
+@unittest.skipIf(SANITIZED, 'sanitizers read /proc and trace, so their workers may')
 class OldKernels(Outside):
     """Under a kernel that lacks a feature: refused when a setting asks for it, a warning when none does."""
 

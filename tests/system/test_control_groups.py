@@ -14,7 +14,7 @@ import sys
 import unittest
 
 from knit_attach import REPLY, REQUEST
-from knit_harness import Case, Child, Daemon, Rpc, RpcError, wait_until
+from knit_harness import SANITIZED, Case, Child, Daemon, Rpc, RpcError, wait_until
 from knit_lanes import Lanes
 from knit_witness import is_alive
 
@@ -258,7 +258,7 @@ class Keeper:
             print(json.dumps(answer), flush=True)
 
 
-@unittest.skipIf('KNIT_SANITIZED' in os.environ, 'a sanitizer takes memory without asking for it')
+@unittest.skipIf(SANITIZED, 'a sanitizer takes memory without asking for it')
 class Memory(Case):
     """A caller in another group keeps descriptors and mappings of sessions that have ended, and attaches again and again.
     What workers have written and read for it was charged to the daemon's group."""

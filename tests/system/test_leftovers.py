@@ -7,10 +7,9 @@ import re
 import subprocess
 import unittest
 
-from knit_harness import Case, Daemon, main
+from knit_harness import SANITIZED, Case, Daemon, main
 
 LEFTOVERS = os.environ['KNIT_LEFTOVERS']
-SANITIZED = 'KNIT_SANITIZED' in os.environ
 SHARED_LIBRARIES = 'KNIT_WORKER_SHARES_LIBRARIES' in os.environ
 
 

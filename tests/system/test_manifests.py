@@ -16,7 +16,7 @@ import tempfile
 import unittest
 import zipfile
 
-from knit_harness import PATIENCE, main, wait_until
+from knit_harness import PATIENCE, SANITIZED, main, wait_until
 
 SOURCE = os.environ['KNIT_SOURCE']
 PACKAGES = os.environ['KNIT_NPM_MANIFESTS']
@@ -205,7 +205,7 @@ class Settings(unittest.TestCase):
             with open(f'/proc/{pid}/smaps_rollup') as file:
                 kib += next(int(line.split()[1]) for line in file if line.startswith('Pss:'))
         print(f'daemon and two workers: {kib / 1024:.1f} MiB')
-        if 'KNIT_SANITIZED' not in os.environ:
+        if not SANITIZED:
             self.assertLess(kib * 1024, PROGRAMS_BYTES)
 
 

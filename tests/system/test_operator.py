@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest.mock
 
-from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+from knit_harness import PATIENCE, SANITIZED, Case, Daemon, main, wait_until
 
 REFUSED = 1, 2
 NOBODY = 65534 if os.geteuid() == 0 else None
@@ -72,7 +72,7 @@ class Sentences(Case):
     def test_a_worker_that_its_limits_do_not_let_start(self):
         for option, value in ('files_max', 3), ('memory_max_bytes', 4096), ('file_max_bytes', 1):
             with self.subTest(option):
-                if option == 'memory_max_bytes' and 'KNIT_SANITIZED' in os.environ:
+                if option == 'memory_max_bytes' and SANITIZED:
                     self.skipTest('a sanitizer takes memory without asking for it')
                 self.refused(f'its worker.{option} is {value}', f'--{option.replace("_", "-")}={value}', '--check-config')
 

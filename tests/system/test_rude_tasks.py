@@ -12,7 +12,7 @@ import time
 import unittest
 
 from knit_attach import attach_and_forget
-from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, RpcError, main, wait_until
+from knit_harness import PATIENCE, SANITIZED, SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_lanes import Lanes
 from knit_witness import descriptors, is_alive
 
@@ -115,7 +115,7 @@ class RudeTasks(Case):
         self.assertEqual(self.daemon.stats()['pool']['condemned'], 0)
         self.assertNotEqual(pids & {lane['pid'] for lane in self.daemon.stats()['lanes']}, pids)
 
-    @unittest.skipIf('KNIT_SANITIZED' in os.environ, 'a sanitizer takes memory without asking for it')
+    @unittest.skipIf(SANITIZED, 'a sanitizer takes memory without asking for it')
     def test_using_up_all_memory(self):
         with Daemon('--memory-max-bytes=64MiB', module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
             before = rpc.call('nap', 0)

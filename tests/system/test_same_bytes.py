@@ -12,10 +12,9 @@ import tempfile
 import unittest
 from unittest import mock
 
-from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+from knit_harness import PATIENCE, SANITIZED, Case, Daemon, main, wait_until
 from knit_witness import descriptors
 
-SANITIZED = 'KNIT_SANITIZED' in os.environ
 VERSIONS = os.environ['KNIT_VERSIONS']
 WEIGHT_KB = 4096
 

@@ -18,7 +18,7 @@ import unittest
 
 import knit_examples
 from knit_booted_root import CALLS, Booted, Unavailable
-from knit_harness import PATIENCE, SLOWDOWN, Daemon, Rpc, wait_until
+from knit_harness import PATIENCE, SANITIZED, SLOWDOWN, Daemon, Rpc, wait_until
 from knit_load import Load
 from knit_tls import Authority
 from test_notify import WALL, Manager, stopped, threads
@@ -183,7 +183,7 @@ class Service(Booting):
 
     @classmethod
     def setUpClass(cls):
-        if 'KNIT_SANITIZED' in os.environ:
+        if SANITIZED:
             raise unittest.SkipTest('the libraries of sanitizers are not in the root that is booted')
         super().setUpClass()
         cls.folder = tempfile.mkdtemp(prefix='knit-')

