@@ -29,13 +29,6 @@ def room_for(connections):
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= need
 
 
-def pages_kb(pid):
-    """Its private memory."""
-    with open(f'/proc/{pid}/status') as file:
-        values = dict(line.split(':', 1) for line in file)
-    return int(values['RssAnon'].split()[0])
-
-
 def scheduled_ns(pid, task):
     """How long that thread ran, and how long it could have run and had no core, from the scheduler."""
     with open(f'/proc/{pid}/task/{task}/schedstat') as file:
@@ -75,11 +68,11 @@ class Peers(Case):
             daemon = stack.enter_context(Daemon(max_connections=IDLE + 200))
             for _ in range(50):
                 stack.enter_context(daemon.tcp()).call('$/ping')
-            before = pages_kb(daemon.pid)
+            before = daemon.memory_kb()
             idle = [stack.enter_context(daemon.tcp()) for _ in range(IDLE)]
             for rpc in idle:
                 rpc.call('$/ping', 'x' * 1000)
-            each = (pages_kb(daemon.pid) - before) / IDLE
+            each = (daemon.memory_kb() - before) / IDLE
             used, seconds = cpu_ns([daemon.pid]), 5 if LONG else 1
             pass_time(seconds)
             share = (cpu_ns([daemon.pid]) - used) / 1e9 / seconds
@@ -108,7 +101,7 @@ class Peers(Case):
             daemon = stack.enter_context(Daemon(max_connections=SLOW + 100, idle_timeout_s=4))
             honest = stack.enter_context(daemon.tcp())
             alone = self.latencies(honest)
-            before = pages_kb(daemon.pid)
+            before = daemon.memory_kb()
             slow = []
             while len(slow) < SLOW:
                 slow += [stack.enter_context(daemon.tcp()).sock for _ in range(SLOW // 20)]
@@ -122,7 +115,7 @@ class Peers(Case):
                     if n % 100 == 0:
                         honest.call('$/ping', 0)
                 with_them += self.latencies(honest)
-                most = max(most, pages_kb(daemon.pid) - before)
+                most = max(most, daemon.memory_kb() - before)
                 due = begun + i + 1
                 wait_until(lambda: time.monotonic() > due or self.left(daemon) == 0, 'the next byte')
                 if self.left(daemon) == 0:
@@ -151,7 +144,7 @@ class Peers(Case):
     def test_peers_that_never_read(self):
         with contextlib.ExitStack() as stack:
             daemon = stack.enter_context(Daemon(output_stall_s=1, output_max_bytes=65536))
-            before, most, sent = (descriptors(daemon.pid), pages_kb(daemon.pid)), 0, 0
+            before, most, sent = (descriptors(daemon.pid), daemon.memory_kb()), 0, 0
             request = msgpack.packb([0, 1, '$/ping', ['x' * 30000]])
             silent = [stack.enter_context(daemon.tcp()).sock for _ in range(UNREAD)]
             for sock in silent:
@@ -163,7 +156,7 @@ class Peers(Case):
                 for sock in silent:
                     with contextlib.suppress(OSError):
                         sent += sock.send(request[sent % len(request):])
-                most = max(most, pages_kb(daemon.pid) - before[1])
+                most = max(most, daemon.memory_kb() - before[1])
                 return daemon.stats()['loops']['readers_dropped'] >= UNREAD
             wait_until(all_dropped, 'readers to be dropped', 30 * SLOWDOWN)
             seconds = time.monotonic() - begun

@@ -291,7 +291,9 @@ static void limits_of_workers(struct conformance *c)
 
         conformance_succeeds(
             c, knit_call(c->k, &c->error, "limit_of", "(int) -> int", limits[i].resource, &most));
-        if (most != limits[i].most)
+        /* A sanitizer turns core files off in each process that it starts in. */
+        if (most != limits[i].most &&
+            (limits[i].resource != RLIMIT_CORE || getenv("KNIT_SANITIZED") == NULL))
             fail_msg("limit %lld is %lld", (long long)limits[i].resource, (long long)most);
     }
 }

@@ -19,7 +19,7 @@ import unittest
 
 import knit_base_image
 import knit_podman
-from knit_harness import PATIENCE, main, wait_until
+from knit_harness import PATIENCE, SANITIZED, main, wait_until
 from knit_podman import CLOSED, LONG
 
 SOURCE = os.environ['KNIT_SOURCE']
@@ -444,6 +444,8 @@ def find_base():
 
 
 if __name__ == '__main__':
+    if SANITIZED:
+        knit_podman.skip('modules built with a sanitizer load in no worker of an image')
     if IS_LONG and knit_podman.INSIDE not in os.environ:
         find_base()
     knit_podman.alone()
