@@ -26,10 +26,11 @@ static bool is_plain(const char *text)
 
 static bool is_port(const char *text)
 {
-    char *end;
-    const unsigned long port = strtoul(text, &end, 10);
+    const size_t len = strspn(text, "0123456789");
+    const unsigned long port = strtoul(text, NULL, 10);
 
-    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && port > 0 && port <= UINT16_MAX;
+    return text[len] == '\0' && len > 0 && len < sizeof(((struct knit_collector_url *)0)->port) &&
+           port > 0 && port <= UINT16_MAX;
 }
 
 static bool copy(char *to, size_t size, const char *from, size_t len)
@@ -41,27 +42,26 @@ static bool copy(char *to, size_t size, const char *from, size_t len)
     return true;
 }
 
-/* HOST or HOST:PORT; a number of IPv6 in brackets. */
+/* HOST or HOST:PORT; a number of IPv6, which alone has colons, in brackets. */
 static bool split(struct knit_collector_url *url)
 {
-    const char *host = url->authority, *end = strrchr(host, ':');
+    const char *host = url->authority, *end = strrchr(host, ':'), *port = "80";
     const char *bracket = strchr(host, ']');
     size_t len;
 
     if (end != NULL && bracket != NULL && end < bracket)
         end = NULL;
     len = end != NULL ? (size_t)(end - host) : strlen(host);
-    if (host[0] == '[') {
-        if (bracket == NULL || bracket != host + len - 1)
-            return false;
-        host++;
-        len -= 2;
-    } else if (memchr(host, ':', len) != NULL) {
+    if (end != NULL)
+        port = end + 1;
+    if (!is_port(port))
         return false;
-    }
-    (void)snprintf(url->port, sizeof(url->port), "%s", end != NULL ? end + 1 : "80");
-    return copy(url->host, sizeof(url->host), host, len) &&
-           is_port(end != NULL ? end + 1 : url->port);
+    (void)snprintf(url->port, sizeof(url->port), "%s", port);
+    if (host[0] == '[' && host[len - 1] == ']' && memchr(host, ':', len) != NULL)
+        host++, len -= 2;
+    else if (memchr(host, ':', len) != NULL)
+        return false;
+    return copy(url->host, sizeof(url->host), host, len) && strpbrk(url->host, "[]") == NULL;
 }
 
 int knit_collector_url_parse(const char *key, const char *text, struct knit_collector_url *ret_url,

@@ -11,7 +11,8 @@
 #include "proto/buffer.h"
 #include "server/report/ended_call.h"
 
-enum { KNIT_OTLP_SPAN_MAX = 8192 };
+/* Of any call: five texts of 256 bytes, of which each may take six, and what stands around them. */
+enum { KNIT_OTLP_SPAN_MAX = 10240 };
 
 /* Appends the span of a call that has a trace and has ended at that time of CLOCK_REALTIME, and a
  * comma. Its error stays in the buffer. */
