@@ -583,7 +583,7 @@ void knit_tls_peer_explain(struct knit_tls_peer *peer, const SSL *ssl, bool was_
         {ALERT + SSL_AD_CERTIFICATE_EXPIRED, KNIT_UNAUTHENTICATED, refuses, "it has expired"},
         {ALERT + SSL_AD_CERTIFICATE_UNKNOWN, KNIT_UNAUTHENTICATED, refuses, "it says not why"},
         {ALERT + SSL_AD_UNKNOWN_CA, KNIT_UNAUTHENTICATED, refuses,
-            "it does not know its authority"},
+            "it does not know its authority, or has no list of what that has revoked"},
         {ALERT + SSL_AD_ACCESS_DENIED, KNIT_UNAUTHENTICATED, refuses, "its owner has no access"},
     };
     const unsigned long error = ERR_peek_error();

@@ -31,6 +31,9 @@ static const char *const flaws[] = {
 static const char is_authority[] =
     "the certificate that is shown is an authority's, which some clients refuse";
 
+static const char has_unlisted[] = "an authority of tls_client_ca has no list of revoked "
+                                   "certificates, so what it has certified is refused";
+
 static enum flaw judge(const struct knit_tls_validity *of, time_t now)
 {
     if (of->until <= now)
@@ -54,6 +57,9 @@ static void warn(struct knit_log *log, const struct knit_tls_validity *of, time_
             KNIT_LOG_NUMBER("days_left", (of->until - now) / DAY_S));
     if (of->is_authority)
         knit_log(log, KNIT_LOG_WARNING, is_authority, KNIT_LOG_TEXT("file", of->path));
+    if (of->unlisted[0] != '\0')
+        knit_log(log, KNIT_LOG_WARNING, has_unlisted, KNIT_LOG_TEXT("file", of->path),
+            KNIT_LOG_TEXT("authority", of->unlisted));
 }
 
 /* The same for who has asked for it to be read. */
@@ -65,6 +71,8 @@ static void put_note(struct knit_sentence *note, const struct knit_tls_validity 
         (void)knit_sentence_append(note, 0, "%s: %s", flaws[flaw], of->path);
     if (of->is_authority)
         (void)knit_sentence_append(note, 0, "%s: %s", is_authority, of->path);
+    if (of->unlisted[0] != '\0')
+        (void)knit_sentence_append(note, 0, "%s: %s", has_unlisted, of->path);
 }
 
 /* Either may be NULL. */

@@ -42,9 +42,9 @@ KNIT_MUST_CHECK int knit_certificates_init(struct knit_certificates *certificate
 void knit_certificates_fini(struct knit_certificates *certificates);
 
 /* From now on the log says of each file that something in it is about to end, has ended, is not
- * valid yet, or is what some clients refuse: now, after each reload and each day. None of this is
- * refused: local callers need no certificate, and the clock may be what is wrong. The log is
- * borrowed. Returns 0 or -ENOMEM. */
+ * valid yet, lacks something, or is what some clients refuse: now, after each reload and each day.
+ * None of this is refused: local callers need no certificate, and the clock may be what is wrong.
+ * The log is borrowed. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_certificates_watch(
     struct knit_certificates *certificates, struct event_base *base, struct knit_log *log);
 /* Before the base is freed. Accepts one that is not watched. */

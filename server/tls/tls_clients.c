@@ -82,26 +82,54 @@ static int read_authorities(
         knit_tls_context_reason());
 }
 
+static bool has_list(X509_STORE *store, const X509_NAME *authority)
+{
+    const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+    const X509_CRL *crl;
+
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+        if (crl != NULL && X509_NAME_cmp(X509_CRL_get_issuer(crl), authority) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first one that has none. Those who come with its certificates hear that nobody knows it. */
+static void note_unlisted(SSL_CTX *context, struct knit_tls_validity *validity)
+{
+    const STACK_OF(X509_NAME) *authorities = SSL_CTX_get_client_CA_list(context);
+    X509_STORE *store = SSL_CTX_get_cert_store(context);
+    const X509_NAME *name;
+
+    for (int i = 0; i < sk_X509_NAME_num(authorities) && validity->unlisted[0] == '\0'; i++) {
+        name = sk_X509_NAME_value(authorities, i);
+        if (!has_list(store, name))
+            (void)X509_NAME_oneline(name, validity->unlisted, sizeof(validity->unlisted));
+    }
+}
+
 static int read_revoked(
     SSL_CTX *context, const char *path, EVP_MD_CTX *digest, struct knit_sentence *why)
 {
     BIO *file = BIO_new_file(path, "r");
     X509_STORE *store = SSL_CTX_get_cert_store(context);
+    struct knit_tls_validity *validity = NULL;
     X509_CRL *crl = NULL;
-    size_t count = 0;
     bool is_good = file != NULL;
 
     while (is_good && (crl = PEM_read_bio_X509_CRL(file, NULL, NULL, NULL)) != NULL) {
         is_good = X509_STORE_add_crl(store, crl) == 1 && digest_der(digest, encode_crl, crl);
-        (void)knit_tls_parts_note(knit_tls_parts_of(context), path, X509_CRL_get0_lastUpdate(crl),
-            X509_CRL_get0_nextUpdate(crl));
+        validity = knit_tls_parts_note(knit_tls_parts_of(context), path,
+            X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl));
         X509_CRL_free(crl);
-        count++;
     }
     BIO_free(file);
-    if (is_good && count > 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE &&
+    if (is_good && validity != NULL &&
+        ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE &&
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1) {
         ERR_clear_error();
+        note_unlisted(context, validity);
         return 0;
     }
     return knit_sentence_set(why, REFUSED,

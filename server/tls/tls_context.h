@@ -24,7 +24,8 @@
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
-#define KNIT_TLS_ALPN "knit/1"
+#define KNIT_TLS_ALPN        "knit/1"
+#define KNIT_TLS_SUBJECT_MAX 128 /* bytes of a name that is shown to people, with its end */
 
 struct knit_tls_tickets;
 
@@ -42,6 +43,8 @@ struct knit_tls_validity {
     const char *path; /* of the settings */
     time_t from, until;
     bool is_authority; /* what is shown is an authority's */
+    /* Of tls_crl: an authority whose certificates are refused, for there is no list of it. */
+    char unlisted[KNIT_TLS_SUBJECT_MAX];
 };
 
 /* Of all files of a context; borrowed. Returns how many there are. */

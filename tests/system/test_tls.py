@@ -406,6 +406,26 @@ class Clients(TlsCase):
                                               tls_crl=authority.path(crl)) as daemon:
                 self.refused(daemon, authority.client('client'), 'unable to get certificate CRL|CRL has expired')
 
+    def test_an_authority_without_a_list_of_revoked_ones_is_said_beforehand(self):
+        """At the start, after a reload, by the check: all its clients would be refused, as if it were not known."""
+        crl = authority.path('crl_few.pem')
+        shutil.copy(authority.path('crl_stranger.pem'), crl)
+        words = 'an authority of tls_client_ca has no list of revoked certificates, so what it has certified is refused'
+        line = f'level=warning msg="{words}" file={crl} authority='
+        options = {'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'tls_crl': crl}
+        with TlsDaemon(authority, '--check-config', wait=False, **options) as daemon:
+            daemon.wait()
+            self.assertEqual([daemon.log().count(line), len(daemon.log().splitlines())], [1, 1])
+        with TlsDaemon(authority, **options) as daemon:
+            self.assertEqual(daemon.log().count(line), 1)
+            url = next(url for url in daemon.urls if url.startswith('unix://'))
+            for lists, said in (('crl_stranger',), f'knit: {words}: {crl}\n'), (('crl_stranger', 'crl_empty'), ''):
+                with open(crl, 'w') as file:
+                    file.writelines(open(authority.path(f'{name}.pem')).read() for name in lists)
+                done = subprocess.run([KNIT, '-u', url, 'reload'], capture_output=True, text=True, timeout=PATIENCE)
+                self.assertEqual((done.returncode, done.stderr), (0, said))
+            self.assertEqual(daemon.log().count(line), 2)
+
     def test_a_list_that_is_read_again_refuses_whom_it_names(self):
         crl = authority.path('crl_now.pem')
         shutil.copy(authority.path('crl_empty.pem'), crl)
