@@ -96,15 +96,11 @@ static void put_id(struct knit_writer *writer, const char *kind, unsigned id)
     knit_writer_text(writer, text);
 }
 
-/* False: there is no such user. */
-static bool put_user(struct knit_writer *writer, const char *name)
+static void put_user(struct knit_writer *writer, const struct passwd *user)
 {
-    const struct passwd *user = getpwnam(name);
     gid_t gids[GROUPS_MAX];
     int count = GROUPS_MAX;
 
-    if (user == NULL)
-        return false;
     (void)getgrouplist(user->pw_name, user->pw_gid, gids, &count);
     if (count > GROUPS_MAX)
         count = GROUPS_MAX;
@@ -112,7 +108,18 @@ static bool put_user(struct knit_writer *writer, const char *name)
     put_id(writer, "uid", (unsigned)user->pw_uid);
     for (int i = 0; i < count; i++)
         put_id(writer, "gid", (unsigned)gids[i]);
-    return true;
+}
+
+/* Of "uid:N", as which the daemon names whom it knows by no token; NULL: it is no user's. */
+static const struct passwd *find_uid(const char *principal)
+{
+    char *end;
+    unsigned long uid;
+
+    if (strncmp(principal, "uid:", 4) != 0 || principal[4] < '0' || principal[4] > '9')
+        return NULL;
+    uid = strtoul(principal + 4, &end, 10);
+    return *end == '\0' && uid < UINT32_MAX ? getpwuid((uid_t)uid) : NULL;
 }
 
 static bool is_principal(const char *text)
@@ -128,10 +135,14 @@ static bool is_principal(const char *text)
 /* False: no such principal can be. */
 static bool put_principal(struct knit_writer *writer, const char *principal)
 {
-    if (strncmp(principal, "user:", 5) == 0)
-        return put_user(writer, principal + 5);
-    knit_writer_text(writer, principal);
-    return true;
+    bool is_name = strncmp(principal, "user:", 5) == 0;
+    const struct passwd *user = is_name ? getpwnam(principal + 5) : find_uid(principal);
+
+    if (user != NULL)
+        put_user(writer, user);
+    else if (!is_name)
+        knit_writer_text(writer, principal);
+    return user != NULL || !is_name;
 }
 
 static int print_json(const struct knit_tool *tool, const void *map, size_t len, int status)

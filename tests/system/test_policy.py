@@ -519,6 +519,8 @@ class Operators(Case):
                     ('token:x', 'add', 1, 'denied: [principal token:x] denies add on line 5\n'),
                     ('token:y', '$/stats', 0, 'allowed: [group g] allows $/stats on line 3\n'),
                     ('user:root', 'add', 0, 'allowed: [group g] allows a* on line 3\n'),
+                    ('uid:0', 'add', 0, 'allowed: [group g] allows a* on line 3\n'),
+                    ('uid:4294967000', 'add', 1, 'denied: no section speaks of this principal\n'),
                     ('token:y', 'echo', 1, 'denied: [group g] of line 1 does not allow it\n'),
                     ('anonymous', 'add', 1, 'denied: no section speaks of this principal\n')):
                 done = self.knit(daemon, 'policy', 'why', principal, name)
