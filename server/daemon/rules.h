@@ -10,6 +10,7 @@
 #include "proto/sentence.h"
 #include "server/daemon/reload.h"
 
+struct knit_authentication;
 struct knit_host;
 struct knit_log;
 struct knit_policy;
@@ -21,7 +22,8 @@ struct knit_rules {
     struct knit_log *log;
     struct knit_host *pool;
     struct knit_principals *principals;
-    struct knit_policy *policy; /* NULL: there is none */
+    struct knit_authentication *authentication; /* who has a token */
+    struct knit_policy *policy;                 /* NULL: there is none */
 };
 
 /* Before anything else is made: whether the file can be read. Returns 0; > 0 or -ENOMEM with a

@@ -367,7 +367,8 @@ static int start_rules(struct service *service, struct knit_sentence *why)
     service->rules = (struct knit_rules){.settings = service->settings,
         .log = &service->log,
         .pool = service->pool,
-        .principals = &service->identity.principals};
+        .principals = &service->identity.principals,
+        .authentication = &service->identity.authentication};
     return knit_rules_begin(&service->rules, why);
 }
 

@@ -65,6 +65,16 @@ bool knit_authentication_has(struct knit_authentication *authentication, uint64_
     return has;
 }
 
+bool knit_authentication_knows(struct knit_authentication *authentication, const char *principal)
+{
+    bool knows;
+
+    (void)pthread_mutex_lock(&authentication->mutex);
+    knows = authentication->tokens != NULL && knit_tokens_knows(authentication->tokens, principal);
+    (void)pthread_mutex_unlock(&authentication->mutex);
+    return knows;
+}
+
 struct knit_failures_verdict knit_authentication_failed(
     struct knit_authentication *authentication, uint64_t address, uint64_t now_ns)
 {

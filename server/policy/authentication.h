@@ -46,6 +46,9 @@ KNIT_MUST_CHECK int knit_authentication_by_token(struct knit_authentication *aut
 /* Whether the token that the key stands for is still somebody's. */
 bool knit_authentication_has(struct knit_authentication *authentication, uint64_t key);
 
+/* Whether there is a token by which a caller is that principal, "token:" and a name. */
+bool knit_authentication_knows(struct knit_authentication *authentication, const char *principal);
+
 /* Somebody at the address has failed. */
 struct knit_failures_verdict knit_authentication_failed(
     struct knit_authentication *authentication, uint64_t address, uint64_t now_ns);

@@ -21,6 +21,7 @@
 #include "fastpath/control/registry.h"
 #include "server/base/log.h"
 #include "server/policy/access.h"
+#include "server/policy/authentication.h"
 
 enum { IDLE_LOGGED_MAX = 10, ID_BYTES = 16 };
 
@@ -426,26 +427,45 @@ static bool is_idle(const struct knit_policy *policy, const char *pattern)
     return true;
 }
 
-void knit_policy_log_idle(struct knit_policy *policy, const char *path, struct knit_log *log)
+static bool is_unknown(struct knit_authentication *authentication, const char *member)
 {
-    uint32_t logged = 0;
+    return strncmp(member, "token:", 6) == 0 && strchr(member, '*') == NULL &&
+           !knit_authentication_knows(authentication, member);
+}
+
+struct idle_log {
+    const char *path;
+    struct knit_log *log;
+    unsigned left;
+};
+
+static void log_word(struct idle_log *idle, const char *msg, const struct knit_policy_word *word)
+{
+    idle->left--;
+    knit_log(idle->log, KNIT_LOG_WARNING, msg, KNIT_LOG_TEXT("file", idle->path),
+        KNIT_LOG_NUMBER("line", word->line), KNIT_LOG_TEXT("pattern", word->text));
+}
+
+void knit_policy_log_idle(struct knit_policy *policy, const char *path,
+    struct knit_authentication *authentication, struct knit_log *log)
+{
+    struct idle_log idle = {.path = path, .log = log, .left = IDLE_LOGGED_MAX};
 
     for (size_t i = 0; i < policy->file.count; i++) {
         const struct knit_policy_section *section = &policy->file.sections[i];
         const struct knit_policy_words *lists[] = {&section->allow, &section->deny};
+        const struct knit_policy_word *words =
+            section->is_group ? section->members.items : &section->own;
+        size_t count = section->is_group ? section->members.count : 1;
 
-        for (size_t list = 0; list < 2; list++) {
-            for (size_t at = 0; at < lists[list]->count && logged < IDLE_LOGGED_MAX; at++) {
-                const struct knit_policy_word *word = &lists[list]->items[at];
-
-                if (!is_idle(policy, word->text))
-                    continue;
-                logged++;
-                knit_log(log, KNIT_LOG_WARNING, "the policy names a task that there is not",
-                    KNIT_LOG_TEXT("file", path), KNIT_LOG_NUMBER("line", word->line),
-                    KNIT_LOG_TEXT("pattern", word->text));
-            }
-        }
+        for (size_t at = 0; at < count && idle.left > 0; at++)
+            if (is_unknown(authentication, words[at].text))
+                log_word(&idle, "the policy names a token that there is not", &words[at]);
+        for (size_t list = 0; list < 2; list++)
+            for (size_t at = 0; at < lists[list]->count && idle.left > 0; at++)
+                if (is_idle(policy, lists[list]->items[at].text))
+                    log_word(&idle, "the policy names a task that there is not",
+                        &lists[list]->items[at]);
     }
 }
 

@@ -28,6 +28,7 @@
 #include "proto/span.h"
 #include "server/policy/principal.h"
 
+struct knit_authentication;
 struct knit_log;
 struct knit_policy;
 struct knit_registry;
@@ -61,9 +62,10 @@ uint64_t knit_policy_right(struct knit_policy *policy, const struct knit_policy_
 /* Gives the principal its right and its limits; a knit_principals_rule, `arg` is the policy. */
 void knit_policy_rule(void *arg, struct knit_principal *principal);
 
-/* Says in the log what patterns of tasks stand for none, which is most often a misspelt name; a few
- * of them. */
-void knit_policy_log_idle(struct knit_policy *policy, const char *path, struct knit_log *log);
+/* Says in the log what patterns of tasks stand for none, and what tokens nobody has, which is most
+ * often a misspelt name: a `deny` for one denies nobody anything. A few of them. */
+void knit_policy_log_idle(struct knit_policy *policy, const char *path,
+    struct knit_authentication *authentication, struct knit_log *log);
 
 /* Whether that is allowed, and by which line, as a sentence. */
 bool knit_policy_explain(struct knit_policy *policy, const struct knit_policy_names *names,

@@ -220,6 +220,14 @@ const char *knit_tokens_find(
     return tokens->names[found - 1];
 }
 
+bool knit_tokens_knows(const struct knit_tokens *tokens, const char *principal)
+{
+    for (size_t i = 0; i < tokens->count; i++)
+        if (strcmp(tokens->names[i], principal) == 0)
+            return true;
+    return false;
+}
+
 bool knit_tokens_has(const struct knit_tokens *tokens, uint64_t key)
 {
     for (size_t i = 0; i < tokens->count; i++)

@@ -51,5 +51,8 @@ size_t knit_tokens_count(const struct knit_tokens *tokens);
 const char *knit_tokens_find(
     const struct knit_tokens *tokens, struct knit_span token, uint64_t *ret_key);
 
+/* Whether one of them is that principal's, "token:" and a name. */
+bool knit_tokens_knows(const struct knit_tokens *tokens, const char *principal);
+
 /* Whether the token is still somebody's. */
 bool knit_tokens_has(const struct knit_tokens *tokens, uint64_t key);

@@ -117,6 +117,21 @@ class WithToken(Case):
             wrong.notify('$/hello', {'name': 'test', 'token': 'wrong-0123456789abcdef'})
             self.assertTrue(wrong.is_closed_by_peer())
 
+    def test_a_token_that_the_policy_alone_knows_is_said(self):
+        """Most often its name is misspelt, and then a `deny` for it denies nobody anything."""
+        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            policy = os.path.join(folder, 'policy')
+            with open(policy, 'w') as file:
+                file.write('[group g]\nmembers = token:* token:nightli token:billing anonymous\nallow = *\n'
+                           '[principal token:biling]\ndeny = add\n[principal token:nightly]\nallow = *\n')
+            with Tokens(policy=policy) as tokens:
+                line = 'level=warning msg="the policy names a token that there is not"'
+                for number, name in (2, 'nightli'), (4, 'biling'):
+                    self.assertEqual(tokens.daemon.log().count(f'{line} file={policy} line={number} pattern=token:{name}\n'), 1)
+                self.assertEqual(tokens.daemon.log().count(line), 2)
+                tokens.write('')
+                tokens.reload(f'{line} file={policy} line=6 pattern=token:nightly\n')
+
     def test_a_daemon_without_tokens_takes_none(self):
         with Daemon() as daemon, daemon.tcp() as rpc:
             self.assertIn('no tokens', self.assert_fails(UNAUTHENTICATED, hello, rpc, NIGHTLY).text)
