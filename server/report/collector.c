@@ -25,7 +25,7 @@ enum {
 
 /* What came. */
 struct answer {
-    char head[HEAD_MAX + 1]; /* ends with a NUL */
+    char head[HEAD_MAX + 1]; /* ends with a NUL, in front of the body */
     size_t kept, total;
     size_t whole; /* bytes of head and body, if that is known; 0 = it is not */
 };
@@ -102,6 +102,15 @@ static int connect_to(struct knit_collector_post *post, struct knit_collector_an
     return fd;
 }
 
+/* There is an answer, or there will be none. */
+static bool has_answered(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+/* False: it was not all sent. One that does not read on may have said why. */
 static bool send_all(struct knit_collector_post *post, int fd, struct knit_span bytes)
 {
     size_t done = 0;
@@ -113,7 +122,7 @@ static bool send_all(struct knit_collector_post *post, int fd, struct knit_span 
             done += (size_t)n;
         else if (errno != EINTR && errno != EAGAIN)
             return false;
-        else if (!knit_collector_wait(post, fd, POLLOUT))
+        else if (!knit_collector_wait(post, fd, POLLOUT | POLLIN) || has_answered(fd))
             return false;
     }
     return true;
@@ -140,32 +149,40 @@ static bool send_request(struct knit_collector_post *post, int fd)
 
 /* ---- and back ------------------------------------------------------------------------------ */
 
-/* The number that a field has; 0: it is not there. name: with what stands around it. */
-static uint32_t number_of(const char *head, const char *name)
+/* The number that a field has. False: it is not there, or no number, or one of ten digits. name:
+ * with what stands around it. */
+static bool has_number(const char *head, const char *name, uint32_t *ret_number)
 {
     const char *at = strcasestr(head, name);
+    size_t digits;
 
     if (at == NULL)
-        return 0;
+        return false;
     at += strlen(name);
     at += strspn(at, " \t");
-    return (uint32_t)strtoul(strspn(at, "0123456789") < 10 ? at : "", NULL, 10);
+    digits = strspn(at, "0123456789");
+    if (digits == 0 || digits > 9)
+        return false;
+    *ret_number = (uint32_t)strtoul(at, NULL, 10);
+    return true;
 }
 
-/* More has come. What follows a head is waited for a moment longer. */
+/* More of the head has come. What follows a head is waited for a moment longer. */
 static void look(struct knit_collector_post *post, struct answer *answer)
 {
-    const char *end = strstr(answer->head, "\r\n\r\n");
+    char *end = strstr(answer->head, "\r\n\r\n");
     const uint64_t rest_ns = knit_clock_ns() + REST_MS * UINT64_C(1000000);
     uint32_t len;
 
-    if (answer->whole != 0 || (end == NULL && answer->kept < HEAD_MAX))
+    if (end == NULL && answer->kept < HEAD_MAX)
         return;
-    len = number_of(answer->head, "\r\nContent-Length:");
-    answer->whole =
-        end != NULL && len < ANSWER_MAX ? (size_t)(end - answer->head) + 4 + len : ANSWER_MAX;
-    if (strcasestr(answer->head, "\r\nContent-Length:") == NULL)
-        answer->whole = ANSWER_MAX;
+    answer->whole = ANSWER_MAX;
+    if (end != NULL) {
+        end[2] = '\0';
+        if (has_number(answer->head, "\r\nContent-Length:", &len) && len < ANSWER_MAX)
+            answer->whole = (size_t)(end - answer->head) + 4 + len;
+    }
+    answer->kept = HEAD_MAX;
     if (rest_ns < post->deadline_ns)
         post->deadline_ns = rest_ns;
 }
@@ -186,8 +203,9 @@ static void receive(struct knit_collector_post *post, int fd, struct answer *ans
         if (n <= 0)
             return;
         answer->total += (size_t)n;
-        if (is_kept)
-            answer->kept += (size_t)n;
+        if (!is_kept)
+            continue;
+        answer->kept += (size_t)n;
         answer->head[answer->kept] = '\0';
         look(post, answer);
     }
@@ -216,23 +234,27 @@ enum knit_collector_result knit_collector_ask(
     struct knit_collector_post *post, struct knit_collector_answer *ret_answer)
 {
     struct answer answer = {.kept = 0};
+    bool is_sent;
     int fd;
 
     *ret_answer = (struct knit_collector_answer){.status = 0};
     fd = connect_to(post, ret_answer);
-    if (fd >= 0) {
-        say(ret_answer, "no answer", "the connection was lost, or it took too long");
-        if (send_request(post, fd))
-            receive(post, fd, &answer);
-        knit_fd_close(&fd);
-        ret_answer->status = status_of(answer.head);
-    }
+    if (fd < 0)
+        return judge(0);
+    is_sent = send_request(post, fd);
+    receive(post, fd, &answer);
+    knit_fd_close(&fd);
+    ret_answer->status = status_of(answer.head);
+    if (!is_sent && ret_answer->status / 100 == 2)
+        ret_answer->status = 0;
     if (ret_answer->status != 0) {
-        ret_answer->retry_after_s = number_of(answer.head, "\r\nRetry-After:");
+        (void)has_number(answer.head, "\r\nRetry-After:", &ret_answer->retry_after_s);
         (void)snprintf(
             ret_answer->reason, sizeof(ret_answer->reason), "it answered %d", ret_answer->status);
-    } else if (answer.kept > 0) {
+    } else if (is_sent && answer.kept > 0) {
         say(ret_answer, "no answer", "what came is none by HTTP/1");
+    } else {
+        say(ret_answer, "no answer", "the connection was lost, or it took too long");
     }
     return judge(ret_answer->status);
 }

@@ -3,8 +3,10 @@
  * deadline for all of it: the name, the connection, what is sent and what comes back.
  *
  * Of the answer its status and Retry-After are of interest; what is longer than some KiB, or never
- * ends, is left there. A collector beside the daemon is asked twice a second at most, so a
- * connection for each request costs nothing that counts.
+ * ends, is left there. One that comes before all was sent is heard as well, since it may say that
+ * the request is too large; but what a collector has not read it has not taken. A collector beside
+ * the daemon is asked twice a second at most, so a connection for each request costs nothing that
+ * counts.
  *
  * Rejected: evhttp, of a library that the daemon does not link with otherwise. It would be run by
  * callbacks what reads here from top to bottom, and what its time limits are of is each read.
