@@ -69,6 +69,7 @@ struct knit_scan {
     uint32_t element[KNIT_SCAN_ELEMENTS_MAX]; /* where each top-level element begins */
     uint8_t count;                            /* top-level elements announced, 0 until known */
     uint8_t kind;       /* enum knit_message_kind; valid once the first element has been seen */
+    uint8_t prefix;     /* bytes of "$/" that the method's name begins with */
     bool has_msgid;     /* msgid is known (requests and responses) */
     bool has_reference; /* there is a reference to a result in it (ext 40), wherever */
     uint32_t msgid;
@@ -86,7 +87,6 @@ struct knit_scan {
     uint8_t expect;      /* that ext's code, 0 = none */
     uint8_t state;
     uint8_t top;         /* the innermost frame; 0 is the message itself */
-    uint8_t prefix;      /* bytes of "$/" that the method's name begins with */
     uint8_t prefix_left; /* bytes of the name still to compare with it */
     uint8_t partial_len;
     uint8_t partial[KNIT_HEAD_BYTES_MAX]; /* a head that arrives in pieces */

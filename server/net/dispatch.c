@@ -22,6 +22,7 @@
 #include "server/net/strangers.h"
 #include "server/rpc/method.h"
 #include "server/rpc/references.h"
+#include "server/rpc/reports.h"
 #include "server/rpc/router.h"
 
 enum {
@@ -75,45 +76,72 @@ static void end_for_msgid(struct knit_connection *connection, uint32_t msgid)
         connection, &msgid, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
 }
 
-/* Well-formed, but beyond a limit. */
-static void refuse_message(struct knit_connection *connection)
-{
-    const struct knit_scan *scan = &connection->scan;
-    struct knit_failure failure;
-    struct knit_sentence text;
-    bool is_message;
-    uint32_t slot;
-
-    if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
-        knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
-        end_for_msgid(connection, scan->msgid);
-        return;
-    }
-    KNIT_COUNT(connection->net->turn, messages_bad);
-    if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
-        return;
-    is_message = scan->refused == KNIT_TOO_LARGE && scan->exceeded == scan->limits.message_bytes;
-    if (is_message)
-        (void)knit_sentence_set(&text, 0,
-            "the message is too large: %llu bytes, at most %llu (server.message_max_bytes)",
-            (unsigned long long)scan->used, (unsigned long long)scan->exceeded);
-    else if (scan->refused == KNIT_TOO_LARGE)
-        (void)knit_sentence_set(&text, 0, "%s: at most %u", scan->reason, scan->exceeded);
-    else
-        (void)knit_sentence_set(
-            &text, 0, "the message nests too deep: at most %u levels", scan->exceeded);
-    failure = knit_failure(scan->refused, text.text);
-    failure.limit = scan->exceeded;
-    if (is_message)
-        failure.actual = scan->used;
-    knit_output_failure(connection, scan->msgid, &failure);
-}
-
 /* When the message at the front was read. */
 static uint64_t since_ns(const struct knit_connection *connection)
 {
     return connection->lookahead != NULL ? knit_lookahead_since_ns(connection)
                                          : connection->received_ns;
+}
+
+/* What a message that is beyond a limit is refused with. */
+static struct knit_failure describe_refusal(
+    const struct knit_scan *scan, struct knit_sentence *ret_text)
+{
+    const bool is_message =
+        scan->refused == KNIT_TOO_LARGE && scan->exceeded == scan->limits.message_bytes;
+    struct knit_failure failure;
+
+    if (is_message)
+        (void)knit_sentence_set(ret_text, 0,
+            "the message is too large: %llu bytes, at most %llu (server.message_max_bytes)",
+            (unsigned long long)scan->used, (unsigned long long)scan->exceeded);
+    else if (scan->refused == KNIT_TOO_LARGE)
+        (void)knit_sentence_set(ret_text, 0, "%s: at most %u", scan->reason, scan->exceeded);
+    else
+        (void)knit_sentence_set(
+            ret_text, 0, "the message nests too deep: at most %u levels", scan->exceeded);
+    failure = knit_failure(scan->refused, ret_text->text);
+    failure.limit = scan->exceeded;
+    if (is_message)
+        failure.actual = scan->used;
+    return failure;
+}
+
+/* Those of the protocol's methods are no calls, and nothing is said of strangers. */
+static void report_unread(struct knit_connection *connection, const struct knit_failure *failure)
+{
+    const struct knit_scan *scan = &connection->scan;
+    const struct knit_message message = {.kind = (enum knit_message_kind)scan->kind,
+        .msgid = scan->msgid,
+        .method = {.id = UINT64_MAX},
+        .params = {NULL, scan->used}};
+
+    if (!connection->is_stranger && scan->prefix < 2 &&
+        (connection->caller.gone_ns == 0 || message.kind != KNIT_MESSAGE_REQUEST))
+        knit_reports_refuse_unread(&connection->caller, &message, since_ns(connection), failure);
+}
+
+/* Well-formed, but beyond a limit. */
+static void refuse_message(struct knit_connection *connection)
+{
+    const struct knit_scan *scan = &connection->scan;
+    const bool is_request = scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid;
+    struct knit_failure failure;
+    struct knit_sentence text;
+    uint32_t slot;
+
+    if (is_request && knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
+        end_for_msgid(connection, scan->msgid);
+        return;
+    }
+    KNIT_COUNT(connection->net->turn, messages_bad);
+    if (!is_request && scan->kind != KNIT_MESSAGE_NOTIFICATION)
+        return;
+    failure = describe_refusal(scan, &text);
+    if (knit_reports_are_on(connection->caller.router))
+        report_unread(connection, &failure);
+    if (is_request)
+        knit_output_failure(connection, scan->msgid, &failure);
 }
 
 /* A method of the protocol. */

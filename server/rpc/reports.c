@@ -456,6 +456,16 @@ void knit_reports_refuse(struct knit_caller *caller, const struct knit_message *
     reports->trying = NO_REPORT;
 }
 
+void knit_reports_refuse_unread(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, const struct knit_failure *failure)
+{
+    const uint32_t index = new_report(caller, message, since_ns);
+    const struct ending ending = ending_of(failure);
+
+    if (index != NO_REPORT)
+        end(caller->router, index, &ending);
+}
+
 /* ---- slots --------------------------------------------------------------------------------- */
 
 void knit_reports_note_run(struct knit_router *router, uint32_t slot, uint64_t run_ns)

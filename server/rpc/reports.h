@@ -85,6 +85,11 @@ void knit_reports_note_failure(
 void knit_reports_refuse(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure);
 
+/* A message is refused that is beyond a limit of messages. Of its task nothing is known; its params
+ * stand for all of it and are not read. */
+void knit_reports_refuse_unread(struct knit_caller *caller, const struct knit_message *message,
+    uint64_t since_ns, const struct knit_failure *failure);
+
 /* A request's response is on its way; of those that are no calls nothing is said. */
 void knit_reports_end_outcome(
     struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome);

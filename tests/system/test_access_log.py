@@ -141,6 +141,32 @@ class Lines(Reported):
         self.wait_for(1, task='unknown too', kind='notification', outcome='UNKNOWN_TASK')
         self.assertEqual(len(self.lines()), 6)
 
+    def test_messages_beyond_a_limit(self):
+        """Nothing of them is kept but their kind and number."""
+        daemon = self.start(message_max_bytes=4096, call_max_bytes=1024)
+        deep = 1
+        for _ in range(100):
+            deep = [deep]
+        with daemon.tcp() as rpc:
+            self.assert_fails(101, rpc.call, 'same', bytes(2000))
+            self.assert_fails(101, rpc.call, 'same', bytes(5000))
+            rpc.notify('same', bytes(6000))
+            self.assert_fails(102, rpc.call, 'same', deep)
+            rpc.call('same', 1)
+            peer = '{}:{}'.format(*rpc.sock.getsockname())
+        line, = self.wait_for(1, kind='request', outcome='TOO_LARGE', task='')
+        self.assertEqual((line['by'], line['peer'], line['principal'], line['out_bytes']), ('none', peer, 'anonymous', '0'))
+        self.assertGreater(int(line['in_bytes']), 5000)
+        line, = self.wait_for(1, kind='notification', outcome='TOO_LARGE', task='')
+        self.assertGreater(int(line['in_bytes']), 6000)
+        self.wait_for(1, kind='request', outcome='TOO_LARGE', task='same')
+        self.wait_for(1, kind='request', outcome='TOO_DEEP', task='')
+        self.wait_for(1, outcome='ok', task='same')
+        self.assertEqual(len(self.lines()), 5)
+        with daemon.tcp() as rpc:
+            rpc.sock.sendall(msgpack.packb([0, 1, 'same', [bytes(10000)]])[:3000])
+        self.assertEqual(len(self.lines()), 5)
+
     def test_what_ends_early(self):
         ledger = self.daemon.ledger
         with self.daemon.tcp() as rpc:
