@@ -137,8 +137,6 @@ static int put_calls(struct knit_face *face, struct knit_buffer *text)
 
 /* ---- which there are ----------------------------------------------------------------------- */
 
-/* ---- pages --------------------------------------------------------------------------------- */
-
 static const char *why_not_ready(const struct knit_face *face)
 {
     struct knit_host_stats stats;

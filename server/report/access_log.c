@@ -38,7 +38,7 @@ struct knit_access_log {
     bool is_torn;    /* the last line was written in part */
     uint64_t to_say; /* lines that were dropped and not told of */
     uint64_t said_ns;
-    int error; /* of the last write that failed */
+    int error; /* of a write of these; 0 = none failed */
 };
 
 /* ---- lines --------------------------------------------------------------------------------- */
@@ -138,7 +138,8 @@ static size_t write_all(struct knit_access_log *access, const char *bytes, size_
         else if (n == 0 || errno != EINTR)
             break;
     }
-    access->error = done < len ? errno : 0;
+    if (done < len)
+        access->error = errno;
     return done;
 }
 
@@ -184,6 +185,7 @@ static void say_dropped(struct knit_access_log *access, bool is_last)
         KNIT_LOG_NUMBER("lines", access->to_say),
         KNIT_LOG_TEXT("reason", access->error != 0 ? strerror(access->error) : "too many at once"));
     access->to_say = 0;
+    access->error = 0;
     access->said_ns = now_ns;
 }
 
