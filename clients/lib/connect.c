@@ -206,9 +206,9 @@ static int run(struct knit_connecting *connecting, int *ret_fd)
     return -EINPROGRESS;
 }
 
-static int refuse(
-    const struct knit_url *url, const char *where, int r, struct knit_error *ret_error)
+static int refuse(const struct knit_url *url, int r, struct knit_error *ret_error)
 {
+    char where[KNIT_URL_PLACE_MAX];
     const char *suggestion = r == -ENOENT || r == -ECONNREFUSED ? " (is knittingd running there?)"
                              : r == -EACCES && url->scheme != KNIT_URL_TCP
                                  ? " (socket_mode and socket_group of the daemon say who may)"
@@ -217,6 +217,7 @@ static int refuse(
                : r == -EACCES || r == -EPERM ? KNIT_DENIED
                                              : KNIT_DISCONNECTED;
 
+    knit_url_place(url, where);
     knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
         strerror(-r), suggestion);
     if (ret_error != NULL)
@@ -242,8 +243,6 @@ static int step_lookup(struct knit_connecting *connecting, struct knit_error *re
 
 static int step_tcp(struct knit_connecting *connecting, int *ret_fd, struct knit_error *ret_error)
 {
-    const struct knit_url *url = &connecting->url;
-    char where[sizeof(url->host) + sizeof(url->port) + 1];
     int code = connecting->lookup != NULL ? step_lookup(connecting, ret_error) : KNIT_OK;
     int on = 1, r;
 
@@ -254,10 +253,8 @@ static int step_tcp(struct knit_connecting *connecting, int *ret_fd, struct knit
     r = run(connecting, ret_fd);
     if (r == -EINPROGRESS)
         return KNIT_PENDING;
-    if (r < 0) {
-        snprintf(where, sizeof(where), "%s:%s", url->host, url->port);
-        return refuse(url, where, r, ret_error);
-    }
+    if (r < 0)
+        return refuse(&connecting->url, r, ret_error);
     (void)setsockopt(*ret_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     (void)setsockopt(*ret_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     return KNIT_OK;
@@ -280,7 +277,7 @@ static int step_unix(struct knit_connecting *connecting, int *ret_fd, struct kni
             return KNIT_PENDING;
         r = -ETIMEDOUT;
     }
-    return r < 0 ? refuse(&connecting->url, connecting->url.path, r, ret_error) : KNIT_OK;
+    return r < 0 ? refuse(&connecting->url, r, ret_error) : KNIT_OK;
 }
 
 static int new_connecting(const struct knit_url *url, uint64_t until_ns,

@@ -350,6 +350,7 @@ static int explain_lost(const struct knit_link *link, int code, struct knit_erro
     const struct knit_transport *transport = &link->stream->transport;
     const struct knit_url *url = link_url(link);
     const char *perhaps = "";
+    char where[KNIT_URL_PLACE_MAX];
 
     if (url->scheme != KNIT_URL_TCP || knit_stream_is_open(link->stream) ||
         code != KNIT_DISCONNECTED)
@@ -358,8 +359,9 @@ static int explain_lost(const struct knit_link *link, int code, struct knit_erro
         code = transport->refusal;
     else if (!url->is_encrypted)
         perhaps = " (one that speaks TLS there does so: its URL begins with knits://)";
-    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s:%s: %s%s", url->host,
-        url->port, link->stream->reason, perhaps);
+    knit_url_place(url, where);
+    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
+        link->stream->reason, perhaps);
     if (ret_error != NULL)
         ret_error->retryable = transport->refusal == 0;
     return code;

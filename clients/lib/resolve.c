@@ -111,8 +111,10 @@ static int begin(struct knit_lookup *lookup)
 
 static int fail(const struct knit_url *url, int code, const char *why, struct knit_error *ret_error)
 {
-    knit_error_make(
-        ret_error, code, KNIT_STARTED_NO, "cannot connect to %s:%s: %s", url->host, url->port, why);
+    char where[KNIT_URL_PLACE_MAX];
+
+    knit_url_place(url, where);
+    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s", where, why);
     if (ret_error != NULL)
         ret_error->retryable = true; /* nothing was sent */
     return code;

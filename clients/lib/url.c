@@ -106,6 +106,17 @@ int knit_url_parse(const char *text, struct knit_url *ret_url, const char **ret_
     return bad(ret_reason, "it must begin with knit://, knits://, unix:// or shm://");
 }
 
+void knit_url_place(const struct knit_url *url, char ret_text[KNIT_URL_PLACE_MAX])
+{
+    const bool is_bracketed = strchr(url->host, ':') != NULL;
+
+    if (url->scheme != KNIT_URL_TCP)
+        (void)snprintf(ret_text, KNIT_URL_PLACE_MAX, "%s", url->path);
+    else
+        (void)snprintf(ret_text, KNIT_URL_PLACE_MAX, "%s%s%s:%s", is_bracketed ? "[" : "",
+            url->host, is_bracketed ? "]" : "", url->port);
+}
+
 int knit_url_parse_list(
     const char *text, struct knit_url *ret_urls, uint32_t *ret_count, const char **ret_reason)
 {

@@ -23,6 +23,10 @@ struct knit_url {
     char path[108]; /* of UNIX and SHM: absolute, fits a socket's address */
 };
 
+/* A place as it is shown to people, with its end: HOST:PORT, [ADDRESS]:PORT or the path. */
+#define KNIT_URL_PLACE_MAX (256 + 6 + 4)
+void knit_url_place(const struct knit_url *url, char ret_text[KNIT_URL_PLACE_MAX]);
+
 /* Of one place. ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
 KNIT_MUST_CHECK int knit_url_parse(
     const char *text, struct knit_url *ret_url, const char **ret_reason);

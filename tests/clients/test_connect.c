@@ -224,6 +224,7 @@ static void a_numeric_address_needs_no_resolver_and_no_other_address(void **stat
     parse("[::1]", port, &where);
     assert_int_equal(
         knit_connect(&where, knit_deadline_in_ms(10000), &fd, &error), KNIT_DISCONNECTED);
+    assert_non_null(strstr(error.message, "cannot connect to [::1]:"));
     assert_int_equal(in_threads, 0);
     assert_int_equal(with_addrconfig, 0);
 }
