@@ -122,8 +122,14 @@ static int refuse_file(const char *what, const char *path, struct knit_error *re
 
     if (ERR_SYSTEM_ERROR(error))
         reason = strerror(ERR_GET_REASON(error));
-    else if (ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE)
+    else if ((ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE) ||
+             (ERR_GET_LIB(error) == ERR_LIB_OSSL_DECODER &&
+                 ERR_GET_REASON(error) == ERR_R_UNSUPPORTED))
         reason = "it has none in PEM";
+    else if (ERR_GET_LIB(error) == ERR_LIB_X509 &&
+             (ERR_GET_REASON(error) == X509_R_KEY_VALUES_MISMATCH ||
+                 ERR_GET_REASON(error) == X509_R_KEY_TYPE_MISMATCH))
+        reason = "it is not that of the certificate";
     return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
         "cannot use %s \"%s\": %s", what, path, reason != NULL ? reason : "it is damaged");
 }

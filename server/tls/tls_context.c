@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <string.h>
 
@@ -24,12 +25,33 @@ static const char ciphers_1_3[] =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static const char groups[] = "X25519:P-256:P-384";
 
+/* What the library says in words that lead elsewhere; NULL: its own will do. */
+static const char *reason_of(unsigned long error)
+{
+    static const struct {
+        int lib, reason;
+        const char *words;
+    } known[] = {
+        {ERR_LIB_PEM, PEM_R_NO_START_LINE, "there is none"},
+        {ERR_LIB_OSSL_DECODER, ERR_R_UNSUPPORTED, "there is none"},
+        {ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER, "the client does not speak TLS"},
+        {ERR_LIB_SSL, SSL_R_HTTP_REQUEST, "the client speaks HTTP without TLS"},
+    };
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (ERR_GET_LIB(error) == known[i].lib && ERR_GET_REASON(error) == known[i].reason)
+            return known[i].words;
+    return NULL;
+}
+
 const char *knit_tls_context_reason(void)
 {
     unsigned long error = ERR_peek_error();
     const char *reason =
-        ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
+        ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error)) : reason_of(error);
 
+    if (reason == NULL)
+        reason = ERR_reason_error_string(error);
     ERR_clear_error();
     return reason != NULL ? reason : "no reason is known";
 }

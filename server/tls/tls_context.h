@@ -51,5 +51,5 @@ struct knit_tls_validity {
 size_t knit_tls_context_validities(
     const SSL_CTX *context, const struct knit_tls_validity **ret_validities);
 
-/* The library's own words for what went wrong on this thread, first of all; it forgets it. */
+/* What went wrong first on this thread, mostly in the library's own words; it forgets it. */
 const char *knit_tls_context_reason(void);

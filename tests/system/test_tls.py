@@ -186,12 +186,14 @@ class What_is_spoken(TlsCase):
             client.stdin.close()
 
     def test_plain_bytes_are_refused_with_a_reason(self):
-        before = self.counters()['handshakes_failed']
-        with self.daemon.raw() as sock:
-            sock.sendall(b'\x94\x00\x07\xa6$/ping\x90')
-            self.assertNotIn(b'\x94\x01\x07', sock.recv(65536))
-        wait_until(lambda: self.counters()['handshakes_failed'] == before + 1, 'the count')
-        self.assertRegex(self.daemon.log(), 'msg="TLS handshake failed" reason="wrong version number" .*peer=127.0.0.1:')
+        for plain, reason in ((b'\x94\x00\x07\xa6$/ping\x90', 'the client does not speak TLS'),
+                              (b'GET / HTTP/1.1\r\n\r\n', 'the client speaks HTTP without TLS')):
+            before = self.counters()['handshakes_failed']
+            with self.daemon.raw() as sock:
+                sock.sendall(plain)
+                self.assertNotIn(b'\x94\x01\x07', sock.recv(65536))
+            wait_until(lambda: self.counters()['handshakes_failed'] == before + 1, 'the count')
+            self.assertRegex(self.daemon.log(), f'msg="TLS handshake failed" reason="{reason}" .*peer=127.0.0.1:')
 
 
 class Ends(TlsCase):
@@ -707,7 +709,8 @@ class Settings(unittest.TestCase):
                 ({'tls_client': 'optional', 'tls_client_ca': fifo}, 'server.tls_client_ca: .*/fifo is no regular file'),
                 ({'tls_client': 'optional', 'tls_client_ca': authority.path('ca.pem'), 'tls_crl': fifo},
                  'server.tls_crl: .*/fifo is no regular file'),
-                ({'tls_certificate': authority.path('server.key')}, 'server.tls_certificate: expected a certificate in PEM'),
+                ({'tls_certificate': authority.path('server.key')}, 'server.tls_certificate: expected a certificate in PEM.*: there is none'),
+                ({'tls_key': authority.path('ca.pem')}, 'server.tls_key: expected the private key of .*/ca.pem: there is none'),
                 ({'listen_tls': 'none'}, 'server.tls_certificate: means nothing without listen_tls'),
                 ({'listen_tls': '127.0.0.1:no'}, "server.listen_tls: expected ADDRESS:PORT or .*, not '127.0.0.1:no'"),
                 ({'tls_client': 'required'}, 'server.tls_client: expected tls_client_ca beside it'),
