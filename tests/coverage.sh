@@ -12,7 +12,8 @@ lines=no
 [ "${1:-}" != --lines ] || { lines=yes; shift; }
 dir=${1:-build-coverage}
 sources=(proto/*.c clients/lib/url.c clients/tool/base64.c clients/tool/bigint.c clients/tool/json_*.c
-  fastpath/control/control.c server/config/command_line.c server/config/networks.c server/config/setting.c
+  fastpath/control/control.c server/config/collector_url.c server/config/command_line.c server/config/networks.c
+  server/config/setting.c
   server/config/settings_file.c server/net/proxy_header.c server/rpc/method.c)
 tests=('proto-*' 'fuzz-*' clients-json clients-url fastpath-control 'server-*' 'system-wire*')
 

@@ -160,6 +160,8 @@ static void send_load(struct knit_exporter *exporter, const struct knit_load *lo
         asked_ms = answer.retry_after_s * UINT64_C(1000);
         if (asked_ms > PAUSE_MAX_MS)
             asked_ms = PAUSE_MAX_MS;
+        if (exporter->is_ending)
+            asked_ms = pause_ms = FIRST_PAUSE_MS;
         pause_for(exporter, asked_ms > pause_ms ? asked_ms : pause_ms);
         pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
     }
