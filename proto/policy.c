@@ -114,11 +114,14 @@ static int check_pattern(struct reading *reading, const char *text)
     return 0;
 }
 
-static bool is_number(const char *text)
+/* One text for each id, since they are compared as texts; the last number is the id of nobody. */
+static bool is_id(const char *text)
 {
     size_t len = strspn(text, "0123456789");
 
-    return len > 0 && len < 10 && text[len] == '\0';
+    if (len == 0 || len > 10 || text[len] != '\0' || (text[0] == '0' && len > 1))
+        return false;
+    return strtoull(text, NULL, 10) < UINT32_MAX;
 }
 
 /* A member of a group, or the name of a principal, which is one alone. */
@@ -148,9 +151,10 @@ static int check_member(struct reading *reading, const char *text, bool is_own)
     if ((begins_with(text, "user:") || begins_with(text, "unix-group:")) &&
         strchr(value, '*') != NULL)
         return refuse(reading, "'%s': expected a name without *; uid:* are all users", text);
-    if ((begins_with(text, "uid:") || begins_with(text, "gid:")) && !is_number(value) &&
+    if ((begins_with(text, "uid:") || begins_with(text, "gid:")) && !is_id(value) &&
         strcmp(value, "*") != 0)
-        return refuse(reading, "'%s': expected a number", text);
+        return refuse(
+            reading, "'%s': expected a number from 0 to 4294967294, without zeros before it", text);
     return 0;
 }
 
@@ -275,8 +279,12 @@ static int take_limit(struct reading *reading, const char *key, const char *valu
         if (*rows[i].limit != 0)
             return refuse(reading, "%s stands in this section already", key);
         if (!read_number(value, &number) || number == 0 || number > rows[i].most)
-            return refuse(reading, "%s: expected a number from 1 to %llu, not '%s'", key,
-                (unsigned long long)rows[i].most, value);
+            return refuse(reading, "%s: expected a number from 1 to %llu%s, not '%s'", key,
+                (unsigned long long)rows[i].most,
+                rows[i].limit == &limits->bytes_per_second
+                    ? ", or with KiB, MiB or GiB right behind it"
+                    : "",
+                value);
         *rows[i].limit = number;
         return 0;
     }

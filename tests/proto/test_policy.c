@@ -96,12 +96,14 @@ static void one_deny_wins_wherever_it_stands(void **state)
 static void sections_add_up(void **state)
 {
     struct knit_policy_file file =
-        read_text("[group one]\nmembers = uid:1 gid:7\nallow = a\n"
+        read_text("[group one]\nmembers = uid:1 uid:4294967294 uid:0 gid:7\nallow = a\n"
                   "[group two]\nmembers = uid:2 gid:7 token:*\nallow = b $/attach\n"
                   "[group all]\nmembers = *\nallow = c\n");
 
     (void)state;
     assert_true(may(&file, "uid:1", "a"));
+    assert_true(may(&file, "uid:4294967294", "a"));
+    assert_true(may(&file, "uid:0", "a"));
     assert_false(may(&file, "uid:1", "b"));
     assert_true(may(&file, "uid:3 gid:7", "a"));
     assert_true(may(&file, "uid:3 gid:7", "b"));
@@ -175,6 +177,9 @@ static void each_mistake_is_named_with_its_line(void **state)
         {"[group a]\nmembers = tokn:x\n", "f:2: 'tokn:x': expected anonymous, token:NAME"},
         {"[group a]\nmembers = token:\n", "f:2: 'token:': expected anonymous"},
         {"[group a]\nmembers = uid:x\n", "f:2: 'uid:x': expected a number"},
+        {"[principal uid:4294967295]\n", "expected a number from 0 to 4294967294"},
+        {"[principal uid:99999999999]\n", "expected a number from 0 to 4294967294"},
+        {"[group a]\nmembers = gid:007\n", "f:2: 'gid:007': expected a number"},
         {"[group a]\nmembers = user:*\n", "uid:* are all users"},
         {"[principal a]\n", "f:1: 'a': expected anonymous"},
         {"[principal token:*]\n", "f:1: 'token:*': a * stands in the members"},
@@ -186,7 +191,7 @@ static void each_mistake_is_named_with_its_line(void **state)
         {"[group a]\nweight = 0\n", "f:2: weight: expected a number from 1 to 1000"},
         {"[group a]\nweight = 1\nweight = 2\n", "f:3: weight stands in this section already"},
         {"[group a]\ncalls_per_second = 1e3\n", "f:2: calls_per_second: expected a number"},
-        {"[group a]\nbytes_per_second = 5MB\n", "f:2: bytes_per_second: expected a number"},
+        {"[group a]\nbytes_per_second = 5MB\n", "or with KiB, MiB or GiB right behind it"},
         {"[group a]\nover_limit = waits\n", "f:2: over_limit: expected refuse or wait"},
         {"[group a]\nover_limit = drop\n", "f:2: over_limit: expected refuse"},
         {"[group a]\nover_limit = refuse\nover_limit = refuse\n", "f:3: over_limit stands"},
