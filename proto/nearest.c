@@ -5,6 +5,10 @@
  */
 #include "proto/nearest.h"
 
+#include <string.h>
+
+enum { ABBREVIATED_MIN = 3 };
+
 static size_t least(size_t a, size_t b)
 {
     return a < b ? a : b;
@@ -47,13 +51,22 @@ void knit_nearest_init(struct knit_nearest *nearest, const char *name, size_t le
     nearest->below = len == 0 || len > KNIT_NEAREST_NAME_MAX ? 0 : len / 3 + 2;
 }
 
+static bool is_abbreviated(const struct knit_nearest *nearest, const char *name, size_t len)
+{
+    return nearest->len >= ABBREVIATED_MIN && nearest->len < len &&
+           memcmp(nearest->name, name, nearest->len) == 0;
+}
+
 bool knit_nearest_try(struct knit_nearest *nearest, const char *name, size_t len)
 {
     size_t found;
 
     if (nearest->below == 0 || len > KNIT_NEAREST_NAME_MAX)
         return false;
-    found = distance(nearest->name, nearest->len, name, len, nearest->below);
+    if (is_abbreviated(nearest, name, len))
+        found = least(1, nearest->below);
+    else
+        found = distance(nearest->name, nearest->len, name, len, nearest->below);
     if (found == nearest->below)
         return false;
     nearest->below = found;

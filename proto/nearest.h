@@ -4,7 +4,8 @@
  *
  * The distance of two names is the number of single letters that are inserted, left out, changed or
  * swapped with the next one. A name is near when at most a third of the misspelt name's letters,
- * plus one, differ; beyond that two names look alike by accident.
+ * plus one, differ; beyond that two names look alike by accident. A name that begins with the
+ * misspelt one, of three letters or more, is as near as one letter: an abbreviation lacks many.
  *
  *     knit_nearest_init(&nearest, given, strlen(given));
  *     for each known name

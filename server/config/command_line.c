@@ -117,6 +117,15 @@ static int identify(
     return ret_option->setting != NULL ? 0 : refuse_unknown(name, name_len, why);
 }
 
+/* Whether the word is one of the options, without a value. */
+static bool is_option(const char *word)
+{
+    struct option option;
+    struct knit_sentence why;
+
+    return strncmp(word, "--", 2) == 0 && identify(word + 2, strlen(word + 2), &option, &why) == 0;
+}
+
 /* The word behind a switch is its value unless it is an option. */
 static const char *value_of_switch(struct walk *walk)
 {
@@ -150,7 +159,7 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
         ret_option->value = equals + 1;
     } else if (may_stand_alone(ret_option)) {
         ret_option->value = ret_option->word == WORD_SETTING ? value_of_switch(walk) : NULL;
-    } else if (walk->next < walk->argc) {
+    } else if (walk->next < walk->argc && !is_option(walk->argv[walk->next])) {
         ret_option->value = walk->argv[walk->next++];
     } else {
         return knit_sentence_set(

@@ -89,7 +89,10 @@ static void refuse_key(struct reading *reading, const char *section, const char 
                 found = setting;
         }
     }
-    if (found != NULL)
+    if (section[0] == '\0')
+        refuse(reading, "expected a line with its section above the key '%s', such as [%s]", key,
+            found != NULL ? found->section : knit_setting_table[0].section);
+    else if (found != NULL)
         refuse(reading, "unknown key '%s' in section [%s]; the nearest is %s in [%s]", key, section,
             found->key, found->section);
     else
@@ -122,6 +125,22 @@ static bool is_section(const char *name)
     return false;
 }
 
+static void refuse_section(struct reading *reading, const char *name)
+{
+    char all[128] = "";
+    const char *last = "";
+
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const char *section = knit_setting_table[i].section;
+        const size_t len = strlen(all);
+
+        if (strcmp(section, last) != 0)
+            (void)snprintf(all + len, sizeof(all) - len, " [%s]", section);
+        last = section;
+    }
+    refuse(reading, "unknown section [%s]; there are%s", name, all);
+}
+
 /* Also one in which nothing stands: what is written there later would not be looked for. */
 static void take_section(struct reading *reading, const char *name)
 {
@@ -142,7 +161,7 @@ static void take_section(struct reading *reading, const char *name)
     if (found != NULL)
         refuse(reading, "unknown section [%s]; the nearest is [%s]", name, found);
     else
-        refuse(reading, "unknown section [%s]", name);
+        refuse_section(reading, name);
 }
 
 static char *strip(char *text)
