@@ -416,8 +416,8 @@ static void wait_for_something(struct top *top, uint64_t until_ms)
         read_signals(top);
     if (poll_fds[0].revents == 0 || top->is_over)
         return;
-    if ((poll_fds[0].revents & POLLIN) == 0) {
-        top->is_over = true; /* the terminal has gone */
+    if ((poll_fds[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
+        top->is_over = true; /* the terminal has gone, of which no signal may have told */
     } else {
         int key = read_byte(), next = KEY_NONE;
 

@@ -296,6 +296,21 @@ class Live(Case):
                     self.assertTrue(top.output.endswith(LEFT), top.output[-100:])
                     self.assertEqual(top.settings(), top.before)
 
+    def test_it_ends_with_its_terminal(self):
+        """Also where that is not its session's, of which a signal would tell."""
+        with Daemon(workers=1) as daemon:
+            master, slave = pty.openpty()
+            process = subprocess.Popen([KNIT, '-u', f'unix://{daemon.socket}', 'top'], stdin=slave, stdout=slave,
+                                       stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, 'TERM': 'xterm'})
+            os.close(slave)
+            try:
+                wait_until(lambda: b' run, ' in os.read(master, 1 << 16), 'the first look')
+                os.close(master)
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait()
+
     def test_it_stands_still_and_goes_on(self):
         with Daemon(workers=1) as daemon, top_of(daemon) as top:
             top.sees(r'^0 run')
