@@ -230,11 +230,9 @@ static void where_all_calls_are_long_each_priority_has_its_turn(void **state)
     }
     TURNS_UNTIL(turns.loop.router.waiting == OF_A_KIND * (KNIT_PRIORITY_MAX + 1));
     turns_open_gate();
-    turns_expect(caller, 2);
-    for (uint32_t i = 1; i <= 2 * (KNIT_PRIORITY_MAX + 1); i++) {
-        turns_expect(caller, 2 + i);
-        assert_int_equal(caller->responses, 2 + i);
-        ended[caller->msgid / FIRST - 1]++;
+    for (uint32_t i = 2; i < 2 + 2 * (KNIT_PRIORITY_MAX + 1); i++) {
+        TURNS_UNTIL(turns_read(caller) && caller->responses > i);
+        ended[caller->msgids[i] / FIRST - 1]++;
     }
     for (uint32_t i = 0; i <= KNIT_PRIORITY_MAX; i++)
         assert_true(ended[i] >= 1);
@@ -402,11 +400,14 @@ static void a_caller_that_leaves_takes_what_waits_with_it(void **state)
 
 static const struct knit_caller_ops *real_ops;
 
+/* The new one is there before the old one goes: its address tells whose a flow is. */
 static void become(struct knit_caller *caller, const char *name)
 {
-    knit_principals_drop(&turns.principals, caller->principal);
+    struct knit_principal *old = caller->principal;
+
     caller->principal = knit_principals_named(&turns.principals, KNIT_PRINCIPAL_TOKEN, name);
     assert_non_null(caller->principal);
+    knit_principals_drop(&turns.principals, old);
 }
 
 /* As if what had waited were refused, and a token came before the next call. */

@@ -278,7 +278,7 @@ static void take(struct turns_caller *caller, const uint8_t *bytes, size_t len)
 
     assert_int_equal(knit_message_parse(bytes, len, &caller->scan, &message, &reason), 0);
     assert_int_equal(message.kind, KNIT_MESSAGE_RESPONSE);
-    caller->responses++;
+    caller->msgids[caller->responses++ % TURNS_MSGIDS] = message.msgid;
     caller->msgid = message.msgid;
     caller->code = 0;
     caller->result_len = message.result.len;

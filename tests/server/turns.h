@@ -21,6 +21,7 @@
 #define TURNS_SLOTS       64u
 #define TURNS_ARENA_BYTES (4u << 20)
 #define TURNS_CALLERS_MAX (2 * TURNS_SLOTS)
+#define TURNS_MSGIDS      64u
 
 /* The caller's end of a connection. */
 struct turns_caller {
@@ -31,7 +32,8 @@ struct turns_caller {
     uint8_t *bytes; /* what came and is not consumed */
     size_t len, used;
     uint32_t responses;
-    uint32_t msgid; /* of the last response, and its error's code; 0 = a result */
+    uint32_t msgids[TURNS_MSGIDS]; /* of the last ones, by number modulo that */
+    uint32_t msgid;                /* of the last response, and its error's code; 0 = a result */
     uint32_t code;
     uint64_t retry_after_ms;
     size_t result_len;
