@@ -5,7 +5,11 @@
  * yet. `waiting` are those that have not come to a lane.
  *
  * {sessions: [{session, kind, principal?, uid?, pid?, state, slots, running, queued,
- *  memory_bytes}]}. Its kind is `shm`, then it has the last three, or `loop`.
+ *  memory_bytes}]}. Its kind is `shm`, then it has principal, uid and pid, or `loop`.
+ *
+ * The board is looked at twice, when loops are asked and when they have answered. What runs both
+ * times, and is a call that its loop does not list, is one for which nobody waits any more; what
+ * runs the second time alone began behind the loop's answer, and is left to the next list.
  */
 #include "server/daemon/calls_page.h"
 
@@ -51,6 +55,7 @@ bool knit_calls_page_ask(struct knit_calls_page *page)
 {
     page->ticket++;
     page->asked = page->answered = 0;
+    page->before_count = knit_host_running(page->pool, page->before);
     for (uint32_t i = 0; i < page->loops->count; i++)
         page->asked += knit_loop_send(&page->loops->items[i],
             (struct knit_mailbox_message){KNIT_MAILBOX_CALLS, -1, page->ticket});
@@ -177,6 +182,51 @@ static void add_of_loops(struct join *join)
     }
 }
 
+static bool ran_before(const struct knit_calls_page *page, const struct knit_host_running *running)
+{
+    for (uint32_t i = 0; i < page->before_count; i++)
+        if (page->before[i].session == running->session && page->before[i].slot == running->slot &&
+            page->before[i].gen == running->gen)
+            return true;
+    return false;
+}
+
+/* Of a call by sockets that runs, and that its loop has not listed: "?" where the loop had no time
+ * or no room for it. NULL: it began since. */
+static const char *name_unlisted(
+    const struct knit_calls_page *page, const struct knit_host_running *running)
+{
+    bool lists_all = false;
+
+    for (uint32_t i = 0; i < page->loops->count; i++) {
+        struct knit_calls *calls = lock(page, i);
+
+        if (calls != NULL && calls->session == running->session)
+            lists_all = calls->row_count < KNIT_CALLS_MAX;
+        unlock(calls);
+    }
+    if (!lists_all)
+        return "?";
+    return ran_before(page, running) ? "gone" : NULL;
+}
+
+/* What runs and no loop has listed. */
+static void add_running(struct join *join, const struct knit_host_running *running)
+{
+    const char *name = "";
+    struct row *row;
+
+    if (!running->is_foreign)
+        name = name_unlisted(join->page, running);
+    if (name == NULL)
+        return;
+    row = add_row(join, running->task, running->session, running->slot, running->gen, running);
+    if (running->is_foreign)
+        name_foreign(join->page, running->session, running->uid, row->principal);
+    else
+        (void)snprintf(row->principal, sizeof(row->principal), "%s", name);
+}
+
 /* Those that no loop has listed: by shared memory, or nobody waits for them. */
 static void add_others(struct join *join)
 {
@@ -184,18 +234,9 @@ static void add_others(struct join *join)
     uint32_t queued = knit_host_queued(join->page->pool, join->queued, QUEUED_MAX, &more);
 
     join->left_out += more;
-    for (uint32_t i = 0; i < join->running_count; i++) {
-        const struct knit_host_running *running = &join->running[i];
-        struct row *row;
-
-        if (join->was_put[i])
-            continue;
-        row = add_row(join, running->task, running->session, running->slot, running->gen, running);
-        if (running->is_foreign)
-            name_foreign(join->page, running->session, running->uid, row->principal);
-        else
-            (void)snprintf(row->principal, sizeof(row->principal), "gone");
-    }
+    for (uint32_t i = 0; i < join->running_count; i++)
+        if (!join->was_put[i])
+            add_running(join, &join->running[i]);
     for (uint32_t i = 0; i < queued; i++) {
         const struct knit_host_queued *from = &join->queued[i];
         struct row *row =

@@ -13,10 +13,10 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/host/running.h"
 #include "proto/buffer.h"
 #include "server/rpc/calls.h"
 
-struct knit_host;
 struct knit_loop;
 struct knit_loops;
 
@@ -25,6 +25,8 @@ struct knit_calls_page {
     struct knit_host *pool;
     uint64_t ticket; /* of the last question */
     uint32_t asked, answered;
+    struct knit_host_running before[KNIT_LANES_MAX]; /* what ran when they were asked */
+    uint32_t before_count;
 };
 
 /* Asks all loops. False: none was asked, and there is no answer to be waited for. */

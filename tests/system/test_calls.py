@@ -4,6 +4,7 @@
 import json
 import os
 import subprocess
+import threading
 
 from knit_harness import PATIENCE, Case, Child, Daemon, main, wait_until
 
@@ -63,6 +64,34 @@ class Lists(Case):
                 seen.append(address(row))
             self.assertEqual(len(set(seen)), len(seen))
             self.assertLess(len({place[:2] for place in seen}), len(seen))
+
+    def test_who_waits_for_a_call_is_named_while_others_begin(self):
+        """The lists of the loops and the look at the workers are not of the same moment."""
+        with Daemon(workers=2, threads_io=2) as daemon, daemon.unix() as operator:
+            over = threading.Event()
+
+            def load():
+                with daemon.tcp() as rpc:
+                    while not over.is_set():
+                        rpc.call_all([['sleep', number % 2] for number in range(20)])
+            threads = [threading.Thread(target=load) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            names = {row['principal'] for _ in range(600) for row in operator.call('$/calls')['calls']}
+            over.set()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(names, {'anonymous'})
+
+    def test_a_call_whose_caller_has_gone_is_listed_while_it_runs(self):
+        with Daemon('--module', RUDE, workers=1, abort_grace_ms=60000) as daemon, daemon.unix() as operator:
+            with daemon.tcp() as rpc:
+                rpc.request('nap', 60000)
+                wait_until(lambda: [row for row in operator.call('$/calls')['calls'] if row['state'] == 'running'], 'the call')
+            (row,) = wait_until(lambda: [row for row in operator.call('$/calls')['calls'] if row['principal'] != 'anonymous'],
+                                'its caller to be gone')
+            self.assertEqual((row['principal'], row['state'], row['worker']), ('gone', 'running', 0))
+            self.assertTrue(operator.call('$/kill', *address(row), 0))
 
     def test_many_ask_at_once(self):
         with Daemon(workers=1, threads_io=4) as daemon, daemon.unix() as rpc, daemon.unix() as operator:
