@@ -15,8 +15,8 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for standard in "gnu++11", "gnu++17", "gnu++20":
             program = os.path.join(scratch, standard)
-            subprocess.run([compiler, "-std=" + standard, "-Wall", "-Wextra", "-Werror", *flags,
-                            "-I" + include_dir, source, library,
+            subprocess.run([compiler, "-std=" + standard, "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion",
+                            "-Werror", *flags, "-I" + include_dir, source, library,
                             "-Wl,-rpath," + folder, "-o", program], check=True)
             subprocess.run([program], check=True)
             print(standard)

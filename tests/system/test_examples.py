@@ -54,7 +54,7 @@ NOT_RUN = {
 ROOT = os.environ['KNIT_SOURCE']
 BUILD = os.environ['KNIT_BUILD']
 CC = shlex.split(os.environ['KNIT_CC'])
-FLAGS = ['-std=gnu17', '-Wall', '-Wextra', '-Werror'] + shlex.split(os.environ.get('KNIT_CFLAGS', ''))
+FLAGS = ['-std=gnu17', '-Wall', '-Wextra', '-Wconversion', '-Werror'] + shlex.split(os.environ.get('KNIT_CFLAGS', ''))
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 

@@ -41,7 +41,8 @@ class Typed(Case):
                          'mixed(text: str, numbers: f64[], factor: int?) -> (str?, float, i32[], bool)')
 
     def compile(self, compiler, output, *words):
-        self.succeed(compiler, '-std=c++17', '-Wall', '-Wextra', '-Werror', '-Wno-missing-field-initializers',
+        self.succeed(compiler, '-std=c++17', '-Wall', '-Wextra', '-Wconversion', '-Wsign-conversion', '-Werror',
+                     '-Wno-missing-field-initializers',
                      f'-I{SOURCE}/clients/include', f'-I{SOURCE}', *words, '-o', output)
         return output
 

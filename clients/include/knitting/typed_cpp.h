@@ -131,7 +131,7 @@ template <class X> knit_arg pass(const X &x)
 
 /* A temporary that lives as long as the call which it is given to. */
 template <class T, int count> struct array {
-    T at[count > 0 ? count : 1];
+    T at[count > 0 ? static_cast<unsigned>(count) : 1U];
     const T *begin() const
     {
         return at;
