@@ -358,7 +358,8 @@ static int explain_lost(const struct knit_link *link, int code, struct knit_erro
     if (transport->refusal != 0)
         code = transport->refusal;
     else if (!url->is_encrypted)
-        perhaps = " (one that speaks TLS there does so: its URL begins with knits://)";
+        perhaps = " (the log of knittingd there says why; if it speaks TLS, its URL begins with "
+                  "knits://)";
     knit_url_place(url, where);
     knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
         link->stream->reason, perhaps);

@@ -121,7 +121,7 @@ class WithDaemon(ToolCase):
     def test_plain_where_tls_is_spoken_and_the_reverse(self):
         plain = next(url for url in self.daemon.urls if url.startswith('knit://'))
         message = self.refused(f'knit://127.0.0.1:{self.daemon.port}', name='DISCONNECTED', trusts=None)
-        self.assertIn('knits://', message)
+        self.assertIn('the log of knittingd there says why; if it speaks TLS, its URL begins with knits://', message)
         message = self.refused(plain.replace('knit:', 'knits:'), name='DISCONNECTED')
         self.assertRegex(message, 'does not speak TLS')
 
