@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Escape sequences that every terminal of today knows, written by hand: what is drawn is lines of
  * text from the top down, for which a library of terminals would be another dependency. A frame is
- * made in memory and leaves in one write, each line cleared behind its text, so nothing flickers.
+ * made in memory and leaves in one write, so nothing flickers. Each line is cleared before its
+ * text: behind one that is as wide as the terminal the cursor stands on its last character.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -114,9 +115,9 @@ static size_t put_cut(FILE *out, const char *text, size_t room)
 static void put_line(
     FILE *out, const struct knit_top_screen *screen, const char *style, const char *text)
 {
-    fputs(style, out);
+    fprintf(out, "%s" CLEAR, style);
     (void)put_cut(out, text, screen->columns);
-    fputs(CLEAR PLAIN "\n", out);
+    fputs(PLAIN "\n", out);
 }
 
 struct widths {
@@ -146,6 +147,7 @@ static void put_row(FILE *out, const struct knit_top_screen *screen,
 {
     size_t left = screen->columns;
 
+    fputs(CLEAR, out);
     for (size_t i = 0; i < table->columns_count && left > 0; i++) {
         const bool is_number = table->columns[i].is_number;
         char name[32];
@@ -166,7 +168,7 @@ static void put_row(FILE *out, const struct knit_top_screen *screen,
         for (int k = 0; k < 2 && left > 0 && i + 1 < table->columns_count; k++, left--)
             fputc(' ', out);
     }
-    fputs(CLEAR PLAIN "\n", out);
+    fputs(PLAIN "\n", out);
 }
 
 static void put_help(FILE *out, const struct knit_top_screen *screen)
@@ -227,10 +229,10 @@ void knit_top_draw(const struct knit_top_screen *screen, const struct knit_top_f
     else
         put_table(out, screen, frame);
     fputs(REST, out);
-    fprintf(out, "\033[%u;1H" TURNED, screen->lines);
+    fprintf(out, "\033[%u;1H" TURNED CLEAR, screen->lines);
     (void)put_cut(out, "q end  v view  <> sort  r turn  / filter  c stop  k kill  l lift  ? help",
         screen->columns);
-    fputs(CLEAR PLAIN, out);
+    fputs(PLAIN, out);
     if (fclose(out) == 0)
         write_all(bytes, len);
     free(bytes);

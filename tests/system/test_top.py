@@ -65,7 +65,7 @@ class Top:
     def screen(self):
         """The lines of the last frame that is whole; of none: []."""
         frames = self.output.split(b'\x1b[H')
-        whole = [frame for frame in frames[1:] if frame.rstrip().endswith(b'\x1b[K\x1b[m')]
+        whole = [frame for frame in frames[1:] if re.search(rb';1H\x1b\[7m\x1b\[K[^\x1b]*\x1b\[m$', frame)]
         if not whole:
             return []
         text = re.sub(rb'\x1b\[(\d+;1H)', b'\r\n', whole[-1])
@@ -196,6 +196,14 @@ class Plain(Case):
 
 
 class Live(Case):
+    def test_a_line_as_wide_as_the_terminal_is_whole(self):
+        """The cursor stands on its last character then, which a line that is cleared behind it would lose."""
+        with Daemon(workers=1) as daemon, top_of(daemon, columns=30) as top:
+            lines = top.until(lambda shown: shown, 'a frame')
+            self.assertEqual([len(line) for line in lines[:2]], [30, 30])
+            frame = top.output[top.output.rindex(b'\x1b[H'):]
+            self.assertNotRegex(frame, rb'[^\x1b]{30}\x1b\[K')
+
     def test_its_figures_are_the_daemon_s(self):
         with Daemon(workers=2) as daemon, daemon.unix() as rpc, top_of(daemon) as top:
             rpc.call_all([['add', i, 1] for i in range(700)])
