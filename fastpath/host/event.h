@@ -53,6 +53,8 @@ struct knit_host_event {
     uint64_t call;     /* of a line: how many its lane had begun; 0 = its worker none */
     uint64_t bytes;    /* of output, that are not reported */
     uint64_t session;
+    uint32_t slot;   /* of a running call, with the next: by these `$/calls` names it as well */
+    uint64_t gen;    /* 0: it is not known */
     bool is_foreign; /* of a running call: it came by shared memory, from a process of uid */
     struct knit_trace trace; /* of a running call; zeros: it is part of none */
     const char *text;        /* a sentence without a full stop, or ""; valid during the callback */

@@ -116,6 +116,8 @@ void knit_watch_describe(
     if (session == NULL || !knit_recovery_holds(&session->view, slot, worker->owner, &gen))
         return;
     event->session = session->id;
+    event->slot = slot;
+    event->gen = gen;
     event->is_foreign = session->is_foreign;
     event->uid = session->peer.uid;
     if (knit_recovery_trace(&session->view, slot, gen, &trace))

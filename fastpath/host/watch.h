@@ -27,7 +27,7 @@ enum knit_code knit_watch_given_up(
 struct knit_host_session *knit_watch_call(
     struct knit_host *pool, const struct knit_worker *worker, uint32_t *ret_slot);
 
-/* Whose call it is that the worker runs: session, is_foreign, uid and trace of an event. When it
- * has answered it, nothing changes. */
+/* Which call the worker runs, and whose: session, slot, gen, is_foreign, uid and trace of an event.
+ * When it has answered it, nothing changes. */
 void knit_watch_describe(
     struct knit_host *pool, const struct knit_worker *worker, struct knit_host_event *event);

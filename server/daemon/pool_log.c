@@ -90,8 +90,15 @@ static void log_evicted(struct knit_log *log, const struct knit_host_event *even
         KNIT_LOG_TEXT("peer", peer));
 }
 
-/* Whose call a worker runs. Of those by sockets the session is a loop's, whose connections the host
- * does not know. */
+/* Which call a worker runs, and whose. Of those by sockets the session is a loop's, whose
+ * connections the host does not know: by its address `$/calls` tells. */
+#define LOG_CALL(event, caller)                                                                    \
+    KNIT_LOG_UNLESS_0("session", (event)->session),                                                \
+        {(event)->session != 0 ? "slot" : NULL, NULL, 0, (event)->slot},                           \
+        KNIT_LOG_UNLESS_0("generation", (event)->gen),                                             \
+        KNIT_LOG_MAYBE("principal", (caller)->principal),                                          \
+        KNIT_LOG_MAYBE("trace", (caller)->trace.id), KNIT_LOG_MAYBE("span", (caller)->trace.span)
+
 struct caller {
     char principal[32]; /* "": not known */
     struct knit_trace_texts trace;
@@ -114,9 +121,7 @@ static void log_slow(
 
     knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
         KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
-        KNIT_LOG_NUMBER("age_ms", event->age_ms), KNIT_LOG_UNLESS_0("session", event->session),
-        KNIT_LOG_MAYBE("principal", caller.principal), KNIT_LOG_MAYBE("trace", caller.trace.id),
-        KNIT_LOG_MAYBE("span", caller.trace.span));
+        KNIT_LOG_NUMBER("age_ms", event->age_ms), LOG_CALL(event, &caller));
 }
 
 static void log_overrun(
@@ -127,9 +132,7 @@ static void log_overrun(
     knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
         KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
         KNIT_LOG_TEXT("task", task_name(pool, event->task)),
-        KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms),
-        KNIT_LOG_UNLESS_0("session", event->session), KNIT_LOG_MAYBE("principal", caller.principal),
-        KNIT_LOG_MAYBE("trace", caller.trace.id), KNIT_LOG_MAYBE("span", caller.trace.span));
+        KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms), LOG_CALL(event, &caller));
 }
 
 static void log_denied(

@@ -385,6 +385,8 @@ class Named(Case):
             for number, options in enumerate((self.OPTIONS, None, self.OPTIONS), 1):
                 msgid = rpc.request('hold', number, number, True, options=options)
                 line = self.line(daemon, 'task runs for long', number)
+                with daemon.unix() as operator:
+                    row, = operator.call('$/calls')['calls']
                 daemon.ledger.open_gate(number)
                 rpc.result(msgid)
                 # One without is not taken for that before it, which had its slot.
@@ -392,7 +394,8 @@ class Named(Case):
                 self.assertEqual('span' in line, options is not None)
                 self.assertNotEqual(line.get('span'), self.SPAN)
                 self.assertNotIn('principal', line)
-                self.assertIn('session', line)
+                self.assertEqual([line.get(key) for key in ('session', 'slot', 'generation')],
+                                 [str(row[key]) for key in ('session', 'slot', 'generation')])
 
     def test_one_that_runs_into_its_hard_timeout(self):
         daemon = self.start(hard_timeout_ms=100)

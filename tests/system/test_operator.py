@@ -327,7 +327,7 @@ class Log(Case):
             rpc.notify('$/cancel', msgid)
             self.assert_fails(304, rpc.result, msgid)
             line, = (line for line in daemon.log().splitlines() if 'task runs for long' in line)
-            self.assertRegex(line, rf'level=warning .* lane=0 pid={lane["pid"]} task=sleep age_ms=\d+ session=\d+$')
+            self.assertRegex(line, rf'level=warning .* lane=0 pid={lane["pid"]} task=sleep age_ms=\d+ session=\d+ slot=\d+ generation=\d+$')
 
 
 main()
