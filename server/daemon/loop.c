@@ -15,7 +15,6 @@
 #include "server/daemon/loop.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/timer.h"
 #include "server/base/log.h"
+#include "server/base/quiet_thread.h"
 #include "server/config/setting.h"
 #include "server/daemon/calls_page.h"
 #include "server/daemon/lists.h"
@@ -516,21 +516,12 @@ static int make_parts(struct knit_loop *loop)
     return r != 0 ? r : make_events(loop);
 }
 
-/* The main thread alone gets signals. */
 static int start_thread(struct knit_loop *loop)
 {
     char name[16]; /* as long as the kernel takes it */
-    sigset_t all, before;
-    int r;
 
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&loop->thread, NULL, run, loop);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)snprintf(name, sizeof(name), "knit-loop-%u", loop->turn.loop);
-    if (r == 0)
-        (void)pthread_setname_np(loop->thread, name);
-    return -r;
+    return knit_quiet_thread_start(name, run, loop, &loop->thread);
 }
 
 int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32_t index)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
 #include "server/base/log_line.h"
+#include "server/base/quiet_thread.h"
 #include "server/report/outbox.h"
 
 enum {
@@ -264,22 +264,6 @@ void knit_access_log_abandon(void *arg)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-/* The main thread alone gets signals. */
-static int start_thread(struct knit_access_log *access)
-{
-    sigset_t all, before;
-    int r;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&access->thread, NULL, run, access);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    access->has_thread = r == 0;
-    if (r == 0)
-        (void)pthread_setname_np(access->thread, "knit-access");
-    return -r;
-}
-
 static int open_all(struct knit_access_log *access, struct knit_sentence *why)
 {
     int r = knit_outboxes_open(&access->outboxes, access->options.loops, ROOM_BYTES);
@@ -291,7 +275,8 @@ static int open_all(struct knit_access_log *access, struct knit_sentence *why)
             return r;
     }
     if (r == 0)
-        r = start_thread(access);
+        r = knit_quiet_thread_start("knit-access", run, access, &access->thread);
+    access->has_thread = r == 0;
     return r != 0 ? knit_sentence_set(why, r, "cannot begin the access log: %s", strerror(-r)) : 0;
 }
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
+#include "server/base/quiet_thread.h"
 #include "server/report/collector.h"
 #include "server/report/outbox.h"
 
@@ -35,7 +35,6 @@ struct knit_exporter {
     struct knit_exporter_options options;
     struct knit_outboxes outboxes;
     pthread_t thread;
-    bool has_thread;
     int end_fd; /* readable: it is to end */
     pthread_mutex_t mutex;
     bool is_left; /* under it: the log is no more */
@@ -226,22 +225,6 @@ static void *run(void *arg)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-/* The main thread alone gets signals. */
-static int start_thread(struct knit_exporter *exporter)
-{
-    sigset_t all, before;
-    int r;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&exporter->thread, NULL, run, exporter);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    exporter->has_thread = r == 0;
-    if (r == 0)
-        (void)pthread_setname_np(exporter->thread, "knit-spans");
-    return -r;
-}
-
 static int start_all(struct knit_exporter *exporter)
 {
     int r = knit_outboxes_open(&exporter->outboxes, exporter->options.loops, ROOM_BYTES);
@@ -252,7 +235,9 @@ static int start_all(struct knit_exporter *exporter)
     if (exporter->end_fd < 0)
         return -errno;
     knit_otlp_put_head(&exporter->head, &exporter->options.origin);
-    return exporter->head.error != 0 ? -ENOMEM : start_thread(exporter);
+    return exporter->head.error != 0
+               ? -ENOMEM
+               : knit_quiet_thread_start("knit-spans", run, exporter, &exporter->thread);
 }
 
 static struct knit_exporter *free_all(struct knit_exporter *exporter)
