@@ -39,7 +39,11 @@ static const char *callers_of(const struct knit_settings *settings, bool is_tls,
         return "whom a certificate of tls_client_ca names";
     if (settings->require_authentication)
         return "who say who they are";
-    return is_loopback ? "every user of this machine" : "everybody who reaches the address";
+    if (!is_loopback)
+        return "everybody who reaches the address";
+    return settings->proxy_from.count > 0
+               ? "every user of this machine, and whom a proxy of proxy_from lets through"
+               : "every user of this machine";
 }
 
 /* Who may call through what: the first lines of the log. */

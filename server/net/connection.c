@@ -148,6 +148,9 @@ static bool is_private(const struct knit_caller *caller)
         (const struct knit_connection *)(const void *)((const char *)caller -
                                                        offsetof(struct knit_connection, caller));
 
+    /* What its proxy was sent has come over a network, be the proxy on this machine. */
+    if (connection->is_relayed && !connection->transport.ops->encrypts)
+        return false;
     return knit_transport_is_private(&connection->transport);
 }
 
@@ -263,6 +266,7 @@ int knit_connection_open_for(
         return -ENOMEM;
     }
     memcpy(connection->caller.peer, peer, sizeof(peer));
+    connection->is_relayed = from != NULL && !knit_endpoint_is_loopback(from);
     connection->activity_ns = net->turn->now_ns;
     knit_scan_init(&connection->scan, &limits);
     (void)event_assign(&connection->input_event, net->base, transport.fd, EV_READ | EV_PERSIST,

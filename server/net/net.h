@@ -152,6 +152,7 @@ struct knit_connection {
     bool writes_to_read; /* its transport reads on when the socket takes more, ... */
     bool reads_to_write; /* ... or writes on when more has come */
     bool is_stranger;    /* has to say who it is before all else */
+    bool is_relayed;     /* its proxy says that it comes from another machine */
     uint32_t stranger_bytes, stranger_sent_bytes; /* while it is one: read, and written */
     uint64_t opened_ns;                           /* of a stranger */
 

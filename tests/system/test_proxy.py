@@ -2,6 +2,7 @@
 """Behind a proxy: what says for whom it connects, and HAProxy in front of daemons that come and go."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from knit_tls import Authority, TlsDaemon
 
 HAPROXY = '/usr/sbin/haproxy'
 SIGNATURE = b'\r\n\r\n\0\r\nQUIT\n'
+UNAUTHENTICATED = 103
 PROXY, LOCAL, STREAM4, STREAM6 = 0x21, 0x20, 0x11, 0x21
 RESTARTS = 20 if os.environ.get('KNIT_TEST_LONG') == '1' else 3
 
@@ -52,6 +54,7 @@ class Headers(Case):
 
     def test_the_client_s_address_is_in_the_log(self):
         with Daemon(debug='host', proxy_from='127.0.0.0/8') as daemon:
+            self.assertIn('callers="every user of this machine, and whom a proxy of proxy_from lets through"', daemon.log())
             for first, peer in ((from_ipv4('192.0.2.7', 4711), '192.0.2.7:4711'),
                                 (from_ipv4('192.0.2.8', 1, b'\x04\0\x03abc'), '192.0.2.8:1'),
                                 (from_ipv6('2001:db8::7', 4712), '[2001:db8::7]:4712')):
@@ -118,6 +121,29 @@ class Headers(Case):
             wait_until(lambda: 'peer=192.0.2.7:4711' in daemon.log(), 'its line')
             with daemon.raw() as sock, self.assertRaises((ssl.SSLError, OSError)):
                 authority.client().wrap_socket(sock, server_hostname='localhost')
+
+    def test_a_token_that_a_proxy_passes_on_unencrypted_has_come_over_a_network(self):
+        """Be the proxy on this machine: its client is not, and its token was to be read on the way."""
+        token = 'x' * 16
+        authority = Authority()
+        self.addCleanup(authority.close)
+        tokens = authority.path('tokens')
+        with open(tokens, 'w') as file:
+            file.write(f'nightly sha256:{hashlib.sha256(token.encode()).hexdigest()}\n')
+        with Daemon(tokens=tokens, proxy_from='127.0.0.1') as daemon:
+            for first in from_ipv4('192.0.2.7', 4711), from_ipv6('2001:db8::7', 4711):
+                with self.connect(daemon, first) as rpc:
+                    text = self.assert_fails(UNAUTHENTICATED, rpc.call, '$/hello', {'name': 'a', 'token': token}).text
+                    self.assertIn('a token came unencrypted over a network', text)
+                    self.assertTrue(rpc.is_closed_by_peer())
+            for first in header(LOCAL, 0), from_ipv4('127.0.0.9', 4711):
+                with self.connect(daemon, first) as rpc:
+                    self.assertEqual(rpc.call('$/hello', {'name': 'a', 'token': token})['principal'], 'token:nightly')
+        with TlsDaemon(authority, tokens=tokens, proxy_from='127.0.0.1') as daemon:
+            with daemon.raw() as sock:
+                sock.sendall(from_ipv4('192.0.2.7', 4711))
+                with authority.client().wrap_socket(sock, server_hostname='localhost') as tls:
+                    self.assertEqual(Rpc(tls).call('$/hello', {'name': 'a', 'token': token})['principal'], 'token:nightly')
 
     def test_one_that_ends_without_a_byte_is_no_failure(self):
         """As health checks do, behind their header or without one."""
