@@ -86,7 +86,7 @@ static void commit(void *arg, struct knit_log *log, struct knit_sentence *note)
         knit_log(log, KNIT_LOG_ERROR,
             "the policy makes too many classes of principals: some may do nothing",
             KNIT_LOG_NUMBER("most", KNIT_RIGHTS_CLASSES - KNIT_RIGHTS_FREE));
-    knit_policy_log_idle(rules->policy, rules->settings->policy, rules->authentication, log);
+    knit_policy_log_idle(rules->policy, rules->settings->policy, rules->authentication, log, note);
 }
 
 static void abandon(void *arg)

@@ -436,20 +436,24 @@ static bool is_unknown(struct knit_authentication *authentication, const char *m
 struct idle_log {
     const char *path;
     struct knit_log *log;
+    struct knit_sentence *note; /* or NULL */
     unsigned left;
 };
 
 static void log_word(struct idle_log *idle, const char *msg, const struct knit_policy_word *word)
 {
     idle->left--;
+    if (idle->note != NULL)
+        (void)knit_sentence_append(
+            idle->note, 0, "%s:%u: %s: %s", idle->path, word->line, msg, word->text);
     knit_log(idle->log, KNIT_LOG_WARNING, msg, KNIT_LOG_TEXT("file", idle->path),
         KNIT_LOG_NUMBER("line", word->line), KNIT_LOG_TEXT("pattern", word->text));
 }
 
 void knit_policy_log_idle(struct knit_policy *policy, const char *path,
-    struct knit_authentication *authentication, struct knit_log *log)
+    struct knit_authentication *authentication, struct knit_log *log, struct knit_sentence *note)
 {
-    struct idle_log idle = {.path = path, .log = log, .left = IDLE_LOGGED_MAX};
+    struct idle_log idle = {.path = path, .log = log, .note = note, .left = IDLE_LOGGED_MAX};
 
     for (size_t i = 0; i < policy->file.count; i++) {
         const struct knit_policy_section *section = &policy->file.sections[i];

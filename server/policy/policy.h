@@ -62,10 +62,11 @@ uint64_t knit_policy_right(struct knit_policy *policy, const struct knit_policy_
 /* Gives the principal its right and its limits; a knit_principals_rule, `arg` is the policy. */
 void knit_policy_rule(void *arg, struct knit_principal *principal);
 
-/* Says in the log what patterns of tasks stand for none, and what tokens nobody has, which is most
- * often a misspelt name: a `deny` for one denies nobody anything. A few of them. */
+/* Says in the log, and in the note where there is one, what patterns of tasks stand for none, and
+ * what tokens nobody has, which is most often a misspelt name: a `deny` for one denies nobody
+ * anything. A few of them. */
 void knit_policy_log_idle(struct knit_policy *policy, const char *path,
-    struct knit_authentication *authentication, struct knit_log *log);
+    struct knit_authentication *authentication, struct knit_log *log, struct knit_sentence *note);
 
 /* Whether that is allowed, and by which line, as a sentence. */
 bool knit_policy_explain(struct knit_policy *policy, const struct knit_policy_names *names,

@@ -536,6 +536,11 @@ class Operators(Case):
         with daemon_with(section(UID, 'add')) as daemon:
             done = self.knit(daemon, 'reload')
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
+            daemon.write('policy', section(UID, 'add ad') + section('token:nobody', 'add'))
+            done = self.knit(daemon, 'reload')
+            self.assertEqual((done.returncode, done.stdout, done.stderr),
+                             (0, '', f'knit: {daemon.policy}:2: the policy names a task that there is not: ad; '
+                                     f'{daemon.policy}:3: the policy names a token that there is not: token:nobody\n'))
             daemon.write('policy', '[group a]\nallow = a,b\n')
             done = self.knit(daemon, 'reload')
             self.assertEqual(done.returncode, 4)
