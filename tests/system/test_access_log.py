@@ -51,8 +51,8 @@ class Reported(Case):
     def lines(self, path=None):
         with open(path or self.path, errors='replace') as file:
             text = file.read()
-        self.assertTrue(text == '' or text.endswith('\n'), text[-200:])
-        return [fields_of(line) for line in text.splitlines()]
+        # Of lines that are being written one may see a part.
+        return [fields_of(line) for line in text[:text.rfind('\n') + 1].splitlines()]
 
     def wait_for(self, count, **fields):
         """That many lines with these fields, and no more of them."""
