@@ -14,6 +14,7 @@ import copy
 import http.client
 import os
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -30,6 +31,7 @@ GATEWAY, NETWORK = '10.88.0.1/24', '10.88.0.'
 PROBES = ('startupProbe', 'livenessProbe', 'readinessProbe')
 PERIOD_S = 0.1
 HOSTS_SIZE = 4096
+KILLED = 128 + signal.SIGKILL
 
 
 def ip(*words):
@@ -189,7 +191,10 @@ class Running(threading.Thread):
         if 'sleep' in before:
             threading.Event().wait(before['sleep']['seconds'])
         if 'exec' in before and self.podman.inspect(self.container, 'State', 'Running'):
-            self.podman.run('exec', self.container, *before['exec']['command'])
+            done = self.podman.done('exec', self.container, *before['exec']['command'])
+            # A daemon that drains may have ended, and its container with all in it, before the command that asked it to.
+            if done.returncode not in (0, KILLED):
+                raise knit_podman.Failure(f'preStop: status {done.returncode}\n{done.stdout}{done.stderr}')
         self.podman.run('stop', '--time', str(self.spec.get('terminationGracePeriodSeconds', 30)), self.container)
         self.node.ended[self.name] = self.podman.inspect(self.container, 'State', 'ExitCode'), self.podman.logs(self.container)
         with self.node.removing:

@@ -284,11 +284,13 @@ class Ended(Case):
             msgid = rpc.request('sleep', 60000)
             (again,) = self.running(operator)
             self.assertIs(operator.call('$/stop', session, slot, generation), False)
+
+            def sessions():
+                return [each['session'] for each in operator.call('$/sessions')['sessions']]
+            over = max(sessions()) + 1
             with self.shm(daemon, 'add', '1', '2') as child:
                 self.assertEqual(self.outcome(child), 3)
-            ids = [each['session'] for each in operator.call('$/sessions')['sessions']]
-            over = max(ids) + 1
-            wait_until(lambda: over not in ids, 'a session that is over')
+            wait_until(lambda: over not in sessions(), 'the session to be over')
             self.assertIs(operator.call('$/kill', over, 0, 1, 0), False)
             row = again
             for params in (), (session, slot), (session, slot, -1), (session, slot, 'x'), (session, slot, 1 << 40), \

@@ -107,7 +107,7 @@ class Oracle(Case):
         """Returns the policy that holds from now on."""
         policy = policy or Policy(self.number)
         self.write(policy)
-        self.assertIsNone(self.operator.call('$/reload'))
+        self.operator.call('$/reload')
         return policy
 
     def write(self, policy):
@@ -200,7 +200,7 @@ class Oracle(Case):
                 halves[session, lane] = half = self.number.randint(0, len(session.calls[lane]))
                 session.lanes.publish(lane, 0, half)
                 woken.append(self.other.request('same', 1))
-            self.assertIsNone(self.operator.result(msgid))
+            self.operator.result(msgid)
             for session, lane in pieces:
                 session.lanes.publish(lane, halves[session, lane])
             for msgid in woken:
