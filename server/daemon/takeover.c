@@ -25,6 +25,8 @@ enum {
     ANSWER_BYTES_MAX = 1024, /* an error is a sentence */
 };
 
+#define SILENT "the daemon that serves does not answer"
+
 /* ---- the elder ----------------------------------------------------------------------------- */
 
 void knit_takeover_offer(struct knit_takeover *takeover, const struct knit_listening *listening)
@@ -71,9 +73,11 @@ static int refuse(struct knit_sentence *why, const char *reason)
     return knit_sentence_set(why, REFUSED, "cannot take over: %s", reason);
 }
 
-/* Whose path is that of the settings. *ret_fd is -1 if nobody is there. */
+/* Whose path is that of the settings. *ret_fd is -1 if nobody is there. One whose queue is full is
+ * waited for as long as for an answer: signals are held meanwhile, so nothing else would end it. */
 static int connect_to(const char *path, int *ret_fd, struct knit_sentence *why)
 {
+    static const struct timeval patience = {ANSWER_MS / 1000, 0};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd;
 
@@ -84,10 +88,13 @@ static int connect_to(const char *path, int *ret_fd, struct knit_sentence *why)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return refuse(why, strerror(errno));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
         int error = errno;
 
         (void)close(fd);
+        if (error == EAGAIN)
+            return refuse(why, SILENT);
         return error == ENOENT || error == ECONNREFUSED ? 0 : refuse(why, strerror(error));
     }
     *ret_fd = fd;
@@ -143,7 +150,7 @@ static const char *receive(int fd, struct answer *answer, uint64_t until_ns)
     if (part.iov_len == 0)
         return "the answer is too long";
     if (now_ns >= until_ns || poll(&poll_fd, 1, (int)((until_ns - now_ns) / 1000000 + 1)) == 0)
-        return "the daemon that serves does not answer";
+        return SILENT;
     n = recvmsg(fd, &head, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (n < 0)
         return errno == EINTR || errno == EAGAIN ? NULL : strerror(errno);

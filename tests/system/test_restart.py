@@ -6,9 +6,11 @@ R13 as a program of its own, 100 restarts of each kind, prints what it found:
     KNIT_TEST_LONG=1 meson test -C build system-restart --test-args Rolling --verbose
 """
 
+import contextlib
 import os
 import signal
 import socket
+import tempfile
 import time
 
 from knit_harness import Case, Daemon, RpcError, main, wait_until
@@ -136,6 +138,21 @@ class Taken(Case):
             with self.assertRaises(RpcError) as caught, daemon.tcp() as stranger:
                 stranger.call('$/takeover')
             self.assertEqual(caught.exception.code, DENIED)
+
+    def test_one_whose_queue_is_full_is_not_waited_for_without_end(self):
+        """A daemon that is stopped leaves such a queue to the one that is to replace it."""
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
+            path = f'{folder}/socket'
+            held.enter_context(listening(socket.AF_UNIX, path)).listen(0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other = held.enter_context(socket.socket(socket.AF_UNIX))
+                    other.setblocking(False)
+                    other.connect(path)
+            with Daemon('--take-over', listen='none', socket=path, wait=False) as daemon:
+                daemon.expected_status = daemon.wait()
+                self.assertEqual(daemon.expected_status, 1)
+                self.assertIn('cannot take over: the daemon that serves does not answer', daemon.log())
 
     def test_without_a_socket_nobody_can_be_asked(self):
         daemon = Daemon('--take-over', socket='none', wait=False)
