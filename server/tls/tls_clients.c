@@ -130,6 +130,7 @@ static int read_revoked(
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1) {
         ERR_clear_error();
         note_unlisted(context, validity);
+        knit_tls_parts_of(context)->lists_until = validity->until;
         return 0;
     }
     return knit_sentence_set(why, REFUSED,

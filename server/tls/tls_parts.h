@@ -9,6 +9,7 @@
 #include <openssl/x509.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <knitting/code.h>
 
@@ -34,6 +35,7 @@ struct knit_tls_parts {
     size_t validity_count;
     /* Of whose certificates are taken, and which not. */
     uint8_t trust[KNIT_TLS_DIGEST_BYTES];
+    time_t lists_until;               /* when the first of tls_crl is old; 0: there is none */
     struct knit_tls_tickets *tickets; /* borrowed; NULL: none are made */
 };
 

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fastpath/lane/bell.h"
@@ -187,14 +188,17 @@ static int on_making(SSL *ssl, void *arg)
     return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), arg, KNIT_TLS_DIGEST_BYTES);
 }
 
-static bool is_trusted(SSL_SESSION *session, const uint8_t *trust)
+/* A session that is resumed is verified by nothing else, so with a list that is old it would go on
+ * for as long as its client comes again. */
+static bool is_trusted(SSL_SESSION *session, const struct knit_tls_parts *parts)
 {
     const X509 *peer = SSL_SESSION_get0_peer(session);
     void *digest;
     size_t len;
 
     return SSL_SESSION_get0_ticket_appdata(session, &digest, &len) == 1 &&
-           len == KNIT_TLS_DIGEST_BYTES && CRYPTO_memcmp(digest, trust, len) == 0 &&
+           len == KNIT_TLS_DIGEST_BYTES && CRYPTO_memcmp(digest, parts->trust, len) == 0 &&
+           (parts->lists_until == 0 || time(NULL) < parts->lists_until) &&
            (peer == NULL || X509_cmp_current_time(X509_get0_notAfter(peer)) > 0);
 }
 
@@ -205,10 +209,10 @@ static SSL_TICKET_RETURN on_taking(SSL *ssl, SSL_SESSION *session, const unsigne
      * same client's, and needs another. */
     bool has_another = status == SSL_TICKET_SUCCESS_RENEW || SSL_version(ssl) >= TLS1_3_VERSION;
 
-    (void)name, (void)name_len;
+    (void)name, (void)name_len, (void)arg;
     if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
         return SSL_TICKET_RETURN_IGNORE_RENEW;
-    if (!is_trusted(session, arg))
+    if (!is_trusted(session, knit_tls_parts_of(SSL_get_SSL_CTX(ssl))))
         return SSL_TICKET_RETURN_IGNORE_RENEW;
     return has_another ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
 }

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import time
 
 from knit_harness import PATIENCE, Daemon, Rpc
 
@@ -28,6 +29,13 @@ class Authority:
     def pair(self, name):
         """The options of a daemon that shows this certificate."""
         return {'tls_certificate': self.path(f'{name}.pem'), 'tls_key': self.path(f'{name}.key')}
+
+    def revoked_until(self, name, seconds):
+        """A list of the authority's that is old at that time."""
+        when = time.strftime('%Y%m%d%H%M%SZ', time.gmtime(seconds))
+        subprocess.run(['openssl', 'ca', '-config', 'openssl.cnf', '-cert', 'ca.pem', '-keyfile', 'ca.key', '-gencrl', '-out',
+                        f'{name}.pem', '-crl_nextupdate', when], cwd=self.folder, check=True, capture_output=True,
+                       env=dict(os.environ, PURPOSE='clientAuth', NAMES='DNS:localhost'))
 
     def client(self, certificate=None, trusts='ca', alpn=('knit/1',), version=None):
         """A context of a client that verifies whom it calls."""

@@ -526,6 +526,25 @@ class Tickets(Case):
                     with self.assertRaises((ssl.SSLError, ConnectionResetError, EOFError, BrokenPipeError)):
                         self.resume(daemon, context, session)
 
+    def test_a_list_that_is_old_ends_what_was_resumed(self):
+        """Each time a client resumes it gets another ticket, so it would never be verified again."""
+        until = int(time.time()) + 4 * SLOWDOWN
+        authority.revoked_until('crl_short', until)
+        self.set_trust(crl='crl_short')
+        with TlsDaemon(authority, **self.trust) as daemon:
+            sessions = []
+            for version in VERSIONS:
+                context = authority.client('client', version=version)
+                session = self.resume(daemon, context, None)[1]
+                resumed, session, _ = self.resume(daemon, context, session)
+                self.assertTrue(resumed)
+                sessions.append((context, session))
+            # The daemon's clock is that of the last tick.
+            wait_until(lambda: time.time() > until + 0.1, 'the end of the list')
+            for context, session in sessions:
+                with self.assertRaises((ssl.SSLError, ConnectionResetError, EOFError, BrokenPipeError)):
+                    self.resume(daemon, context, session)
+
     def test_one_who_is_trusted_still_has_a_full_handshake_after_a_change(self):
         with TlsDaemon(authority, **self.trust) as daemon:
             context = authority.client('client')
