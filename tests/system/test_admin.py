@@ -722,6 +722,22 @@ class Page(Case):
             daemon.end(signal.SIGKILL)
             daemon.expected_status = -signal.SIGKILL
 
+    def test_the_page_says_when_nobody_answers(self):
+        """A daemon that stands still has its connections taken by the kernel."""
+        if not os.path.exists(CHROMIUM):
+            self.skipTest('chromium is not there (Debian: chromium)')
+        with Face(workers=1) as daemon, Chromium() as browser:
+            def says(words):
+                wait_until(lambda: words in browser.evaluate('document.getElementById("state").textContent'), words)
+            browser.open(daemon.admin)
+            says('live.')
+            daemon.send_signal(signal.SIGSTOP)
+            try:
+                says('No answer: ')
+            finally:
+                daemon.send_signal(signal.SIGCONT)
+            says('live.')
+
 
 CONFIGURATION = '''
 global: {{scrape_interval: 1s}}
