@@ -12,15 +12,15 @@
 #include <cmocka.h>
 
 #include "server/report/access_log.h"
+#include "tests/server/log_pipe.h"
 #include "tests/support/deadline.h"
 #include "tests/support/scratch.h"
 
 enum { PATIENCE_MS = 60000 };
 
-static struct knit_log logged;
+static struct log_pipe said;
 static struct knit_access_log *access_log;
 static char *folder, *path, *file;
-static int pipe_fds[2];
 
 static int setup(void **state)
 {
@@ -28,8 +28,7 @@ static int setup(void **state)
     folder = knit_scratch_new();
     path = knit_scratch_path(folder, "access.log");
     file = knit_scratch_path(folder, "file");
-    assert_int_equal(pipe(pipe_fds), 0);
-    knit_log_init(&logged, pipe_fds[1], KNIT_LOG_INFO);
+    log_pipe_open(&said);
     return 0;
 }
 
@@ -37,9 +36,7 @@ static int teardown(void **state)
 {
     (void)state;
     access_log = knit_access_log_close(access_log);
-    knit_log_fini(&logged);
-    (void)close(pipe_fds[0]);
-    (void)close(pipe_fds[1]);
+    log_pipe_close(&said);
     free(path);
     free(file);
     folder = knit_scratch_free(folder);
@@ -48,7 +45,7 @@ static int teardown(void **state)
 
 static void open_at(const char *where)
 {
-    const struct knit_access_log_options options = {.path = path, .log = &logged, .loops = 1};
+    const struct knit_access_log_options options = {.path = path, .log = &said.log, .loops = 1};
     struct knit_sentence why;
 
     assert_int_equal(symlink(where, path), 0);
@@ -62,7 +59,7 @@ static void reopen_at(const char *where)
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink(where, path), 0);
     assert_int_equal(knit_access_log_prepare(access_log, &why), 0);
-    knit_access_log_commit(access_log, &logged, &why);
+    knit_access_log_commit(access_log, &said.log, &why);
 }
 
 static void put(const char *task)
@@ -88,31 +85,19 @@ static bool has_line(const char *task)
     return has;
 }
 
-/* The next line of the log. */
-static void expect_said(const char *text)
-{
-    char line[4096];
-    const ssize_t n = read(pipe_fds[0], line, sizeof(line) - 1);
-
-    assert_true(n > 0);
-    line[n] = '\0';
-    if (strstr(line, text) == NULL)
-        fail_msg("'%s' is not in: %s", text, line);
-}
-
 /* What was lost within the second of the first line is told of when others get through again. */
 static void the_reason_is_that_of_the_lines_that_were_lost(void **state)
 {
     (void)state;
     open_at("/dev/full");
     put("first");
-    expect_said("lines=1 reason=\"No space left on device\"");
+    log_pipe_expect(&said, "lines=1 reason=\"No space left on device\"");
     put("second");
     assert_true(KNIT_WAIT_UNTIL(dropped() == 2, PATIENCE_MS));
     reopen_at(file);
     put("third");
     assert_true(KNIT_WAIT_UNTIL(has_line("task=third"), PATIENCE_MS));
-    expect_said("lines=1 reason=\"No space left on device\"");
+    log_pipe_expect(&said, "lines=1 reason=\"No space left on device\"");
     assert_false(has_line("task=second"));
 }
 

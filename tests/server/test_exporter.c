@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "server/report/exporter.h"
+#include "tests/server/log_pipe.h"
 #include "tests/support/deadline.h"
 
 enum { PATIENCE_MS = 60000, REQUESTS_MAX = 4, REQUEST_MAX = 8192 };
@@ -35,8 +36,7 @@ static struct {
 } collector;
 
 static struct knit_exporter *exporter;
-static struct knit_log logged;
-static int pipe_fds[2];
+static struct log_pipe said;
 
 /* ---- the collector ------------------------------------------------------------------------- */
 
@@ -92,7 +92,7 @@ static void begin(const char *const *answers)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
     struct knit_exporter_options options = {
-        .origin = {"knittingd", "0", "0"}, .log = &logged, .loops = 1};
+        .origin = {"knittingd", "0", "0"}, .log = &said.log, .loops = 1};
     struct knit_sentence why;
     char text[64];
 
@@ -105,8 +105,7 @@ static void begin(const char *const *answers)
     (void)snprintf(text, sizeof(text), "http://127.0.0.1:%u", ntohs(address.sin_port));
     assert_int_equal(knit_collector_url_parse("test", text, &options.url, &why), 0);
     assert_int_equal(pthread_create(&collector.thread, NULL, serve, NULL), 0);
-    assert_int_equal(pipe(pipe_fds), 0);
-    knit_log_init(&logged, pipe_fds[1], KNIT_LOG_INFO);
+    log_pipe_open(&said);
     assert_int_equal(knit_exporter_start(&options, &exporter, &why), 0);
 }
 
@@ -117,9 +116,7 @@ static int teardown(void **state)
     (void)shutdown(collector.listener, SHUT_RDWR);
     (void)pthread_join(collector.thread, NULL);
     (void)close(collector.listener);
-    knit_log_fini(&logged);
-    (void)close(pipe_fds[0]);
-    (void)close(pipe_fds[1]);
+    log_pipe_close(&said);
     return 0;
 }
 
@@ -148,17 +145,6 @@ static uint64_t dropped(void)
     return knit_counter_read(&knit_exporter_counters(exporter)->spans_dropped);
 }
 
-static void expect_said(const char *text)
-{
-    char line[4096];
-    const ssize_t n = read(pipe_fds[0], line, sizeof(line) - 1);
-
-    assert_true(n > 0);
-    line[n] = '\0';
-    if (strstr(line, text) == NULL)
-        fail_msg("'%s' is not in: %s", text, line);
-}
-
 static void what_is_not_taken_is_sent_again_when_it_may_be(void **state)
 {
     static const char *const answers[] = {
@@ -183,7 +169,7 @@ static void what_is_refused_for_good_is_counted_and_said(void **state)
     begin(answers);
     put(2);
     assert_true(KNIT_WAIT_UNTIL(dropped() == 2, PATIENCE_MS));
-    expect_said("reason=\"it answered 400\"");
+    log_pipe_expect(&said, "reason=\"it answered 400\"");
     put(1);
     assert_true(KNIT_WAIT_UNTIL(sent() == 1, PATIENCE_MS));
     assert_int_equal(dropped(), 2);
@@ -211,7 +197,7 @@ static void what_waits_at_the_end_is_tried_once_more(void **state)
 
 static void any_name_of_the_service_will_do(void **state)
 {
-    struct knit_exporter_options options = {.log = &logged, .loops = 1};
+    struct knit_exporter_options options = {.log = &said.log, .loops = 1};
     struct knit_sentence why;
     char name[600];
 
