@@ -185,7 +185,10 @@ static int on_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHE
 
 static int on_making(SSL *ssl, void *arg)
 {
-    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), arg, KNIT_TLS_DIGEST_BYTES);
+    const struct knit_tls_parts *parts = arg;
+
+    return SSL_SESSION_set1_ticket_appdata(
+        SSL_get_session(ssl), parts->trust, KNIT_TLS_DIGEST_BYTES);
 }
 
 /* A session that is resumed is verified by nothing else, so with a list that is old it would go on
@@ -209,10 +212,10 @@ static SSL_TICKET_RETURN on_taking(SSL *ssl, SSL_SESSION *session, const unsigne
      * same client's, and needs another. */
     bool has_another = status == SSL_TICKET_SUCCESS_RENEW || SSL_version(ssl) >= TLS1_3_VERSION;
 
-    (void)name, (void)name_len, (void)arg;
+    (void)name, (void)name_len;
     if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
         return SSL_TICKET_RETURN_IGNORE_RENEW;
-    if (!is_trusted(session, knit_tls_parts_of(SSL_get_SSL_CTX(ssl))))
+    if (!is_trusted(session, arg))
         return SSL_TICKET_RETURN_IGNORE_RENEW;
     return has_another ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
 }
@@ -223,8 +226,7 @@ int knit_tls_tickets_use(struct knit_tls_tickets *tickets, SSL_CTX *context)
 
     parts->tickets = tickets;
     return SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_key) == 1 &&
-                   SSL_CTX_set_session_ticket_cb(context, on_making, on_taking, parts->trust) ==
-                       1 &&
+                   SSL_CTX_set_session_ticket_cb(context, on_making, on_taking, parts) == 1 &&
                    SSL_CTX_set_num_tickets(context, 1) == 1
                ? 0
                : -ENOMEM;
