@@ -114,7 +114,7 @@ static int check_pattern(struct reading *reading, const char *text)
     return 0;
 }
 
-/* One text for each id, since they are compared as texts; the last number is the id of nobody. */
+/* Names of principals are compared byte by byte, so an id has one spelling. (uid_t)-1 is no id. */
 static bool is_id(const char *text)
 {
     size_t len = strspn(text, "0123456789");

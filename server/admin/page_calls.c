@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list is the daemon's own and bounded, and so are the rows: what is missing is said. */
+/* The list is the daemon's own and bounded, and so are the rows. Of calls it is said how many have
+ * none; of callers the first ones are shown. */
 #include "server/admin/page_calls.h"
 
 #include <inttypes.h>
